@@ -1,0 +1,9 @@
+//! Names shared by every crate of Tidegate: sizes, times, spans. No I/O happens here.
+//!
+//! All sizes are bytes and all times are milliseconds unless a name says otherwise.
+
+mod span;
+mod units;
+
+pub use span::Span;
+pub use units::{UnitError, parse_offset, parse_size, parse_time_ms, parse_time_sec};

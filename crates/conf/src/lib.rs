@@ -1,0 +1,1 @@
+//! The `conf` crate of Tidegate.

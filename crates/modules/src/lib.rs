@@ -1,0 +1,1 @@
+//! The `modules` crate of Tidegate.

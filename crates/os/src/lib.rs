@@ -1,0 +1,1 @@
+//! The `os` crate of Tidegate.

@@ -1,0 +1,1 @@
+//! The `upstream` crate of Tidegate.
