@@ -1,1 +1,2 @@
 //! The `conf` crate of Tidegate.
+pub mod resources;
