@@ -1,1 +1,11 @@
-//! The `net` crate of Tidegate.
+//! Sockets, buffers and deadlines of one worker thread.
+//!
+//! Everything here belongs to the thread that made it; nothing on the way of a request takes a lock.
+
+pub mod buf;
+pub mod stream;
+pub mod timer;
+
+pub use buf::Buf;
+pub use stream::Stream;
+pub use timer::Deadline;

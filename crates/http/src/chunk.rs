@@ -1,0 +1,311 @@
+//! Pieces of a body on their way out, and the queue that writes them to a socket.
+//!
+//! Small neighbours leave in one call; files leave by `sendfile`.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use net::{Buf, Stream};
+
+/// Most slices that one `sendmsg` takes.
+const SLICES: usize = 16;
+/// Most bytes that one `sendfile` call may move, as nginx's `sendfile_max_chunk` default of 2 MB.
+const SENDFILE_MAX: u64 = 2 << 20;
+
+/// A piece of a body.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Bytes of a pooled buffer.
+    Buf {
+        /// The buffer.
+        buf: Buf,
+        /// First byte that is still to be sent.
+        start: usize,
+    },
+    /// Bytes that live as long as the program.
+    Static(&'static [u8]),
+    /// Bytes that others hold too.
+    Shared {
+        /// The bytes.
+        bytes: Arc<[u8]>,
+        /// First byte that is still to be sent.
+        start: usize,
+        /// Just behind the last byte.
+        end: usize,
+    },
+    /// A part of an open file.
+    File {
+        /// The file.
+        file: Rc<std::fs::File>,
+        /// Offset of the first byte that is still to be sent.
+        offset: u64,
+        /// Offset just behind the last byte.
+        end: u64,
+    },
+}
+
+impl Chunk {
+    /// Bytes that are still to be sent.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Buf { buf, start } => buf.len().saturating_sub(*start) as u64,
+            Self::Static(bytes) => bytes.len() as u64,
+            Self::Shared { start, end, .. } => end.saturating_sub(*start) as u64,
+            Self::File { offset, end, .. } => end.saturating_sub(*offset),
+        }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, for everything but files.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Buf { buf, start } => buf.get(*start..),
+            Self::Static(bytes) => Some(bytes),
+            Self::Shared { bytes, start, end } => bytes.get(*start..*end),
+            Self::File { .. } => None,
+        }
+    }
+
+    /// A chunk that owns these bytes.
+    #[must_use]
+    pub fn copied(bytes: &[u8]) -> Self {
+        let mut buf = Buf::with_capacity(bytes.len());
+        buf.extend_from_slice(bytes);
+        Self::Buf { buf, start: 0 }
+    }
+
+    /// Drops the first `count` bytes.
+    pub fn advance(&mut self, count: u64) {
+        let small = usize::try_from(count).unwrap_or(usize::MAX);
+        match self {
+            Self::Buf { start, .. } => *start += small,
+            Self::Static(bytes) => *bytes = bytes.get(small..).unwrap_or_default(),
+            Self::Shared { start, .. } => *start += small,
+            Self::File { offset, .. } => *offset += count,
+        }
+    }
+
+    /// Cuts off and returns the first `count` bytes; the rest stays.
+    #[must_use]
+    pub fn split_front(&mut self, count: u64) -> Self {
+        let front = match self {
+            Self::File { file, offset, .. } => {
+                Self::File { file: Rc::clone(file), offset: *offset, end: *offset + count }
+            }
+            Self::Static(bytes) => Self::Static(bytes.get(..count as usize).unwrap_or(bytes)),
+            Self::Shared { bytes, start, .. } => {
+                Self::Shared { bytes: Arc::clone(bytes), start: *start, end: *start + count as usize }
+            }
+            Self::Buf { .. } => {
+                let bytes = self.bytes().unwrap_or_default();
+                Self::copied(bytes.get(..count as usize).unwrap_or(bytes))
+            }
+        };
+        self.advance(count);
+        front
+    }
+
+    /// The bytes in memory, read from the file where needed.
+    ///
+    /// # Errors
+    /// The error of reading the file; one that became shorter is an unexpected end.
+    pub fn into_memory(self) -> io::Result<Self> {
+        let Self::File { file, offset, end } = &self else { return Ok(self) };
+        let length = usize::try_from(end - offset).unwrap_or(usize::MAX);
+        let mut buf = Buf::with_capacity(length);
+        buf.resize(length, 0);
+        std::os::unix::fs::FileExt::read_exact_at(&**file, &mut buf, *offset)?;
+        Ok(Self::Buf { buf, start: 0 })
+    }
+}
+
+impl From<Buf> for Chunk {
+    fn from(buf: Buf) -> Self {
+        Self::Buf { buf, start: 0 }
+    }
+}
+
+/// Chunks in the order in which they leave.
+#[derive(Debug, Default)]
+pub struct Queue {
+    chunks: VecDeque<Chunk>,
+    length: u64,
+}
+
+/// How files in a queue are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileWrite {
+    /// By `sendfile(2)` (`sendfile on`).
+    Sendfile,
+    /// Read into a buffer of so many bytes and sent from there (`sendfile off`, `output_buffers`).
+    Copy(usize),
+}
+
+impl Queue {
+    /// Appends a chunk; an empty one is dropped.
+    pub fn push(&mut self, chunk: Chunk) {
+        let length = chunk.len();
+        if length > 0 {
+            self.length += length;
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Appends bytes: to the last buffer when they fit in, else in a buffer of their own.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        if let Some(Chunk::Buf { buf, .. }) = self.chunks.back_mut()
+            && buf.capacity() - buf.len() >= bytes.len()
+        {
+            buf.extend_from_slice(bytes);
+            self.length += bytes.len() as u64;
+            return;
+        }
+        self.push(Chunk::copied(bytes));
+    }
+
+    /// Takes the first chunk.
+    pub fn pop(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.length -= chunk.len();
+        Some(chunk)
+    }
+
+    /// Moves everything of `other` to the end of this queue.
+    pub fn append(&mut self, other: &mut Self) {
+        self.chunks.append(&mut other.chunks);
+        self.length += std::mem::take(&mut other.length);
+    }
+
+    /// Bytes in the queue.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether the queue holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes held in memory, files left out.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        self.chunks.iter().filter(|chunk| chunk.bytes().is_some()).map(Chunk::len).sum()
+    }
+
+    /// The chunks from first to last.
+    pub fn iter(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        self.length = 0;
+    }
+
+    fn consume(&mut self, mut count: u64) {
+        self.length = self.length.saturating_sub(count);
+        while let Some(first) = self.chunks.front_mut() {
+            let length = first.len();
+            if count < length {
+                first.advance(count);
+                return;
+            }
+            count -= length;
+            self.chunks.pop_front();
+        }
+    }
+
+    /// Writes as much as the socket takes, at most `limit` bytes; ready with the count once something was
+    /// written, or with zero when the queue is empty.
+    ///
+    /// # Errors
+    /// The error of the write, or of reading a file.
+    pub fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        files: FileWrite,
+        limit: u64,
+    ) -> Poll<io::Result<u64>> {
+        let sent = match self.chunks.front() {
+            None => return Poll::Ready(Ok(0)),
+            Some(Chunk::File { file, offset, end }) => {
+                let count = (end - offset).min(limit);
+                match files {
+                    FileWrite::Sendfile => ready!(send_file(cx, stream, file, *offset, count))?,
+                    FileWrite::Copy(size) => {
+                        self.load_front(count.min(size as u64))?;
+                        ready!(self.send_memory(cx, stream, limit))?
+                    }
+                }
+            }
+            Some(_) => ready!(self.send_memory(cx, stream, limit))?,
+        };
+        self.consume(sent);
+        Poll::Ready(Ok(sent))
+    }
+
+    /// Replaces the first `count` bytes of a leading file by a buffer.
+    fn load_front(&mut self, count: u64) -> io::Result<()> {
+        let Some(first) = self.chunks.front_mut() else { return Ok(()) };
+        let part = first.split_front(count).into_memory()?;
+        if first.is_empty() {
+            self.chunks.pop_front();
+        }
+        self.chunks.push_front(part);
+        Ok(())
+    }
+
+    fn send_memory(&self, cx: &mut Context<'_>, stream: &Stream, limit: u64) -> Poll<io::Result<u64>> {
+        let cut = |bytes: &'_ [u8], left: u64| bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let mut memory = self.chunks.iter().map_while(Chunk::bytes);
+        let first = memory.next().unwrap_or_default();
+        let first = &first[..cut(first, limit)];
+        let Some(second) = memory.next().filter(|_| (first.len() as u64) < limit) else {
+            return stream.poll_send(cx, first).map_ok(|sent| sent as u64);
+        };
+        let mut slices = [const { IoSlice::new(&[]) }; SLICES];
+        slices[0] = IoSlice::new(first);
+        let (mut used, mut left) = (1, limit - first.len() as u64);
+        for bytes in std::iter::once(second).chain(memory) {
+            if used == SLICES || left == 0 {
+                break;
+            }
+            let bytes = &bytes[..cut(bytes, left)];
+            left -= bytes.len() as u64;
+            slices[used] = IoSlice::new(bytes);
+            used += 1;
+        }
+        stream.poll_send_vectored(cx, &slices[..used]).map_ok(|sent| sent as u64)
+    }
+}
+
+fn send_file(
+    cx: &mut Context<'_>,
+    stream: &Stream,
+    file: &std::fs::File,
+    offset: u64,
+    count: u64,
+) -> Poll<io::Result<u64>> {
+    let count = usize::try_from(count.min(SENDFILE_MAX)).unwrap_or(usize::MAX);
+    let sent = ready!(stream.poll_write_with(cx, |fd| os::io::sendfile(fd, file.as_fd(), offset, count)))?;
+    if sent == 0 {
+        // The file became shorter than its promised length.
+        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Poll::Ready(Ok(sent as u64))
+}

@@ -1,0 +1,574 @@
+//! From the words of the `http` block to the running configuration.
+//!
+//! A block's own lines are applied first and its nested blocks after them, so that a nested block inherits also
+//! what is written below it, as in nginx.
+
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use conf::resources::Resources;
+use conf::{Contexts, Directive, Error, Word};
+
+use super::location::{Content, Kind, Location, LocationId, LocationTree};
+use super::server_name::ServerName;
+use super::upstreams::{UpstreamBlock, Upstreams};
+use super::{HttpConf, Phases, Server, ServerId, core, listen};
+use crate::module::{Module, Registry, Slots};
+use crate::regex::{Case, Regex};
+use crate::variables::{Cache, Change, Compute, Definition, Source, Table, VariableId};
+
+/// Directories that relative paths of the configuration refer to.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The prefix (`-p`): logs, roots, temporary files.
+    pub prefix: PathBuf,
+    /// The directory of the main configuration file: keys, included files.
+    pub conf_prefix: PathBuf,
+}
+
+/// A nested block that waits until the lines around it are applied.
+enum Nested<'t> {
+    Server(&'t Directive),
+    Location(&'t Directive),
+    LimitExcept(&'t Directive),
+    If(&'t Directive, LocationId),
+}
+
+/// The block that is being read.
+pub struct Block {
+    /// Settings so far.
+    pub slots: Slots,
+    /// Which kind of block this is.
+    pub context: Contexts,
+    /// What answers here.
+    pub content: Option<Content>,
+    /// See [`Location::auto_redirect`].
+    pub auto_redirect: bool,
+    /// Path or name of a location.
+    pub name: Box<[u8]>,
+    /// How the location is written.
+    pub kind: Kind,
+    id: LocationId,
+    touched: Vec<bool>,
+    limit_except: Option<(u32, LocationId)>,
+    pending_if: Vec<(*const Directive, LocationId)>,
+}
+
+/// The server that is being read.
+#[derive(Default)]
+pub struct ServerDraft {
+    /// `server_name`.
+    pub names: Vec<ServerName>,
+    /// `listen`.
+    pub listens: Vec<listen::ListenDraft>,
+    named: Vec<(Box<[u8]>, LocationId)>,
+}
+
+/// Everything that a setter may ask or change besides its own settings.
+pub struct Cx<'a> {
+    /// Files, sockets, logs.
+    pub resources: &'a mut dyn Resources,
+    /// What relative paths refer to.
+    pub paths: &'a Paths,
+    /// The block that is being read.
+    pub block: Block,
+    /// The server that is being read, inside of one.
+    pub server: Option<ServerDraft>,
+    /// The `upstream` block that is being read, inside of one.
+    pub upstream: Option<UpstreamBlock>,
+    /// All upstreams known so far.
+    pub upstreams: Upstreams,
+    /// Warnings and notices for the operator, in order.
+    pub notices: Vec<Error>,
+    registry: &'a Registry,
+    main: Vec<Option<Box<dyn Any + Send + Sync>>>,
+    table: Table,
+    /// Variables that were used before anything defined them, and where.
+    unresolved: Vec<(Box<[u8]>, Word)>,
+    defined: HashSet<Box<[u8]>>,
+    locations: Vec<Option<Location>>,
+    rows: HashMap<*const conf::Row, (usize, usize)>,
+}
+
+/// Compiles the `http` block.
+///
+/// # Errors
+/// The first line that cannot be made to work.
+pub fn compile(
+    registry: &Registry,
+    http: &Directive,
+    paths: &Paths,
+    resources: &mut dyn Resources,
+) -> Result<(HttpConf, Vec<Error>), Error> {
+    let mut cx = Cx::new(registry, paths, resources);
+    cx.apply_defaults()?;
+    let mut servers = Vec::new();
+    let (_, nested) = cx.read_block(http.body(), true)?;
+    for block in nested {
+        let Nested::Server(directive) = block else { continue };
+        servers.push(cx.compile_server(directive)?);
+    }
+    for module in &registry.modules {
+        (module.finish_main)(&mut cx)?;
+    }
+    cx.finish(servers)
+}
+
+impl<'a> Cx<'a> {
+    fn new(registry: &'a Registry, paths: &'a Paths, resources: &'a mut dyn Resources) -> Self {
+        let mut slots = Slots::default();
+        for module in &registry.modules {
+            slots.push((module.default_settings)());
+        }
+        let mut rows = HashMap::new();
+        for (index, module) in registry.modules.iter().enumerate() {
+            for (row, definition) in module.rows.iter().enumerate() {
+                rows.insert(std::ptr::from_ref(*definition), (index, row));
+            }
+        }
+        let mut cx = Self {
+            resources,
+            paths,
+            block: Block::new(slots, Contexts::HTTP, LocationId(0), registry.modules.len()),
+            server: None,
+            upstream: None,
+            upstreams: Upstreams::default(),
+            notices: Vec::new(),
+            registry,
+            main: registry.modules.iter().map(|module| Some((module.default_main)())).collect(),
+            table: Table::default(),
+            unresolved: Vec::new(),
+            defined: HashSet::new(),
+            locations: Vec::new(),
+            rows,
+        };
+        // Location 0 is the http block itself: it serves requests whose head was bad before a server was known.
+        cx.block.id = cx.new_location();
+        cx
+    }
+
+    fn new_location(&mut self) -> LocationId {
+        let id = LocationId(u32::try_from(self.locations.len()).unwrap_or(u32::MAX));
+        self.locations.push(None);
+        id
+    }
+
+    /// Sets every default by the directive's own setter.
+    fn apply_defaults(&mut self) -> Result<(), Error> {
+        for module in &self.registry.modules {
+            for (index, row) in module.rows.iter().enumerate() {
+                if !row.contexts.has(Contexts::HTTP) || row.body != conf::Body::None {
+                    continue;
+                }
+                if let Some(directive) = Directive::from_default(row)? {
+                    (module.set)(index, self, &directive)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the own lines of the current block; nested blocks are handed back.
+    fn read_block<'t>(
+        &mut self,
+        lines: &'t [Directive],
+        all_finish: bool,
+    ) -> Result<(usize, Vec<Nested<'t>>), Error> {
+        let mut nested = Vec::new();
+        for line in lines {
+            match (line.name.as_str().as_ref(), &line.body) {
+                ("server", Some(_)) if self.block.context == Contexts::HTTP => nested.push(Nested::Server(line)),
+                ("location", Some(_)) => nested.push(Nested::Location(line)),
+                ("limit_except", Some(_)) => nested.push(Nested::LimitExcept(line)),
+                _ => {
+                    self.apply(line)?;
+                    let at = std::ptr::from_ref(line);
+                    if let Some((_, id)) = self.block.pending_if.iter().find(|(known, _)| *known == at) {
+                        nested.push(Nested::If(line, *id));
+                    }
+                }
+            }
+        }
+        for index in 0..self.registry.modules.len() {
+            if all_finish || self.block.touched[index] {
+                (self.registry.modules[index].finish_block)(self)?;
+            }
+        }
+        Ok((nested.len(), nested))
+    }
+
+    /// Applies one line by its row's setter.
+    fn apply(&mut self, line: &Directive) -> Result<(), Error> {
+        let Some(&(module, row)) = self.rows.get(&std::ptr::from_ref(line.row)) else { return Ok(()) };
+        let definition = &self.registry.modules[module];
+        if !self.block.touched[module] {
+            self.block.touched[module] = true;
+            (definition.enter)(&mut self.block.slots);
+        }
+        (definition.set)(row, self, line)
+    }
+
+    /// Reads the lines of a block that has no settings of its own (`upstream`), with their setters.
+    ///
+    /// # Errors
+    /// The first line that cannot be made to work.
+    pub fn read_lines(&mut self, lines: &[Directive], context: Contexts) -> Result<(), Error> {
+        let outer = std::mem::replace(&mut self.block.context, context);
+        let done = lines.iter().try_for_each(|line| self.apply(line));
+        self.block.context = outer;
+        done
+    }
+
+    /// Announces that `directive` (an `if` block) has settings of its own; they are compiled after the block
+    /// around it, under the returned id.
+    pub fn nest_if(&mut self, directive: &Directive) -> LocationId {
+        let id = self.new_location();
+        self.block.pending_if.push((std::ptr::from_ref(directive), id));
+        id
+    }
+
+    fn nested_block(&mut self, context: Contexts, id: LocationId) -> Block {
+        let mut block =
+            Block::new(self.block.slots.clone(), context, id, self.registry.modules.len());
+        block.name = self.block.name.clone();
+        std::mem::replace(&mut self.block, block)
+    }
+
+    fn compile_server(&mut self, directive: &Directive) -> Result<(Server, ServerDraft), Error> {
+        self.server = Some(ServerDraft::default());
+        let id = self.new_location();
+        let outer = self.nested_block(Contexts::SERVER, id);
+        self.block.name = Box::default();
+        let (_, nested) = self.read_block(directive.body(), false)?;
+        let tree = self.compile_nested(nested)?;
+        self.close_block(outer, tree);
+        let mut draft = self.server.take().unwrap_or_default();
+        if draft.listens.is_empty() {
+            draft.listens.push(listen::ListenDraft::default_address());
+        }
+        if draft.names.is_empty() {
+            draft.names.push(ServerName::Exact(Box::default()));
+        }
+        let name = draft.names.first().map(ServerName::text).unwrap_or_default();
+        let named = std::mem::take(&mut draft.named);
+        Ok((Server { name, root: id, named }, draft))
+    }
+
+    /// Compiles the blocks inside the current one and gives the tree of its locations.
+    fn compile_nested(&mut self, nested: Vec<Nested<'_>>) -> Result<LocationTree, Error> {
+        let mut literals = Vec::new();
+        let mut regexes = Vec::new();
+        for block in nested {
+            match block {
+                Nested::Server(_) => {}
+                Nested::Location(directive) => self.compile_location(directive, &mut literals, &mut regexes)?,
+                Nested::If(directive, id) => {
+                    let context = if self.block.context == Contexts::SERVER || self.block.context == Contexts::IF_SERVER
+                    {
+                        Contexts::IF_SERVER
+                    } else {
+                        Contexts::IF_LOCATION
+                    };
+                    self.compile_inner(directive, context, id)?;
+                }
+                Nested::LimitExcept(directive) => {
+                    let id = self.new_location();
+                    let allowed = core::limit_except_methods(directive)?;
+                    self.block.limit_except = Some((allowed, id));
+                    self.compile_inner(directive, Contexts::LIMIT_EXCEPT, id)?;
+                }
+            }
+        }
+        Ok(LocationTree::new(&literals, regexes))
+    }
+
+    /// An `if` or `limit_except` block: the settings around it, and what answers there, with its own lines.
+    fn compile_inner(&mut self, directive: &Directive, context: Contexts, id: LocationId) -> Result<(), Error> {
+        let content = self.block.content.clone();
+        let (kind, auto_redirect) = (self.block.kind, self.block.auto_redirect);
+        let outer = self.nested_block(context, id);
+        self.block.kind = if kind == Kind::Regex { Kind::Regex } else { Kind::Unnamed };
+        self.block.auto_redirect = auto_redirect;
+        self.block.content = content;
+        let (_, nested) = self.read_block(directive.body(), false)?;
+        let tree = self.compile_nested(nested)?;
+        self.close_block(outer, tree);
+        Ok(())
+    }
+
+    fn compile_location(
+        &mut self,
+        directive: &Directive,
+        literals: &mut Vec<(Box<[u8]>, Kind, LocationId, bool)>,
+        regexes: &mut Vec<(Regex, LocationId)>,
+    ) -> Result<(), Error> {
+        let (kind, case, name) = core::location_name(directive)?;
+        self.check_nesting(directive, kind, &name)?;
+        let word = directive.arg(directive.args.len().saturating_sub(1))?;
+        let regex = match kind {
+            Kind::Regex => Some(Regex::compile(self, word, &name, case)?),
+            _ => None,
+        };
+        let is_same_kind = |other: Kind| (other == Kind::Exact) == (kind == Kind::Exact);
+        let twice = match kind {
+            Kind::Regex => false,
+            Kind::Named => {
+                self.server.as_ref().is_some_and(|server| server.named.iter().any(|(known, _)| *known == name))
+            }
+            _ => literals.iter().any(|(known, other, ..)| *known == name && is_same_kind(*other)),
+        };
+        if twice {
+            let shown = String::from_utf8_lossy(&name).into_owned();
+            return Err(Error::at(word, format!("duplicate location \"{shown}\"")));
+        }
+        let id = self.new_location();
+        let outer = self.nested_block(Contexts::LOCATION, id);
+        self.block.kind = kind;
+        self.block.name = name.clone();
+        let (_, nested) = self.read_block(directive.body(), false)?;
+        let tree = self.compile_nested(nested)?;
+        let auto_redirect = self.block.auto_redirect;
+        self.close_block(outer, tree);
+        match (kind, regex) {
+            (Kind::Regex, Some(regex)) => regexes.push((regex, id)),
+            (Kind::Named, _) => {
+                if let Some(server) = &mut self.server {
+                    server.named.push((name, id));
+                }
+            }
+            _ => literals.push((name, kind, id, auto_redirect)),
+        }
+        Ok(())
+    }
+
+    /// Which locations may stand inside which (`ngx_http_core_location`).
+    fn check_nesting(&self, directive: &Directive, kind: Kind, name: &[u8]) -> Result<(), Error> {
+        if self.block.context != Contexts::LOCATION {
+            return Ok(());
+        }
+        let shown = String::from_utf8_lossy(name).into_owned();
+        let outer = String::from_utf8_lossy(&self.block.name).into_owned();
+        let refuse = |sentence: String| Err(Error::at(&directive.name, sentence));
+        if self.block.kind == Kind::Exact {
+            return refuse(format!("location \"{shown}\" cannot be inside the exact location \"{outer}\""));
+        }
+        if self.block.kind == Kind::Named {
+            return refuse(format!("location \"{shown}\" cannot be inside the named location \"{outer}\""));
+        }
+        if kind == Kind::Named {
+            return refuse(format!("named location \"{shown}\" can be on the server level only"));
+        }
+        if kind != Kind::Regex && self.block.kind != Kind::Regex && !name.starts_with(&self.block.name) {
+            return refuse(format!("location \"{shown}\" is outside location \"{outer}\""));
+        }
+        Ok(())
+    }
+
+    /// Files the current block as a location and goes back to the block around it.
+    fn close_block(&mut self, outer: Block, nested: LocationTree) {
+        let block = std::mem::replace(&mut self.block, outer);
+        let location = Location {
+            core: block.slots.share::<core::Core>(),
+            name: block.name,
+            kind: block.kind,
+            slots: block.slots,
+            content: block.content,
+            auto_redirect: block.auto_redirect,
+            nested,
+            limit_except: block.limit_except,
+        };
+        self.locations[block.id.0 as usize] = Some(location);
+    }
+
+    fn finish(mut self, servers: Vec<(Server, ServerDraft)>) -> Result<(HttpConf, Vec<Error>), Error> {
+        self.check_variables()?;
+        let root = Block::new(self.block.slots.clone(), Contexts::HTTP, LocationId(0), 0);
+        self.close_block(root, LocationTree::default());
+        let mut drafts = Vec::new();
+        let mut built = Vec::new();
+        for (index, (server, draft)) in servers.into_iter().enumerate() {
+            built.push(server);
+            drafts.push((ServerId(u32::try_from(index).unwrap_or(u32::MAX)), draft));
+        }
+        let listeners = listen::build(drafts, self.resources, &mut self.notices)?;
+        let upstreams = std::mem::take(&mut self.upstreams).finish(&mut self.notices)?;
+        let mut phases = Phases::default();
+        for (phase, handler) in &self.registry.phases {
+            phases.add(*phase, *handler);
+        }
+        let conf = HttpConf {
+            servers: built,
+            locations: self.locations.into_iter().flatten().collect(),
+            listeners,
+            variables: self.table,
+            upstreams,
+            phases,
+            content: self.registry.content.clone(),
+            header_filters: self.registry.header_filters.clone(),
+            main: self.main.into_iter().flatten().collect(),
+        };
+        Ok((conf, self.notices))
+    }
+
+    /// The settings that module `M` has once.
+    ///
+    /// # Panics
+    /// When `M` was never registered, which is a mistake in the program.
+    pub fn main<M: Module>(&mut self) -> &mut M::Main {
+        let slot = self.main.get_mut(M::SLOT.index()).and_then(Option::as_mut);
+        match slot.and_then(|main| main.downcast_mut()) {
+            Some(main) => main,
+            None => panic!("module {} is not in the registry", M::NAME),
+        }
+    }
+
+    pub(crate) fn take_main<M: Module>(&mut self) -> M::Main {
+        std::mem::take(self.main::<M>())
+    }
+
+    pub(crate) fn put_main<M: Module>(&mut self, main: M::Main) {
+        *self.main::<M>() = main;
+    }
+
+    /// A path of the configuration, made absolute by the prefix.
+    #[must_use]
+    pub fn path(&self, text: &[u8]) -> PathBuf {
+        absolute(&self.paths.prefix, text)
+    }
+
+    /// A path of the configuration, made absolute by the directory of the configuration file.
+    #[must_use]
+    pub fn conf_path(&self, text: &[u8]) -> PathBuf {
+        absolute(&self.paths.conf_prefix, text)
+    }
+
+    /// The variable of this name, which the text at `word` uses.
+    ///
+    /// # Errors
+    /// `unknown "…" variable`.
+    pub fn variable(&mut self, name: &[u8], word: &Word) -> Result<VariableId, Error> {
+        if let Some(id) = self.table.find(name) {
+            return Ok(id);
+        }
+        if let Some(known) = self.registry.variables.iter().find(|v| v.name.as_bytes() == name) {
+            return Ok(self.table.add(Definition {
+                name: name.into(),
+                source: Source::Plain(known.read),
+                write: known.write,
+                cache: known.cache,
+            }));
+        }
+        if let Some(family) = self.registry.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes())) {
+            return Ok(self.table.add(Definition {
+                name: name.into(),
+                source: Source::Named(family.read, name[family.prefix.len()..].into()),
+                write: None,
+                cache: Cache::No,
+            }));
+        }
+        // It may be defined further below (`map`, `set`): whether it was is checked at the end.
+        self.unresolved.push((name.into(), word.clone()));
+        Ok(self.assigned_variable(name))
+    }
+
+    /// Defines a variable that is assigned while requests run (`set`, `auth_request_set`).
+    ///
+    /// # Errors
+    /// `the duplicate "…" variable` for one that may not be redefined.
+    pub fn define_assigned(&mut self, name: &[u8], word: &Word) -> Result<VariableId, Error> {
+        self.check_redefinition(name, word)?;
+        self.defined.insert(name.into());
+        if let Some(known) = self.registry.variables.iter().find(|v| v.name.as_bytes() == name) {
+            // One with an effect of its own (`$args`, `$limit_rate`) stays what it is; setting it calls that.
+            if known.write.is_some() {
+                return self.variable(name, word);
+            }
+        }
+        let id = self.assigned_variable(name);
+        Ok(id)
+    }
+
+    /// Defines a variable with a computation of its own (`map`, `geo`, `split_clients`).
+    ///
+    /// # Errors
+    /// `the duplicate "…" variable` for one that may not be redefined.
+    pub fn define_computed(
+        &mut self,
+        name: &[u8],
+        word: &Word,
+        compute: std::sync::Arc<dyn Compute>,
+        cache: Cache,
+    ) -> Result<VariableId, Error> {
+        self.check_redefinition(name, word)?;
+        self.defined.insert(name.into());
+        let definition = Definition { name: name.into(), source: Source::Computed(compute), write: None, cache };
+        Ok(match self.table.find(name) {
+            Some(id) => {
+                self.table.definitions[id.0 as usize] = definition;
+                id
+            }
+            None => self.table.add(definition),
+        })
+    }
+
+    fn check_redefinition(&self, name: &[u8], word: &Word) -> Result<(), Error> {
+        let fixed = self.registry.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
+        if fixed {
+            let shown = String::from_utf8_lossy(name);
+            return Err(Error::at(word, format!("the duplicate \"{shown}\" variable")));
+        }
+        Ok(())
+    }
+
+    /// Every variable that is used must be defined somewhere.
+    fn check_variables(&self) -> Result<(), Error> {
+        for (name, word) in &self.unresolved {
+            if !self.defined.contains(name) {
+                let shown = String::from_utf8_lossy(name);
+                return Err(Error::at(word, format!("unknown \"{shown}\" variable")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A variable that a named group fills; one with this name is reused.
+    pub fn capture_variable(&mut self, name: &[u8]) -> VariableId {
+        self.defined.insert(name.into());
+        self.assigned_variable(name)
+    }
+
+    fn assigned_variable(&mut self, name: &[u8]) -> VariableId {
+        match self.table.find(name) {
+            Some(id) => id,
+            None => self.table.add(Definition {
+                name: name.into(),
+                source: Source::Assigned,
+                write: None,
+                cache: Cache::PerRequest,
+            }),
+        }
+    }
+}
+
+fn absolute(base: &Path, text: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    base.join(std::ffi::OsStr::from_bytes(text))
+}
+
+impl Block {
+    fn new(slots: Slots, context: Contexts, id: LocationId, modules: usize) -> Self {
+        Self {
+            slots,
+            context,
+            content: None,
+            auto_redirect: false,
+            name: Box::default(),
+            kind: Kind::Unnamed,
+            id,
+            touched: vec![false; modules],
+            limit_except: None,
+            pending_if: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `types`: media types by file extension.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use conf::{Directive, Error};
+
+/// Media types by lower-case extension.
+#[derive(Clone, Debug, Default)]
+pub struct Types {
+    by_extension: HashMap<Box<[u8]>, Arc<[u8]>>,
+}
+
+impl Types {
+    /// nginx's own three, for a configuration without `types`.
+    #[must_use]
+    pub fn built_in() -> Self {
+        let rows = [("html", "text/html"), ("gif", "image/gif"), ("jpg", "image/jpeg")];
+        let by_extension =
+            rows.iter().map(|(ext, kind)| (ext.as_bytes().into(), Arc::from(kind.as_bytes()))).collect();
+        Self { by_extension }
+    }
+
+    /// The type of an extension, compared without regard to case.
+    #[must_use]
+    pub fn find(&self, extension: &[u8]) -> Option<&Arc<[u8]>> {
+        if extension.iter().any(u8::is_ascii_uppercase) {
+            return self.by_extension.get(&*extension.to_ascii_lowercase());
+        }
+        self.by_extension.get(extension)
+    }
+
+    /// Adds the lines of a `types` block.
+    ///
+    /// # Errors
+    /// `invalid number of arguments` for a line without an extension.
+    pub(super) fn add(&mut self, block: &Directive) -> Result<(), Error> {
+        for line in block.body() {
+            let kind: Arc<[u8]> = (*line.name.bytes).into();
+            if line.args.is_empty() {
+                let sentence = format!("invalid number of arguments in \"{}\" directive", line.name.as_str());
+                return Err(Error::at(&line.name, sentence));
+            }
+            for extension in &line.args {
+                self.by_extension.insert(extension.bytes.to_ascii_lowercase().into(), Arc::clone(&kind));
+            }
+        }
+        Ok(())
+    }
+}

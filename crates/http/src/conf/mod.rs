@@ -1,0 +1,103 @@
+//! The running configuration of the http side: servers, locations, listeners, and how a request finds its own.
+//!
+//! It is made once at load and never changed; requests hold it by a counted pointer.
+
+pub mod compile;
+pub mod core;
+pub mod listen;
+pub mod location;
+pub mod server_name;
+mod upstreams;
+
+use std::any::Any;
+use std::sync::Arc;
+
+pub use self::location::{Location, LocationId, LocationTree};
+pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef};
+
+use crate::filters::HeaderFilter;
+use crate::module::{ContentHandler, Module};
+use crate::phases::{Phase, PhaseHandler};
+use crate::variables::Table;
+
+/// Index of a server among all servers of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
+/// A `server` block.
+pub struct Server {
+    /// The first name, for `$server_name`, redirects and the error log.
+    pub name: Box<[u8]>,
+    /// The settings and locations of the server itself.
+    pub root: LocationId,
+    /// Locations `@name`.
+    pub named: Vec<(Box<[u8]>, LocationId)>,
+}
+
+/// Handlers by phase, in the registry's order.
+#[derive(Default)]
+pub struct Phases {
+    handlers: [Vec<&'static dyn PhaseHandler>; 7],
+}
+
+impl Phases {
+    /// The handlers of a phase.
+    #[inline]
+    #[must_use]
+    pub fn of(&self, phase: Phase) -> &[&'static dyn PhaseHandler] {
+        &self.handlers[phase as usize]
+    }
+
+    fn add(&mut self, phase: Phase, handler: &'static dyn PhaseHandler) {
+        self.handlers[phase as usize].push(handler);
+    }
+}
+
+/// The `http` block, compiled.
+pub struct HttpConf {
+    /// All servers in the order of the text.
+    pub servers: Vec<Server>,
+    /// All locations, those that stand for a whole server among them.
+    pub locations: Vec<Location>,
+    /// Listening sockets and what is served on them.
+    pub listeners: Vec<listen::Listener>,
+    /// Variables in use.
+    pub variables: Table,
+    /// Upstream groups, named ones and those made by a plain address.
+    pub upstreams: Vec<Arc<crate::relay::Upstream>>,
+    /// Phase handlers.
+    pub phases: Phases,
+    /// Content handlers that every location has.
+    pub content: Vec<ContentHandler>,
+    /// Header filters.
+    pub header_filters: Vec<&'static dyn HeaderFilter>,
+    main: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl HttpConf {
+    /// The server with this id.
+    #[inline]
+    #[must_use]
+    pub fn server(&self, id: ServerId) -> &Server {
+        &self.servers[id.0 as usize]
+    }
+
+    /// The location with this id.
+    #[inline]
+    #[must_use]
+    pub fn location(&self, id: LocationId) -> &Location {
+        &self.locations[id.0 as usize]
+    }
+
+    /// The settings that module `M` has once.
+    ///
+    /// # Panics
+    /// When `M` was never registered, which is a mistake in the program.
+    #[must_use]
+    pub fn main<M: Module>(&self) -> &M::Main {
+        match self.main.get(M::SLOT.index()).and_then(|main| main.downcast_ref()) {
+            Some(main) => main,
+            None => panic!("module {} is not in the registry", M::NAME),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `server_name` and the choice of a server by the name that a request asks for (`ngx_http_find_virtual_server`).
+//!
+//! Order: exact name, longest wildcard at the front, longest wildcard at the end, first regular expression.
+
+use std::collections::HashMap;
+
+use conf::{Error, Word};
+
+use super::ServerId;
+use super::compile::Cx;
+use crate::regex::{Case, Regex};
+
+/// One name of a server, lower-cased.
+#[derive(Clone)]
+pub enum ServerName {
+    /// `example.com`, or the empty name.
+    Exact(Box<[u8]>),
+    /// `*.example.com` (kept as `.example.com`).
+    Leading(Box<[u8]>),
+    /// `.example.com`: the name itself and all below it.
+    Both(Box<[u8]>),
+    /// `example.*` (kept as `example.`).
+    Trailing(Box<[u8]>),
+    /// `~^(?<user>.+)\.example\.com$`.
+    Regex(Regex),
+}
+
+impl ServerName {
+    /// Reads a name (`ngx_http_core_server_name`).
+    ///
+    /// # Errors
+    /// `server name "…" is invalid` and what the regular expression says.
+    pub fn read(cx: &mut Cx<'_>, word: &Word) -> Result<Self, Error> {
+        let invalid = || Error::at(word, format!("server name \"{}\" is invalid", word.as_str()));
+        let text = &*word.bytes;
+        if let Some(pattern) = text.strip_prefix(b"~") {
+            if pattern.is_empty() {
+                return Err(Error::at(word, format!("empty regex in server name \"{}\"", word.as_str())));
+            }
+            // Names are compared in lower case, so a pattern with capitals is meant without regard to case.
+            let case = if pattern.iter().any(u8::is_ascii_uppercase) { Case::Insensitive } else { Case::Sensitive };
+            return Ok(Self::Regex(Regex::compile(cx, word, pattern, case)?));
+        }
+        let name: Box<[u8]> = if text == b"$hostname" {
+            os::process::hostname().into_bytes().to_ascii_lowercase().into()
+        } else {
+            text.to_ascii_lowercase().into()
+        };
+        if name.contains(&b'/') {
+            let sentence = format!("server name \"{}\" has suspicious symbols", word.as_str());
+            cx.notices.push(Error::at(word, sentence).with_level(conf::Level::Warn));
+        }
+        let has_empty_label = name.windows(2).any(|pair| pair == b"..");
+        let (inner, kind): (&[u8], fn(Box<[u8]>) -> Self) = match &*name {
+            [b'*', rest @ ..] if rest.starts_with(b".") && rest.len() > 1 => (rest, Self::Leading),
+            [b'.', _, ..] => (&name, Self::Both),
+            [rest @ .., b'*'] if rest.ends_with(b".") && rest.len() > 1 => (rest, Self::Trailing),
+            _ => (&name, Self::Exact),
+        };
+        if inner.contains(&b'*') || has_empty_label {
+            return Err(invalid());
+        }
+        Ok(kind(inner.into()))
+    }
+
+    /// The name as `$server_name` shows it.
+    #[must_use]
+    pub fn text(&self) -> Box<[u8]> {
+        match self {
+            Self::Exact(name) => name.clone(),
+            // `.example.com` is shown without its dot.
+            Self::Both(name) => name[1..].into(),
+            Self::Leading(name) => [b"*", &**name].concat().into(),
+            Self::Trailing(name) => [name, &b"*"[..]].concat().into(),
+            Self::Regex(regex) => [b"~", regex.text()].concat().into(),
+        }
+    }
+}
+
+/// The servers of one address, by name.
+#[derive(Default)]
+pub struct VirtualHosts {
+    exact: HashMap<Box<[u8]>, ServerId>,
+    /// By the part behind the asterisk, with its dot.
+    leading: HashMap<Box<[u8]>, ServerId>,
+    /// By the part before the asterisk, with its dot.
+    trailing: HashMap<Box<[u8]>, ServerId>,
+    regexes: Vec<(Regex, ServerId)>,
+}
+
+/// Which server a name leads to.
+pub enum Found<'a> {
+    /// By its text.
+    Server(ServerId),
+    /// By a regular expression, whose captures are to be kept.
+    Regex(&'a Regex, ServerId),
+}
+
+impl VirtualHosts {
+    /// Adds a name; `Err` names one that is there already and keeps its server.
+    pub fn add(&mut self, name: &ServerName, server: ServerId) -> Result<(), Box<[u8]>> {
+        let taken = match name {
+            ServerName::Exact(text) => insert(&mut self.exact, text, server),
+            ServerName::Leading(text) => insert(&mut self.leading, text, server),
+            ServerName::Both(text) => {
+                let below = insert(&mut self.leading, text, server);
+                below | insert(&mut self.exact, &text[1..], server)
+            }
+            ServerName::Trailing(text) => insert(&mut self.trailing, text, server),
+            ServerName::Regex(regex) => {
+                self.regexes.push((regex.clone(), server));
+                false
+            }
+        };
+        if taken { Err(name.text()) } else { Ok(()) }
+    }
+
+    /// Whether there is no name to choose by.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.leading.is_empty() && self.trailing.is_empty() && self.regexes.is_empty()
+    }
+
+    /// The server of a lower-case name without port and trailing dot.
+    #[must_use]
+    pub fn find(&self, host: &[u8]) -> Option<Found<'_>> {
+        if let Some(server) = self.exact.get(host) {
+            return Some(Found::Server(*server));
+        }
+        if host.is_empty() {
+            return None;
+        }
+        let dots = || host.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
+        if !self.leading.is_empty()
+            && let Some(server) = dots().filter(|at| *at > 0).find_map(|at| self.leading.get(&host[at..]))
+        {
+            return Some(Found::Server(*server));
+        }
+        if !self.trailing.is_empty() {
+            let longest = dots().collect::<Vec<_>>().into_iter().rev().filter(|at| at + 1 < host.len());
+            if let Some(server) = longest.map(|at| &host[..=at]).find_map(|part| self.trailing.get(part)) {
+                return Some(Found::Server(*server));
+            }
+        }
+        let (regex, server) = self.regexes.iter().find(|(regex, _)| regex.is_match(host))?;
+        Some(Found::Regex(regex, *server))
+    }
+}
+
+fn insert(map: &mut HashMap<Box<[u8]>, ServerId>, name: &[u8], server: ServerId) -> bool {
+    if map.contains_key(name) {
+        return true;
+    }
+    map.insert(name.into(), server);
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_tried_in_nginx_order() {
+        let mut hosts = VirtualHosts::default();
+        let names = [
+            ServerName::Exact(b"a.example.com"[..].into()),
+            ServerName::Leading(b".example.com"[..].into()),
+            ServerName::Leading(b".b.example.com"[..].into()),
+            ServerName::Trailing(b"mail."[..].into()),
+            ServerName::Both(b".org"[..].into()),
+            ServerName::Exact(b""[..].into()),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            hosts.add(name, ServerId(u32::try_from(index).expect("few"))).expect("distinct");
+        }
+        let check = |host: &str, expected: Option<u32>| {
+            let found = hosts.find(host.as_bytes()).map(|found| match found {
+                Found::Server(id) | Found::Regex(_, id) => id.0,
+            });
+            assert_eq!(found, expected, "{host}");
+        };
+        check("a.example.com", Some(0));
+        check("c.example.com", Some(1));
+        check("x.c.example.com", Some(1));
+        check("x.b.example.com", Some(2));
+        check("b.example.com", Some(1));
+        check("example.com", None);
+        check("mail.com", Some(3));
+        check("mail.x.y", Some(3));
+        check("org", Some(4));
+        check("www.org", Some(4));
+        check("", Some(5));
+        check("mail.", None);
+    }
+}

@@ -1,0 +1,234 @@
+//! What a module is: its settings, its directive rows, and what it adds to the way of a request.
+//!
+//! The registry's order is the order of execution: of phase handlers, header filters and content handlers.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use conf::{Directive, Error};
+
+use crate::conf::compile::Cx;
+use crate::filters::HeaderFilter;
+use crate::phases::{Answer, Phase, PhaseHandler};
+use crate::rows::Row;
+use crate::variables::{PrefixVariable, Variable};
+
+/// Settings of one module in one block.
+///
+/// A nested block starts with a copy of the settings around it; [`Settings::enter`] marks in that copy what is
+/// not inherited or is replaced as a whole by the block's first own line.
+pub trait Settings: Clone + Default + Send + Sync + 'static {
+    /// Called on the copy before the first line of a nested block is applied to it.
+    fn enter(&mut self) {}
+
+    /// Called when every line of a block has been applied (and once at the level of `http`).
+    ///
+    /// # Errors
+    /// What makes the block as a whole impossible.
+    fn finish(&mut self, _cx: &mut Cx<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Settings for () {}
+
+/// Where a module's settings lie among those of all modules; given out by the registry.
+#[derive(Debug)]
+pub struct Slot(AtomicUsize);
+
+impl Slot {
+    /// A slot that the registry has not placed yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicUsize::new(usize::MAX))
+    }
+
+    /// The place among all modules.
+    #[inline]
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An nginx module of the http side, written anew.
+pub trait Module: Sized + Send + Sync + 'static {
+    /// nginx's name for it: `ngx_http_headers_module`.
+    const NAME: &'static str;
+    /// A `static` of the module's own.
+    const SLOT: &'static Slot;
+    /// Settings that every block has and inherits.
+    type Settings: Settings;
+    /// Settings that exist once per `http` block.
+    type Main: Default + Send + Sync + 'static;
+
+    /// The directives.
+    fn rows() -> &'static [Row<Self>];
+
+    /// Adds phase handlers, filters and variables.
+    fn register(_registry: &mut Registry) {}
+
+    /// Called once after the whole `http` block was read.
+    ///
+    /// # Errors
+    /// What makes the configuration as a whole impossible.
+    fn finish(_main: &mut Self::Main, _cx: &mut Cx<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// The settings of all modules in one block, shared with the blocks that did not change them.
+#[derive(Clone, Default)]
+pub struct Slots(Vec<Arc<dyn Any + Send + Sync>>);
+
+impl Slots {
+    /// The settings of module `M`.
+    ///
+    /// # Panics
+    /// When `M` was never registered, which is a mistake in the program.
+    #[inline]
+    #[must_use]
+    pub fn of<M: Module>(&self) -> &M::Settings {
+        match self.0.get(M::SLOT.index()).and_then(|slot| slot.downcast_ref()) {
+            Some(settings) => settings,
+            None => unregistered(M::NAME),
+        }
+    }
+
+    /// A copy of the pointer to the settings of module `M`.
+    #[must_use]
+    pub fn share<M: Module>(&self) -> Arc<M::Settings> {
+        match self.0.get(M::SLOT.index()).cloned().and_then(|slot| slot.downcast().ok()) {
+            Some(settings) => settings,
+            None => unregistered(M::NAME),
+        }
+    }
+
+    /// Takes the settings of `M` out to be changed: a copy where another block shares them.
+    pub(crate) fn edit<M: Module>(&self) -> M::Settings {
+        self.of::<M>().clone()
+    }
+
+    /// Puts changed settings back.
+    pub(crate) fn put<M: Module>(&mut self, settings: M::Settings) {
+        if let Some(slot) = self.0.get_mut(M::SLOT.index()) {
+            *slot = Arc::new(settings);
+        }
+    }
+
+    pub(crate) fn push(&mut self, slot: Arc<dyn Any + Send + Sync>) {
+        self.0.push(slot);
+    }
+}
+
+#[cold]
+fn unregistered(name: &str) -> ! {
+    panic!("module {name} is not in the registry")
+}
+
+/// A module with its types erased, as the registry and the compiler handle it.
+pub(crate) struct Erased {
+    pub name: &'static str,
+    pub rows: Vec<&'static conf::Row>,
+    pub default_settings: fn() -> Arc<dyn Any + Send + Sync>,
+    pub default_main: fn() -> Box<dyn Any + Send + Sync>,
+    pub enter: fn(&mut Slots),
+    pub finish_block: fn(&mut Cx<'_>) -> Result<(), Error>,
+    pub finish_main: fn(&mut Cx<'_>) -> Result<(), Error>,
+    /// Applies the row with this index.
+    pub set: fn(usize, &mut Cx<'_>, &Directive) -> Result<(), Error>,
+}
+
+/// A content handler that every location has, tried in order until one answers.
+pub type ContentHandler = &'static dyn Answer;
+
+/// All modules of the program, in their order of execution.
+#[derive(Default)]
+pub struct Registry {
+    pub(crate) modules: Vec<Erased>,
+    pub(crate) phases: Vec<(Phase, &'static dyn PhaseHandler)>,
+    pub(crate) content: Vec<ContentHandler>,
+    pub(crate) header_filters: Vec<&'static dyn HeaderFilter>,
+    pub(crate) variables: Vec<&'static Variable>,
+    pub(crate) prefixes: Vec<&'static PrefixVariable>,
+}
+
+impl Registry {
+    /// Adds a module behind those that are there.
+    pub fn add<M: Module>(&mut self) {
+        M::SLOT.0.store(self.modules.len(), Ordering::Relaxed);
+        self.modules.push(Erased {
+            name: M::NAME,
+            rows: M::rows().iter().map(|row| &row.row).collect(),
+            default_settings: || Arc::new(M::Settings::default()),
+            default_main: || Box::new(M::Main::default()),
+            enter: |slots| {
+                let mut settings = slots.edit::<M>();
+                settings.enter();
+                slots.put::<M>(settings);
+            },
+            finish_block: |cx| {
+                let mut settings = cx.block.slots.edit::<M>();
+                let done = settings.finish(cx);
+                cx.block.slots.put::<M>(settings);
+                done
+            },
+            finish_main: |cx| {
+                let mut main = cx.take_main::<M>();
+                let done = M::finish(&mut main, cx);
+                cx.put_main::<M>(main);
+                done
+            },
+            set: |index, cx, directive| {
+                let Some(row) = M::rows().get(index) else { return Ok(()) };
+                let mut settings = cx.block.slots.edit::<M>();
+                let done = row.set.apply(&mut settings, cx, directive);
+                cx.block.slots.put::<M>(settings);
+                done
+            },
+        });
+        M::register(self);
+    }
+
+    /// Adds a handler to a phase.
+    pub fn phase(&mut self, phase: Phase, handler: &'static dyn PhaseHandler) {
+        self.phases.push((phase, handler));
+    }
+
+    /// Adds a content handler that is tried in every location without one of its own.
+    pub fn content(&mut self, handler: ContentHandler) {
+        self.content.push(handler);
+    }
+
+    /// Adds a header filter; filters run in the order in which they were added.
+    pub fn header_filter(&mut self, filter: &'static dyn HeaderFilter) {
+        self.header_filters.push(filter);
+    }
+
+    /// Adds variables.
+    pub fn variables(&mut self, variables: &'static [Variable]) {
+        self.variables.extend(variables);
+    }
+
+    /// Adds families of variables such as `$http_*`.
+    pub fn prefixes(&mut self, prefixes: &'static [PrefixVariable]) {
+        self.prefixes.extend(prefixes);
+    }
+
+    /// Every directive row of every module.
+    pub fn rows(&self) -> impl Iterator<Item = &'static conf::Row> {
+        self.modules.iter().flat_map(|module| module.rows.iter().copied())
+    }
+
+    /// nginx's names of the modules that are there.
+    pub fn module_names(&self) -> impl Iterator<Item = &'static str> {
+        self.modules.iter().map(|module| module.name)
+    }
+}

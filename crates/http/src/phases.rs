@@ -1,0 +1,104 @@
+//! The phases of a request and what their handlers say.
+//!
+//! Handlers are plain functions that answer at once; one that must wait hands back a future, and only then is
+//! anything boxed.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::chunk::Chunk;
+use crate::request::Request;
+
+/// A phase in which modules may act, in nginx's order. Rewrite runs per server and per location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Right after the head was read (`realip`).
+    PostRead,
+    /// `rewrite` directives of the server.
+    ServerRewrite,
+    /// `rewrite` directives of the location.
+    Rewrite,
+    /// `limit_req`, `limit_conn`, `realip` again.
+    PreAccess,
+    /// `allow`, `auth_basic`, `auth_request`; subject to `satisfy`.
+    Access,
+    /// `mirror`, `try_files`.
+    PreContent,
+    /// After the answer.
+    Log,
+}
+
+/// What becomes of a request once somebody has decided.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nobody is responsible yet: go on with the next handler.
+    Declined,
+    /// Answer with this status: its `error_page`, or nginx's own page.
+    Status(u16),
+    /// `response` is filled in; send it with this body.
+    Send(Body),
+    /// Everything was sent already.
+    Sent,
+    /// The client is gone or what was sent cannot be completed: close the connection, log this status.
+    Broken(u16),
+    /// Close the connection without a word (444).
+    Close,
+    /// Start again with another URI (`ngx_http_internal_redirect`).
+    Redirect {
+        /// The normalised path.
+        uri: Vec<u8>,
+        /// The arguments.
+        args: Vec<u8>,
+    },
+    /// Go on in a named location (`@name`, with the sign).
+    Named(Vec<u8>),
+}
+
+/// The body of an answer that is known as a whole.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// No body.
+    #[default]
+    Empty,
+    /// One piece.
+    One(Chunk),
+    /// Several pieces.
+    Many(Vec<Chunk>),
+}
+
+/// A future that lives on its own thread only.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// What a phase handler says.
+pub enum Verdict<'r> {
+    /// Nothing to say: the next handler of the phase.
+    Declined,
+    /// Enough: for `Access` this handler is satisfied, for other phases skip the rest of the phase.
+    Pass,
+    /// The URI was changed: find the location anew (rewrite phases only).
+    Relocate,
+    /// The request ends here.
+    Finish(Outcome),
+    /// The verdict comes later.
+    Wait(LocalFuture<'r, Verdict<'static>>),
+}
+
+/// A module's part in a phase.
+pub trait PhaseHandler: Send + Sync {
+    /// Looks at the request and says what becomes of it.
+    fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r>;
+}
+
+/// What a content handler says.
+pub enum Answered<'r> {
+    /// At once.
+    Now(Outcome),
+    /// Later.
+    Wait(LocalFuture<'r, Outcome>),
+}
+
+/// A content handler.
+pub trait Answer: Send + Sync {
+    /// Answers the request or declines.
+    fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r>;
+}

@@ -1,0 +1,90 @@
+//! Regular expressions with PCRE's meaning, and the variables that their named groups fill.
+//!
+//! Every pattern is compiled with the JIT where there is one and with a match limit, so that no request can make
+//! a pattern run for ever.
+
+use conf::{Error, Word};
+use pcre2::bytes::{Regex as Pcre, RegexBuilder};
+
+use crate::conf::compile::Cx;
+use crate::variables::VariableId;
+
+/// Steps after which a match gives up (`pcre2_set_match_limit`).
+const MATCH_LIMIT: u32 = 1_000_000;
+
+/// Whether letters match without regard to case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// `~`.
+    Sensitive,
+    /// `~*`.
+    Insensitive,
+}
+
+/// A compiled pattern.
+#[derive(Clone)]
+pub struct Regex {
+    pcre: Pcre,
+    text: Box<[u8]>,
+    /// Named groups and the variables that they fill.
+    named: Vec<(usize, VariableId)>,
+    groups: usize,
+}
+
+impl Regex {
+    /// Compiles a pattern; its named groups become variables.
+    ///
+    /// # Errors
+    /// `pcre2_compile() failed: … in "…"`, as nginx says it.
+    pub fn compile(cx: &mut Cx<'_>, word: &Word, pattern: &[u8], case: Case) -> Result<Self, Error> {
+        let text = String::from_utf8_lossy(pattern).into_owned();
+        let limited = format!("(*LIMIT_MATCH={MATCH_LIMIT}){text}");
+        let pcre = RegexBuilder::new()
+            .caseless(case == Case::Insensitive)
+            .jit_if_available(true)
+            .build(&limited)
+            .map_err(|error| Error::at(word, format!("pcre2_compile() failed: {error} in \"{text}\"")))?;
+        let mut named = Vec::new();
+        for (group, name) in pcre.capture_names().iter().enumerate() {
+            if let Some(name) = name {
+                named.push((group, cx.capture_variable(name.to_ascii_lowercase().as_bytes())));
+            }
+        }
+        let groups = pcre.captures_len();
+        Ok(Self { pcre, text: pattern.into(), named, groups })
+    }
+
+    /// The pattern as written.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether the pattern has groups.
+    #[must_use]
+    pub fn has_groups(&self) -> bool {
+        self.groups > 1
+    }
+
+    /// Whether the subject matches; a match that exceeds its limit counts as none.
+    #[must_use]
+    pub fn is_match(&self, subject: &[u8]) -> bool {
+        self.pcre.is_match(subject).unwrap_or(false)
+    }
+
+    /// Matches and reports the groups as offsets, the whole match first; `None` where it does not match.
+    #[must_use]
+    pub fn captures(&self, subject: &[u8]) -> Option<Vec<Option<(usize, usize)>>> {
+        if !self.is_match(subject) {
+            return None;
+        }
+        let mut locations = self.pcre.capture_locations();
+        self.pcre.captures_read(&mut locations, subject).ok()??;
+        Some((0..locations.len()).map(|group| locations.get(group)).collect())
+    }
+
+    /// Named groups and their variables.
+    pub(crate) fn named(&self) -> &[(usize, VariableId)] {
+        &self.named
+    }
+}

@@ -1,0 +1,281 @@
+//! The answer on its way to the client: status, header fields, and what filters need to know of the body.
+//!
+//! Header fields lie in one buffer in the very form in which they go over the wire, so that an answer that no
+//! filter changed is copied to the client in one piece.
+
+use base::Span;
+use proto::h1::Known;
+
+/// One header field of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Item {
+    /// The name as it is sent.
+    pub name: Span,
+    /// The value as it is sent.
+    pub value: Span,
+    /// Which well-known field it is.
+    pub known: Known,
+    removed: bool,
+}
+
+/// Header fields in wire form (`Name: value\r\n`), in the order in which they are sent.
+#[derive(Debug, Default)]
+pub struct Headers {
+    text: Vec<u8>,
+    items: Vec<Item>,
+    removed: usize,
+}
+
+impl Headers {
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.items.clear();
+        self.removed = 0;
+    }
+
+    /// Appends a field.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.push_known(Known::of(name), name, value);
+    }
+
+    /// Appends a field whose [`Known`] is at hand.
+    pub fn push_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        let text = &mut self.text;
+        text.reserve(name.len() + value.len() + 4);
+        let start = text.len();
+        text.extend_from_slice(name);
+        let name_end = text.len();
+        text.extend_from_slice(b": ");
+        let value_start = text.len();
+        text.extend_from_slice(value);
+        let value_end = text.len();
+        text.extend_from_slice(b"\r\n");
+        self.items.push(Item {
+            name: Span::new(start, name_end),
+            value: Span::new(value_start, value_end),
+            known,
+            removed: false,
+        });
+    }
+
+    /// Appends a field whose value is written by `write`.
+    pub fn push_with(&mut self, known: Known, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.text.len();
+        self.text.extend_from_slice(name);
+        let name_end = self.text.len();
+        self.text.extend_from_slice(b": ");
+        let value_start = self.text.len();
+        write(&mut self.text);
+        let value_end = self.text.len();
+        self.text.extend_from_slice(b"\r\n");
+        self.items.push(Item {
+            name: Span::new(start, name_end),
+            value: Span::new(value_start, value_end),
+            known,
+            removed: false,
+        });
+    }
+
+    /// The fields that are still there, as name, value and kind.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], Known)> {
+        self.live().map(|item| (item.name.of(&self.text), item.value.of(&self.text), item.known))
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| !item.removed)
+    }
+
+    /// The value of the first field of this kind.
+    #[must_use]
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.live().find(|item| item.known == known).map(|item| item.value.of(&self.text))
+    }
+
+    /// Values of every field with this name, compared without regard to case.
+    pub fn by_name<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.live()
+            .filter(move |item| item.name.of(&self.text).eq_ignore_ascii_case(name))
+            .map(|item| item.value.of(&self.text))
+    }
+
+    /// Removes every field of this kind.
+    pub fn remove_known(&mut self, known: Known) {
+        self.remove_where(|_, item_known| item_known == known);
+    }
+
+    /// Removes every field for which `is` holds.
+    pub fn remove_where(&mut self, is: impl Fn(&[u8], Known) -> bool) {
+        for item in &mut self.items {
+            if !item.removed && is(item.name.of(&self.text), item.known) {
+                item.removed = true;
+                self.removed += 1;
+            }
+        }
+    }
+
+    /// Replaces all fields of a kind by one.
+    pub fn set_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        self.remove_known(known);
+        self.push_known(known, name, value);
+    }
+
+    /// Whether there is a field of this kind.
+    #[must_use]
+    pub fn has(&self, known: Known) -> bool {
+        self.live().any(|item| item.known == known)
+    }
+
+    /// Number of fields.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len() - self.removed
+    }
+
+    /// Whether there is no field.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends all fields to `out` as they go over the wire.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        if self.removed == 0 {
+            out.extend_from_slice(&self.text);
+            return;
+        }
+        for item in self.live() {
+            let line = item.name.start as usize..item.value.end as usize + 2;
+            out.extend_from_slice(self.text.get(line).unwrap_or_default());
+        }
+    }
+}
+
+/// Whether the answer may be cut into ranges by the range filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ranges {
+    /// No: the length is not known or a filter changes the body.
+    #[default]
+    Refused,
+    /// Yes: the body is known and stays as it is.
+    Allowed,
+    /// Yes, with one range only.
+    SingleOnly,
+}
+
+/// The head of the answer, as handlers fill it in and header filters change it.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// Status code; 0 until it is known.
+    pub status: u16,
+    /// Code and reason as the upstream sent them ("200 Fine"); empty: nginx's own reason.
+    pub status_line: Vec<u8>,
+    /// All fields that have no field of their own here.
+    pub headers: Headers,
+    /// `Content-Type` without the charset; empty: none is sent.
+    pub content_type: Vec<u8>,
+    /// Charset appended to the content type when not empty.
+    pub charset: Vec<u8>,
+    /// Length of the body in bytes, when it is known.
+    pub content_length: Option<u64>,
+    /// `Last-Modified` in unix seconds.
+    pub last_modified: Option<i64>,
+    /// Trailer fields, sent behind a chunked body.
+    pub trailers: Headers,
+    /// Whether ranges may be served.
+    pub ranges: Ranges,
+    /// The body begins at this offset of the whole (for ranges of a part that was fetched).
+    pub content_offset: u64,
+    /// The body consists of data that filters must not hold in memory only (set by `filter_need_in_memory`).
+    pub need_in_memory: bool,
+    /// Only the head is sent (HEAD requests, 204, 304).
+    pub header_only: bool,
+    /// The head has been handed to the output.
+    pub head_sent: bool,
+    /// `X-Accel-*` and caches: when the answer expires, unix seconds.
+    pub expires: Option<i64>,
+    /// Disables the not-modified filter for answers of an upstream that decides itself.
+    pub disable_not_modified: bool,
+    /// The handler expects trailers to follow (keeps chunked framing even for known lengths).
+    pub expect_trailers: bool,
+}
+
+impl Response {
+    /// Makes ready for the next request, keeping memory.
+    pub fn reset(&mut self) {
+        self.status_line.clear();
+        self.headers.clear();
+        self.content_type.clear();
+        self.charset.clear();
+        self.trailers.clear();
+        self.status = 0;
+        self.content_length = None;
+        self.last_modified = None;
+        self.ranges = Ranges::Refused;
+        self.content_offset = 0;
+        self.need_in_memory = false;
+        self.header_only = false;
+        self.head_sent = false;
+        self.expires = None;
+        self.disable_not_modified = false;
+        self.expect_trailers = false;
+    }
+
+    /// Forgets the length, as a filter must that changes it.
+    pub fn clear_content_length(&mut self) {
+        self.content_length = None;
+        self.headers.remove_known(Known::ContentLength);
+    }
+
+    /// Forgets `Accept-Ranges` and forbids ranges (`ngx_http_clear_accept_ranges`).
+    pub fn clear_accept_ranges(&mut self) {
+        self.ranges = Ranges::Refused;
+        self.headers.remove_known(Known::AcceptRanges);
+    }
+
+    /// Makes a strong ETag weak, as a filter must that changes the bytes (`ngx_http_weak_etag`).
+    pub fn weaken_etag(&mut self) {
+        let Some(etag) = self.headers.known(Known::ETag) else { return };
+        if etag.starts_with(b"W/") {
+            return;
+        }
+        let weak = if etag.starts_with(b"\"") { [b"W/", etag].concat() } else { Vec::new() };
+        self.headers.remove_known(Known::ETag);
+        if !weak.is_empty() {
+            self.headers.push_known(Known::ETag, b"ETag", &weak);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_their_order_and_leave_without_a_gap() {
+        let mut headers = Headers::default();
+        headers.push(b"Server", b"x");
+        headers.push(b"X-A", b"1");
+        headers.push(b"x-a", b"2");
+        assert_eq!(headers.by_name(b"X-A").collect::<Vec<_>>(), [b"1", b"2"]);
+        headers.remove_known(Known::Server);
+        let mut out = Vec::new();
+        headers.write_to(&mut out);
+        assert_eq!(out, b"X-A: 1\r\nx-a: 2\r\n");
+        assert_eq!(headers.len(), 2);
+        assert!(!headers.has(Known::Server));
+    }
+
+    #[test]
+    fn only_a_quoted_etag_becomes_weak() {
+        let check = |etag: &str, expected: Option<&str>| {
+            let mut response = Response::default();
+            response.headers.push(b"ETag", etag.as_bytes());
+            response.weaken_etag();
+            assert_eq!(response.headers.known(Known::ETag), expected.map(str::as_bytes), "{etag}");
+        };
+        check("\"a\"", Some("W/\"a\""));
+        check("W/\"a\"", Some("W/\"a\""));
+        check("a", None);
+    }
+}

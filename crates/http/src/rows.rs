@@ -1,0 +1,193 @@
+//! Directive rows: what the language must know of a directive, and what it does, in one line each.
+//!
+//! Most directives are one value of a common kind; those need no function of their own, only a field.
+
+use conf::{Arity, Contexts, Directive, Error};
+
+use crate::conf::compile::Cx;
+use crate::module::Module;
+use crate::variables::Template;
+
+/// What a directive does with its arguments. `S` is the settings type of its module.
+pub enum Setter<S> {
+    /// Anything.
+    Any(fn(&mut S, &mut Cx<'_>, &Directive) -> Result<(), Error>),
+    /// Something that needs nothing but the arguments.
+    Value(fn(&mut S, &Directive) -> Result<(), Error>),
+    /// `on` or `off`.
+    Flag(fn(&mut S, bool)),
+    /// Bytes, up to megabytes.
+    Size(fn(&mut S, usize)),
+    /// Bytes, up to gigabytes.
+    Offset(fn(&mut S, u64)),
+    /// Milliseconds.
+    Time(fn(&mut S, u64)),
+    /// A plain number.
+    Number(fn(&mut S, u64)),
+    /// A string with variables.
+    Template(fn(&mut S, Template)),
+    /// Nothing: the row says why.
+    Nothing,
+}
+
+impl<S> Setter<S> {
+    pub(crate) fn apply(&self, settings: &mut S, cx: &mut Cx<'_>, directive: &Directive) -> Result<(), Error> {
+        match self {
+            Self::Any(set) => return set(settings, cx, directive),
+            Self::Value(set) => return set(settings, directive),
+            Self::Flag(set) => set(settings, directive.flag()?),
+            Self::Size(set) => set(settings, usize::try_from(directive.size()?).unwrap_or(usize::MAX)),
+            Self::Offset(set) => set(settings, directive.offset()?),
+            Self::Time(set) => set(settings, directive.time_ms()?),
+            Self::Number(set) => set(settings, directive.number()?),
+            Self::Template(set) => set(settings, Template::compile(cx, directive.arg(0)?)?),
+            Self::Nothing => {}
+        }
+        Ok(())
+    }
+}
+
+/// A directive of module `M`.
+pub struct Row<M: Module> {
+    /// Name, contexts, arity, default, documentation.
+    pub row: conf::Row,
+    /// What it does.
+    pub set: Setter<M::Settings>,
+}
+
+impl<M: Module> Row<M> {
+    const fn build(
+        name: &'static str,
+        contexts: Contexts,
+        arity: Arity,
+        default: &'static str,
+        doc: &'static str,
+        set: Setter<M::Settings>,
+    ) -> Self {
+        Self { row: conf::Row::new(name, contexts, arity).default(default).doc(doc).module(M::NAME), set }
+    }
+
+    /// May be written several times in one block.
+    #[must_use]
+    pub const fn many(mut self) -> Self {
+        self.row.repeat = conf::Repeat::Many;
+        self
+    }
+
+    /// Opens a block with directives of the context `inside`.
+    #[must_use]
+    pub const fn block(mut self, inside: Contexts) -> Self {
+        self.row.body = conf::Body::Block(inside);
+        self.row.repeat = conf::Repeat::Many;
+        self
+    }
+
+    /// Opens a block of lines that are not directives.
+    #[must_use]
+    pub const fn free(mut self) -> Self {
+        self.row.body = conf::Body::Free;
+        self.row.repeat = conf::Repeat::Many;
+        self
+    }
+}
+
+/// A directive with a function of its own.
+pub const fn row<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    arity: Arity,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut M::Settings, &mut Cx<'_>, &Directive) -> Result<(), Error>,
+) -> Row<M> {
+    Row::build(name, contexts, arity, default, doc, Setter::Any(set))
+}
+
+/// A directive whose value is computed from its arguments alone.
+pub const fn value<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    arity: Arity,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut M::Settings, &Directive) -> Result<(), Error>,
+) -> Row<M> {
+    Row::build(name, contexts, arity, default, doc, Setter::Value(set))
+}
+
+/// `on` or `off`.
+pub const fn flag<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut M::Settings, bool),
+) -> Row<M> {
+    Row::build(name, contexts, Arity::FLAG, default, doc, Setter::Flag(set))
+}
+
+/// Bytes, up to megabytes.
+pub const fn size<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut M::Settings, usize),
+) -> Row<M> {
+    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Size(set))
+}
+
+/// Bytes, up to gigabytes.
+pub const fn offset<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut M::Settings, u64),
+) -> Row<M> {
+    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Offset(set))
+}
+
+/// A time, handed over in milliseconds.
+pub const fn time<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut M::Settings, u64),
+) -> Row<M> {
+    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Time(set))
+}
+
+/// A plain number.
+pub const fn number<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut M::Settings, u64),
+) -> Row<M> {
+    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Number(set))
+}
+
+/// A string with variables.
+pub const fn template<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    doc: &'static str,
+    set: fn(&mut M::Settings, Template),
+) -> Row<M> {
+    Row::build(name, contexts, Arity::ONE, "", doc, Setter::Template(set))
+}
+
+/// A directive that is accepted and has no meaning here.
+pub const fn without_effect<M: Module>(
+    name: &'static str,
+    contexts: Contexts,
+    arity: Arity,
+    why: &'static str,
+) -> Row<M> {
+    let mut row = Row::build(name, contexts, arity, "", "", Setter::Nothing);
+    row.row.status = conf::Status::NoEffect(why);
+    row
+}

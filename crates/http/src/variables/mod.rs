@@ -1,0 +1,182 @@
+//! Variables: their table, how they are read and set, and the strings made of them.
+//!
+//! A variable costs nothing where it is not used; one that is declared cacheable is computed once per request.
+
+mod cookie;
+pub mod core;
+mod header;
+mod template;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use self::cookie::find_cookie;
+pub use self::header::{join_values, name_matches};
+pub use self::template::Template;
+
+use crate::request::Request;
+
+/// Index of a variable in the configuration's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VariableId(pub u32);
+
+/// Appends the value to the buffer and says whether there is one.
+pub type Read = fn(&Request, &mut Vec<u8>) -> bool;
+/// As [`Read`], for a family of variables; the second argument is the rest of the name.
+pub type ReadNamed = fn(&Request, &[u8], &mut Vec<u8>) -> bool;
+/// Takes a value assigned by `set` and the like.
+pub type Write = fn(&mut Request, &[u8]);
+
+/// A variable of a module's own, as a row.
+pub struct Variable {
+    /// Name without the dollar sign.
+    pub name: &'static str,
+    /// How it is computed.
+    pub read: Read,
+    /// How it is assigned, where that does more than storing the value.
+    pub write: Option<Write>,
+    /// Whether its value is computed once per request or each time.
+    pub cache: Cache,
+    /// Whether `set`, `map` and others may define it anew.
+    pub change: Change,
+}
+
+impl Variable {
+    /// A variable that is computed each time and may not be redefined.
+    #[must_use]
+    pub const fn new(name: &'static str, read: Read) -> Self {
+        Self { name, read, write: None, cache: Cache::No, change: Change::Fixed }
+    }
+
+    /// Computed once per request.
+    #[must_use]
+    pub const fn cached(mut self) -> Self {
+        self.cache = Cache::PerRequest;
+        self
+    }
+
+    /// May be defined anew by `set` or `map`.
+    #[must_use]
+    pub const fn changeable(mut self) -> Self {
+        self.change = Change::Redefinable;
+        self
+    }
+
+    /// Assigning it calls `write`.
+    #[must_use]
+    pub const fn settable(mut self, write: Write) -> Self {
+        self.write = Some(write);
+        self.change = Change::Redefinable;
+        self
+    }
+}
+
+/// A family of variables such as `$http_*`.
+pub struct PrefixVariable {
+    /// The prefix without the dollar sign.
+    pub prefix: &'static str,
+    /// How a member is computed.
+    pub read: ReadNamed,
+}
+
+/// Whether a value is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// Computed each time.
+    No,
+    /// Computed once per request.
+    PerRequest,
+}
+
+/// Whether a variable may be defined anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// `the duplicate "x" variable`.
+    Fixed,
+    /// Allowed.
+    Redefinable,
+}
+
+/// A variable whose computation carries data: `map`, `geo`, `split_clients`.
+pub trait Compute: Send + Sync {
+    /// Appends the value and says whether there is one.
+    fn compute(&self, r: &Request, out: &mut Vec<u8>) -> bool;
+}
+
+/// How a variable of the table gets its value.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Plain(Read),
+    Named(ReadNamed, Box<[u8]>),
+    Computed(Arc<dyn Compute>),
+    /// Assigned by `set`, a capture, `auth_request_set`; empty until then.
+    Assigned,
+}
+
+#[derive(Clone)]
+pub(crate) struct Definition {
+    pub name: Box<[u8]>,
+    pub source: Source,
+    pub write: Option<Write>,
+    pub cache: Cache,
+}
+
+/// The variables that a configuration uses.
+#[derive(Default)]
+pub struct Table {
+    pub(crate) definitions: Vec<Definition>,
+    pub(crate) names: HashMap<Box<[u8]>, VariableId>,
+}
+
+impl Table {
+    pub(crate) fn get(&self, id: VariableId) -> Option<&Definition> {
+        self.definitions.get(id.0 as usize)
+    }
+
+    /// The variable of this name, if the configuration uses it.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<VariableId> {
+        self.names.get(name).copied()
+    }
+
+    pub(crate) fn add(&mut self, definition: Definition) -> VariableId {
+        let id = VariableId(u32::try_from(self.definitions.len()).unwrap_or(u32::MAX));
+        self.names.insert(definition.name.clone(), id);
+        self.definitions.push(definition);
+        id
+    }
+}
+
+/// Values that a request keeps: assigned ones and computed ones that are cacheable.
+#[derive(Debug, Default)]
+pub struct Values {
+    slots: Vec<Option<Value>>,
+    used: bool,
+}
+
+/// A kept value; `None` inside says that the variable was looked for and is not there.
+pub(crate) type Value = Option<Box<[u8]>>;
+
+impl Values {
+    pub(crate) fn reset(&mut self) {
+        if self.used {
+            self.slots.clear();
+            self.used = false;
+        }
+    }
+
+    pub(crate) fn get(&self, id: VariableId) -> Option<&Value> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn set(&mut self, id: VariableId, value: Value) {
+        let index = id.0 as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Some(value);
+        }
+        self.used = true;
+    }
+}

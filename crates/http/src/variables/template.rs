@@ -1,0 +1,139 @@
+//! Strings with variables, compiled once (`ngx_http_complex_value_t`).
+//!
+//! A string without variables costs one copy; a single variable costs one call.
+
+use conf::{Error, Word};
+
+use super::VariableId;
+use crate::conf::compile::Cx;
+use crate::request::Request;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(Box<[u8]>),
+    Variable(VariableId),
+    /// `$1` … `$9` of the last regular expression that matched.
+    Capture(u8),
+}
+
+/// A compiled string of literals, variables and captures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    parts: Box<[Part]>,
+}
+
+impl Template {
+    /// Compiles the text of a word; `$$` is not special in nginx, a `$` must begin a variable.
+    ///
+    /// # Errors
+    /// `invalid variable name`, `the closing bracket in "…" variable is missing` and `unknown "…" variable`.
+    pub fn compile(cx: &mut Cx<'_>, word: &Word) -> Result<Self, Error> {
+        Self::compile_bytes(cx, word, &word.bytes)
+    }
+
+    /// As [`Self::compile`], for a part of a word; `word` is where errors point to.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_bytes(cx: &mut Cx<'_>, word: &Word, text: &[u8]) -> Result<Self, Error> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut literal = Vec::new();
+        let mut rest = text;
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            if byte != b'$' {
+                literal.push(byte);
+                continue;
+            }
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal).into()));
+            }
+            if let Some(digit @ b'1'..=b'9') = rest.first() {
+                parts.push(Part::Capture(digit - b'0'));
+                rest = &rest[1..];
+                continue;
+            }
+            let name = variable_name(&mut rest).map_err(|fault| match fault {
+                NameFault::Empty => Error::at(word, "invalid variable name".into()),
+                NameFault::Unclosed(name) => Error::at(
+                    word,
+                    format!("the closing bracket in \"{}\" variable is missing", String::from_utf8_lossy(&name)),
+                ),
+            })?;
+            parts.push(Part::Variable(cx.variable(&name, word)?));
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal.into()));
+        }
+        Ok(Self { parts: parts.into() })
+    }
+
+    /// A string without variables.
+    #[must_use]
+    pub fn literal(text: &[u8]) -> Self {
+        if text.is_empty() {
+            return Self::default();
+        }
+        Self { parts: Box::new([Part::Literal(text.into())]) }
+    }
+
+    /// The text, when it has no variables.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&[u8]> {
+        match &*self.parts {
+            [] => Some(b""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Appends the value to `out`; a variable that is not there adds nothing.
+    pub fn append(&self, r: &Request, out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text),
+                Part::Variable(id) => {
+                    r.append_fresh_variable(*id, out);
+                }
+                Part::Capture(number) => r.append_capture(*number, out),
+            }
+        }
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self, r: &Request) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.append(r, &mut out);
+        out
+    }
+
+    /// Whether `word` contains a variable.
+    #[must_use]
+    pub fn has_variables(text: &[u8]) -> bool {
+        text.contains(&b'$')
+    }
+}
+
+enum NameFault {
+    Empty,
+    Unclosed(Vec<u8>),
+}
+
+/// Takes a variable's name from the start of `rest`: `name` or `{name}`; lowercased as nginx does.
+fn variable_name(rest: &mut &[u8]) -> Result<Vec<u8>, NameFault> {
+    let braced = rest.first() == Some(&b'{');
+    if braced {
+        *rest = &rest[1..];
+    }
+    let length = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    let name = rest[..length].to_ascii_lowercase();
+    *rest = &rest[length..];
+    if braced {
+        if rest.first() != Some(&b'}') {
+            return Err(NameFault::Unclosed(name));
+        }
+        *rest = &rest[1..];
+    }
+    if name.is_empty() { Err(NameFault::Empty) } else { Ok(name) }
+}

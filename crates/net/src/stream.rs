@@ -1,0 +1,215 @@
+//! A connected socket, TCP or Unix, on this thread's event loop.
+//!
+//! Reading waits for readiness before it asks for a buffer; writing tries first and waits only when refused.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::unix::AsyncFd;
+
+use crate::Deadline;
+
+/// A connected, nonblocking stream socket.
+pub struct Stream {
+    io: AsyncFd<OwnedFd>,
+    /// Bytes were seen but left in the socket, so no event will announce them again.
+    left_unread: Cell<bool>,
+}
+
+impl Stream {
+    /// Registers a connected nonblocking socket with this thread's event loop.
+    ///
+    /// # Errors
+    /// The error of the registration, such as a full descriptor table.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { io: AsyncFd::new(fd)?, left_unread: Cell::new(false) })
+    }
+
+    /// Ready when a read would not block (or the peer has closed).
+    ///
+    /// # Errors
+    /// Only when the event loop is shutting down.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.left_unread.get() {
+            return Poll::Ready(Ok(()));
+        }
+        self.io.poll_read_ready(cx).map_ok(drop)
+    }
+
+    /// Ready when the peer has shut down its side; bytes may still be unread.
+    pub fn poll_peer_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Ok(mut guard) = ready!(self.io.poll_read_ready(cx)) else { return Poll::Ready(()) };
+            if guard.ready().is_read_closed() {
+                return Poll::Ready(());
+            }
+            // Readable with bytes that nobody wants now: whether the peer is still there must be asked.
+            match os::io::peek(self.io.as_fd(), &mut [0]) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(_) => {
+                    self.left_unread.set(true);
+                    guard.clear_ready();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Reads at most `max` bytes behind the end of `into`; zero is the end of the stream.
+    ///
+    /// # Errors
+    /// The error of `recv(2)`.
+    pub fn poll_recv(&self, cx: &mut Context<'_>, into: &mut Vec<u8>, max: usize) -> Poll<io::Result<usize>> {
+        if self.left_unread.take() {
+            match os::io::recv_append(self.io.as_fd(), into, max) {
+                Err(error) if is_transient(&error) => {}
+                done => {
+                    self.left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
+                    return Poll::Ready(done);
+                }
+            }
+        }
+        loop {
+            let mut guard = ready!(self.io.poll_read_ready(cx))?;
+            match os::io::recv_append(self.io.as_fd(), into, max) {
+                Ok(count) => {
+                    // A short read has emptied the socket: waiting needs no further call to find that out.
+                    if count > 0 && count < max && !guard.ready().is_read_closed() {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Waits until there is something to read, at most until `deadline`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] when the deadline came first.
+    pub async fn readable(&self, deadline: &Deadline) -> io::Result<()> {
+        poll_fn(|cx| match self.poll_readable(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await
+    }
+
+    /// Reads at most `max` bytes behind the end of `into`, waiting at most until `deadline`.
+    ///
+    /// # Errors
+    /// The error of `recv(2)`, or [`io::ErrorKind::TimedOut`].
+    pub async fn recv(&self, into: &mut Vec<u8>, max: usize, deadline: &Deadline) -> io::Result<usize> {
+        poll_fn(|cx| match self.poll_recv(cx, into, max) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await
+    }
+
+    /// Reads without waiting: `None` when there is nothing now.
+    ///
+    /// # Errors
+    /// The error of `recv(2)`.
+    pub fn try_recv(&self, into: &mut Vec<u8>, max: usize) -> io::Result<Option<usize>> {
+        match self.poll_recv(&mut Context::from_waker(std::task::Waker::noop()), into, max) {
+            Poll::Ready(result) => result.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Runs a system call that writes; waits for room only after it was refused.
+    ///
+    /// # Errors
+    /// The call's own error.
+    pub fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        match call(self.io.as_fd()) {
+            Err(error) if is_transient(&error) => {}
+            done => return Poll::Ready(done),
+        }
+        loop {
+            let mut guard = ready!(self.io.poll_write_ready(cx))?;
+            match call(self.io.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Writes some of `bytes`.
+    ///
+    /// # Errors
+    /// The error of `send(2)`.
+    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |fd| os::io::send(fd, bytes))
+    }
+
+    /// Writes some of several slices in one call.
+    ///
+    /// # Errors
+    /// The error of `sendmsg(2)`.
+    pub fn poll_send_vectored(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |fd| os::io::send_vectored(fd, slices))
+    }
+
+    /// Writes all of `bytes`, each wait at most until `deadline`.
+    ///
+    /// # Errors
+    /// The error of `send(2)`, or [`io::ErrorKind::TimedOut`].
+    pub async fn send_all(&self, mut bytes: &[u8], deadline: &Deadline) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = poll_fn(|cx| match self.poll_send(cx, bytes) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            })
+            .await?;
+            bytes = bytes.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Waits until a nonblocking connect has ended.
+    ///
+    /// # Errors
+    /// The error of the connect, or [`io::ErrorKind::TimedOut`].
+    pub async fn connected(&self, deadline: &Deadline) -> io::Result<()> {
+        poll_fn(|cx| match self.io.poll_write_ready(cx) {
+            Poll::Ready(result) => Poll::Ready(result.map(drop)),
+            Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await?;
+        match os::socket::take_error(self.io.as_fd())? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the socket off the event loop.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.io.into_inner()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
