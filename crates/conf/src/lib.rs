@@ -1,2 +1,36 @@
-//! The `conf` crate of Tidegate.
+//! The nginx.conf language: words, blocks, `include`, directive rows, checks and diagnostics.
+//!
+//! The crate knows no directive's meaning: rows come from the modules, and setters turn words into settings.
+
+mod arity;
+mod contexts;
+mod documented;
+mod error;
+mod hint;
+mod include;
+mod lexer;
+mod markdown;
+mod parse;
+mod render;
 pub mod resources;
+mod row;
+mod schema;
+mod sources;
+mod suggest;
+mod tree;
+mod values;
+
+pub use arity::Arity;
+pub use contexts::Contexts;
+pub use documented::{Documented, Edition, documented};
+pub use error::{Error, Fault, Level, Spot};
+pub use hint::Hint;
+pub use lexer::{End, Lexer, Statement, Token};
+pub use markdown::directives_markdown;
+pub use parse::parse;
+pub use render::Style;
+pub use row::{Body, Repeat, Row, Status};
+pub use schema::{Lookup, Schema};
+pub use sources::{FileId, Origin, Place, Source, Sources};
+pub use tree::{Directive, Tree, Word};
+pub use values::Bufs;

@@ -1,1 +1,22 @@
-//! The `os` crate of Tidegate.
+//! System calls behind safe functions: sockets, descriptors handed over, processes, clocks, files, logs.
+//!
+//! The only crate that may say `unsafe`; nothing here knows HTTP or the configuration.
+#![allow(unsafe_code)]
+
+pub mod clock;
+pub mod credentials;
+pub mod epoll;
+pub mod errlog;
+pub mod fdpass;
+pub mod file;
+pub mod io;
+pub mod limits;
+pub mod listen;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod symlinks;
+mod syscall;
+pub mod syslog;
+pub mod tcp;
+pub mod thread;

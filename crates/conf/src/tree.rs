@@ -1,0 +1,101 @@
+//! What a configuration says, word by word: directives in the order of the text, includes already in place.
+//!
+//! Nothing has a meaning yet; a module's setters read the words and turn them into settings.
+
+use std::borrow::Cow;
+
+use crate::lexer::{Lexer, Token};
+use crate::sources::{FileId, Origin, Place};
+use crate::{Error, Fault, Row};
+
+/// One word with its quotes and escapes resolved.
+#[derive(Clone, Debug)]
+pub struct Word {
+    /// The bytes that it stands for.
+    pub bytes: Box<[u8]>,
+    /// Where it begins, its quote included.
+    pub place: Place,
+    /// Whether it was written in quotes.
+    pub quoted: bool,
+    /// Line of the `;` or `{` that ends its directive: nginx names that one in messages.
+    pub end_line: u32,
+}
+
+impl Word {
+    /// The word as text; bytes that are no UTF-8 are replaced.
+    #[must_use]
+    pub fn as_str(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+
+    /// What follows `prefix`, as in the parameter `max_fails=3` with the prefix `max_fails=`.
+    #[must_use]
+    pub fn after(&self, prefix: &str) -> Option<&[u8]> {
+        self.bytes.strip_prefix(prefix.as_bytes())
+    }
+
+    /// Whether the word is exactly this text.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        *self.bytes == *text.as_bytes()
+    }
+}
+
+/// One directive: its words, its block, and the row that allowed it.
+#[derive(Clone, Debug)]
+pub struct Directive {
+    /// The first word.
+    pub name: Word,
+    /// The words after the name.
+    pub args: Vec<Word>,
+    /// The block's directives; `None` where the directive ends with `;`.
+    pub body: Option<Vec<Self>>,
+    /// The row that it was checked against; for lines of free blocks a nameless one.
+    pub row: &'static Row,
+    /// Where its `;` or `{` stands.
+    pub end: Place,
+    /// Where the `}` of its block stands.
+    pub close: Option<Place>,
+}
+
+impl Directive {
+    /// The argument of this index, counted from zero without the name.
+    ///
+    /// # Errors
+    /// `invalid number of arguments in "x" directive` when there is none.
+    pub fn arg(&self, index: usize) -> Result<&Word, Error> {
+        self.args
+            .get(index)
+            .ok_or_else(|| Error::fault_at(&self.name, Fault::ArgumentCount(self.name.as_str().into())))
+    }
+
+    /// The block's directives; none where there is no block.
+    #[must_use]
+    pub fn body(&self) -> &[Self] {
+        self.body.as_deref().unwrap_or_default()
+    }
+
+    /// The directive that a row's default stands for, as if it were written; `None` without a default.
+    ///
+    /// # Errors
+    /// When the default does not lex as arguments.
+    pub fn from_default(row: &'static Row) -> Result<Option<Self>, Error> {
+        if row.default.is_empty() {
+            return Ok(None);
+        }
+        let text = format!("{} {};", row.name, row.default);
+        let mut lexer = Lexer::new(text.as_bytes(), FileId::DEFAULT, Origin::CommandLine);
+        let Token::Statement(statement) = lexer.next_token()? else { return Ok(None) };
+        let end = statement.end_place;
+        Ok(Some(Self { name: statement.name, args: statement.args, body: None, row, end, close: None }))
+    }
+}
+
+/// A configuration that is well formed.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// The directives outside of every block, those of `-g` first.
+    pub directives: Vec<Directive>,
+    /// What the operator should know although nothing is wrong, in the order of the text.
+    pub notices: Vec<Error>,
+}

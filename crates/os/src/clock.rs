@@ -1,0 +1,117 @@
+//! The clocks: a coarse one that costs a few nanoseconds, a precise one, and the local offset.
+//!
+//! The coarse clocks move in steps of the kernel's tick, one to four milliseconds.
+
+use crate::syscall::check;
+
+fn read(clock: libc::clockid_t) -> libc::timespec {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a local that the call fills; the clock ids used here exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    now
+}
+
+/// Milliseconds of a clock that never jumps, in steps of the kernel's tick.
+#[inline]
+#[must_use]
+pub fn monotonic_coarse_ms() -> u64 {
+    let now = read(libc::CLOCK_MONOTONIC_COARSE);
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+/// Microseconds of a clock that never jumps.
+#[inline]
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    let now = read(libc::CLOCK_MONOTONIC);
+    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
+}
+
+/// Unix time: seconds, and milliseconds below 1000; in steps of the kernel's tick.
+#[inline]
+#[must_use]
+pub fn realtime_coarse() -> (i64, u32) {
+    let now = read(libc::CLOCK_REALTIME_COARSE);
+    (now.tv_sec, (now.tv_nsec / 1_000_000) as u32)
+}
+
+/// Unix time, seconds, of the precise clock.
+#[must_use]
+pub fn realtime_sec() -> i64 {
+    read(libc::CLOCK_REALTIME).tv_sec
+}
+
+/// A date and time of day in the local time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    /// Year, all digits.
+    pub year: i32,
+    /// Month, 1 to 12.
+    pub month: u8,
+    /// Day of the month, 1 to 31.
+    pub day: u8,
+    /// Hour, 0 to 23.
+    pub hour: u8,
+    /// Minute.
+    pub minute: u8,
+    /// Second, 0 to 60.
+    pub second: u8,
+    /// Day of the week, 0 is Sunday.
+    pub weekday: u8,
+    /// Minutes east of UTC.
+    pub offset_min: i32,
+}
+
+/// The local date and time of a Unix time.
+#[must_use]
+pub fn local_time(unix_sec: i64) -> LocalTime {
+    // SAFETY: all zeros is a valid `tm`; its zone pointer may be null.
+    let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+    let time: libc::time_t = unix_sec;
+    // SAFETY: both point to locals; localtime_r reads the one and fills the other.
+    unsafe { libc::localtime_r(&raw const time, &raw mut parts) };
+    LocalTime {
+        year: parts.tm_year + 1900,
+        month: (parts.tm_mon + 1) as u8,
+        day: parts.tm_mday as u8,
+        hour: parts.tm_hour as u8,
+        minute: parts.tm_min as u8,
+        second: parts.tm_sec as u8,
+        weekday: parts.tm_wday as u8,
+        offset_min: (parts.tm_gmtoff / 60) as i32,
+    }
+}
+
+/// Minutes east of UTC that the local time zone has at a Unix time.
+#[must_use]
+pub fn local_offset_min(unix_sec: i64) -> i32 {
+    local_time(unix_sec).offset_min
+}
+
+/// Sleeps, as nginx does between attempts to bind; for the master alone.
+pub fn sleep_ms(ms: u32) {
+    let time = libc::timespec { tv_sec: i64::from(ms / 1000), tv_nsec: i64::from(ms % 1000) * 1_000_000 };
+    // SAFETY: `time` is a local; the remaining time is not asked for.
+    let _ = check(unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_agree() {
+        let precise = monotonic_us() / 1000;
+        let coarse = monotonic_coarse_ms();
+        assert!(precise.abs_diff(coarse) < 1000, "{precise} {coarse}");
+        let (sec, ms) = realtime_coarse();
+        assert!(sec.abs_diff(realtime_sec()) <= 1 && ms < 1000);
+    }
+
+    #[test]
+    fn local_time_is_utc_plus_the_offset() {
+        let parts = local_time(1_000_000_000 - i64::from(local_offset_min(1_000_000_000)) * 60);
+        assert_eq!((parts.year, parts.month, parts.day), (2001, 9, 9));
+        assert_eq!((parts.hour, parts.minute, parts.second, parts.weekday), (1, 46, 40, 0));
+    }
+}

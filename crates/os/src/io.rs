@@ -1,0 +1,314 @@
+//! Reading, writing and moving bytes between descriptors without a copy.
+//!
+//! No call raises SIGPIPE and none returns `EINTR`; `WouldBlock` is the caller's affair.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::syscall::{check, check_len, retry};
+
+/// Receives into `buf`; zero is the end of the stream.
+///
+/// # Errors
+/// Those of `recv(2)`.
+#[inline]
+pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    recv_raw(fd, buf.as_mut_ptr(), buf.len(), 0)
+}
+
+/// Receives into memory that need not be initialised; the count says how much of its front now is.
+///
+/// # Errors
+/// Those of `recv(2)`.
+#[inline]
+pub fn recv_uninit(fd: BorrowedFd<'_>, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    recv_raw(fd, buf.as_mut_ptr().cast(), buf.len(), 0)
+}
+
+/// Receives at most `max` bytes into the spare capacity of `buf` and lengthens it; never allocates.
+///
+/// Zero is the end of the stream, so the spare capacity must not be empty.
+///
+/// # Errors
+/// Those of `recv(2)`, and `InvalidInput` when there is no room.
+#[inline]
+pub fn recv_into_vec_spare(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+    let spare = buf.spare_capacity_mut();
+    let room = spare.len().min(max);
+    if room == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let received = recv_uninit(fd, &mut spare[..room])?;
+    // SAFETY: the kernel has initialised `received` bytes behind the old length, all inside the capacity.
+    unsafe { buf.set_len(buf.len() + received) };
+    Ok(received)
+}
+
+/// Looks at received bytes without taking them; zero is the end of the stream.
+///
+/// # Errors
+/// Those of `recv(2)`.
+#[inline]
+pub fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    recv_raw(fd, buf.as_mut_ptr(), buf.len(), libc::MSG_PEEK)
+}
+
+#[inline]
+fn recv_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, flags: libc::c_int) -> io::Result<usize> {
+    // SAFETY: every caller passes a writable range of `len` bytes that lives across the call.
+    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), start.cast(), len, flags) }))
+}
+
+/// Sends from `buf`.
+///
+/// # Errors
+/// Those of `send(2)`.
+#[inline]
+pub fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    send_raw(fd, buf, libc::MSG_NOSIGNAL)
+}
+
+/// Sends from `buf` and tells the kernel that more follows at once, so a head can travel with a file.
+///
+/// # Errors
+/// Those of `send(2)`.
+#[inline]
+pub fn send_more(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    send_raw(fd, buf, libc::MSG_NOSIGNAL | libc::MSG_MORE)
+}
+
+#[inline]
+fn send_raw(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> io::Result<usize> {
+    // SAFETY: `buf` is a readable slice that lives across the call.
+    retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) }))
+}
+
+/// Sends several slices with one call; at most 1024 of them are looked at.
+///
+/// # Errors
+/// Those of `sendmsg(2)`.
+#[inline]
+pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    send_vectored_raw(fd, slices, libc::MSG_NOSIGNAL)
+}
+
+/// As [`send_vectored`], with the word that more follows at once.
+///
+/// # Errors
+/// Those of `sendmsg(2)`.
+#[inline]
+pub fn send_vectored_more(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    send_vectored_raw(fd, slices, libc::MSG_NOSIGNAL | libc::MSG_MORE)
+}
+
+#[inline]
+fn send_vectored_raw(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>], flags: libc::c_int) -> io::Result<usize> {
+    const IOV_MAX: usize = 1024;
+    // SAFETY: an all-zero msghdr is valid: no name, no control data, no vectors.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // IoSlice is documented to have the layout of iovec; sendmsg does not write through it.
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len().min(IOV_MAX) as _;
+    // SAFETY: `message` points to `msg_iovlen` readable slices that live across the call.
+    retry(|| check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) }))
+}
+
+/// Sends at most `count` bytes of a file from `offset` on, and moves `offset` behind them.
+///
+/// Zero means that the file ended early.
+///
+/// # Errors
+/// Those of `sendfile(2)`.
+#[inline]
+pub fn sendfile(
+    out: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: &mut u64,
+    count: usize,
+) -> io::Result<usize> {
+    let mut at = libc::off_t::try_from(*offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: both descriptors are open and `at` is a local that the kernel may write.
+    let sent = retry(|| {
+        check_len(unsafe { libc::sendfile(out.as_raw_fd(), file.as_raw_fd(), &raw mut at, count) })
+    })?;
+    *offset += sent as u64;
+    Ok(sent)
+}
+
+/// How [`splice`] moves bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Splice {
+    /// What is moved is all for now.
+    Last,
+    /// More follows at once.
+    More,
+}
+
+/// Moves at most `len` bytes from `input` to `output`, one of which is a pipe; never blocks on the pipe.
+///
+/// Zero is the end of the stream.
+///
+/// # Errors
+/// Those of `splice(2)`.
+#[inline]
+pub fn splice(input: BorrowedFd<'_>, output: BorrowedFd<'_>, len: usize, mode: Splice) -> io::Result<usize> {
+    let more = if mode == Splice::More { libc::SPLICE_F_MORE } else { 0 };
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | more;
+    let none = std::ptr::null_mut();
+    // SAFETY: both descriptors are open; null offsets mean that none is read or written.
+    retry(|| {
+        check_len(unsafe { libc::splice(input.as_raw_fd(), none, output.as_raw_fd(), none, len, flags) })
+    })
+}
+
+/// A pipe, close-on-exec and non-blocking: reading end, writing end.
+///
+/// # Errors
+/// Those of `pipe2(2)`.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: `ends` has room for the two descriptors that the kernel writes.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    // SAFETY: the call succeeded, so both are open and belong to nobody else.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Asks for a pipe that holds `bytes`, and says how many it got.
+///
+/// # Errors
+/// Those of `fcntl(F_SETPIPE_SZ)`; `PermissionDenied` above the system's limit.
+pub fn set_pipe_size(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: plain integers are passed and the descriptor is open.
+    let size = check(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) })?;
+    Ok(size.unsigned_abs() as usize)
+}
+
+/// Reads from a place in a file; zero is its end.
+///
+/// # Errors
+/// Those of `pread(2)`.
+#[inline]
+pub fn pread(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    pread_raw(fd, buf.as_mut_ptr(), buf.len(), offset)
+}
+
+/// As [`pread`], into the spare capacity of `buf`, at most `max` bytes; never allocates.
+///
+/// # Errors
+/// Those of `pread(2)`.
+#[inline]
+pub fn pread_into_vec_spare(
+    fd: BorrowedFd<'_>,
+    buf: &mut Vec<u8>,
+    max: usize,
+    offset: u64,
+) -> io::Result<usize> {
+    let spare = buf.spare_capacity_mut();
+    let read = pread_raw(fd, spare.as_mut_ptr().cast(), spare.len().min(max), offset)?;
+    // SAFETY: the kernel has initialised `read` bytes behind the old length, all inside the capacity.
+    unsafe { buf.set_len(buf.len() + read) };
+    Ok(read)
+}
+
+fn pread_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, offset: u64) -> io::Result<usize> {
+    let at = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: every caller passes a writable range of `len` bytes that lives across the call.
+    retry(|| check_len(unsafe { libc::pread(fd.as_raw_fd(), start.cast(), len, at) }))
+}
+
+/// Writes to a place in a file.
+///
+/// # Errors
+/// Those of `pwrite(2)`.
+#[inline]
+pub fn pwrite(fd: BorrowedFd<'_>, buf: &[u8], offset: u64) -> io::Result<usize> {
+    let at = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: `buf` is a readable slice that lives across the call.
+    retry(|| check_len(unsafe { libc::pwrite(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), at) }))
+}
+
+/// Reads from a descriptor that is no socket.
+///
+/// # Errors
+/// Those of `read(2)`.
+#[inline]
+pub fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buf` is a writable slice that lives across the call.
+    retry(|| check_len(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) }))
+}
+
+/// Writes once to a descriptor that is no socket.
+///
+/// # Errors
+/// Those of `write(2)`.
+#[inline]
+pub fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    // SAFETY: `buf` is a readable slice that lives across the call.
+    retry(|| check_len(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) }))
+}
+
+/// Writes all of `buf`, as for a log opened for appending: one call unless the system takes less.
+///
+/// # Errors
+/// Those of `write(2)`; `WriteZero` when nothing is taken any more.
+pub fn write_all(fd: BorrowedFd<'_>, mut buf: &[u8]) -> io::Result<()> {
+    while !buf.is_empty() {
+        match write(fd, buf)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => buf = buf.get(written..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}
+
+/// Ends one or both directions of a connection.
+///
+/// # Errors
+/// Those of `shutdown(2)`.
+pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
+    let how = match how {
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: plain integers are passed and the descriptor is open.
+    check(unsafe { libc::shutdown(fd.as_raw_fd(), how) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn bytes_arrive_as_they_were_sent() {
+        let (a, b) = UnixStream::pair().expect("pair");
+        assert_eq!(send(a.as_fd(), b"ab").expect("send"), 2);
+        let slices = [IoSlice::new(b"cd"), IoSlice::new(b"ef")];
+        assert_eq!(send_vectored(a.as_fd(), &slices).expect("send"), 4);
+        let mut seen = [0; 1];
+        assert_eq!(peek(b.as_fd(), &mut seen).expect("peek"), 1);
+        let mut all = Vec::with_capacity(64);
+        assert_eq!(recv_into_vec_spare(b.as_fd(), &mut all, 4).expect("recv"), 4);
+        assert_eq!(recv_into_vec_spare(b.as_fd(), &mut all, 64).expect("recv"), 2);
+        assert_eq!(all, b"abcdef");
+        drop(a);
+        assert_eq!(recv_into_vec_spare(b.as_fd(), &mut all, 64).expect("end"), 0);
+        assert!(send(b.as_fd(), b"x").is_err());
+    }
+
+    #[test]
+    fn splice_carries_through_a_pipe() {
+        let (a, b) = UnixStream::pair().expect("pair");
+        let (reading, writing) = pipe().expect("pipe");
+        send(a.as_fd(), b"through").expect("send");
+        assert_eq!(splice(b.as_fd(), writing.as_fd(), 100, Splice::Last).expect("in"), 7);
+        assert_eq!(splice(reading.as_fd(), b.as_fd(), 100, Splice::More).expect("out"), 7);
+        let mut buf = [0; 16];
+        assert_eq!(recv(a.as_fd(), &mut buf).expect("recv"), 7);
+    }
+}
