@@ -103,7 +103,8 @@ impl Known {
         }
         let key = key(name);
         for (candidate, known) in &TABLE[from as usize..to as usize] {
-            if *candidate == key {
+            // Word by word: the first one nearly always decides.
+            if candidate[0] == key[0] && candidate[1] == key[1] && candidate[2] == key[2] {
                 return *known;
             }
         }

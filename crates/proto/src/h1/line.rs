@@ -48,12 +48,14 @@ pub(crate) struct LineScan {
     skipping: bool,
 }
 
+/// A one in each byte: times a byte it repeats that byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
 const TOKEN: u8 = 0;
 const UNDERSCORE: u8 = 1;
-const COLON: u8 = 2;
-const LINE_END: u8 = 3;
-const REFUSED: u8 = 4;
-const STRANGE: u8 = 5;
+const LINE_END: u8 = 2;
+const REFUSED: u8 = 3;
+const STRANGE: u8 = 4;
 
 static CLASS: [u8; 256] = {
     let mut class = [STRANGE; 256];
@@ -62,9 +64,9 @@ static CLASS: [u8; 256] = {
         class[byte] = match byte as u8 {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => TOKEN,
             b'_' => UNDERSCORE,
-            b':' => COLON,
             b'\r' | b'\n' => LINE_END,
-            0..=b' ' | 0x7f => REFUSED,
+            // A colon is refused where a name should begin; behind a name it is looked for first.
+            0..=b' ' | b':' | 0x7f => REFUSED,
             _ => STRANGE,
         };
         byte += 1;
@@ -104,39 +106,44 @@ impl LineScan {
     fn name(&mut self, buffer: &[u8], sender: Sender) -> Option<Line> {
         let mut at = self.at;
         loop {
+            at = skip_token(buffer, at);
             let Some(&byte) = buffer.get(at) else {
                 self.at = at;
                 return Some(Line::Partial);
             };
-            match CLASS[byte as usize] {
-                TOKEN => {}
-                COLON if at > self.start => {
-                    self.name_end = at;
-                    self.at = at + 1;
-                    return None;
-                }
-                LINE_END if at > self.start => {
-                    self.name_end = at;
-                    self.at = at;
-                    return None;
-                }
-                LINE_END => return Some(self.end(buffer)),
-                UNDERSCORE => self.invalid |= sender == Sender::Client,
-                COLON | REFUSED => return Some(Line::Bad(at)),
-                _ => {
-                    if byte == b'/'
-                        && sender == Sender::Upstream
-                        && buffer.get(self.start..at) == Some(b"HTTP")
-                    {
-                        self.at = at;
-                        self.skipping = true;
-                        return Some(self.skip(buffer));
-                    }
-                    self.invalid = true;
-                }
+            if byte == b':' && at > self.start {
+                self.name_end = at;
+                self.at = at + 1;
+                return None;
+            }
+            if let Some(line) = self.stray(buffer, at, byte, sender) {
+                return line;
             }
             at += 1;
         }
+    }
+
+    /// A byte of a name that is no token. `None` to go on behind it, `Some(None)` when the name has ended.
+    fn stray(&mut self, buffer: &[u8], at: usize, byte: u8, sender: Sender) -> Option<Option<Line>> {
+        match CLASS[byte as usize] {
+            LINE_END if at > self.start => {
+                self.name_end = at;
+                self.at = at;
+                return Some(None);
+            }
+            LINE_END => return Some(Some(self.end(buffer))),
+            UNDERSCORE => self.invalid |= sender == Sender::Client,
+            REFUSED => return Some(Some(Line::Bad(at))),
+            _ => {
+                if byte == b'/' && sender == Sender::Upstream && buffer.get(self.start..at) == Some(b"HTTP") {
+                    self.at = at;
+                    self.skipping = true;
+                    return Some(Some(self.skip(buffer)));
+                }
+                self.invalid = true;
+            }
+        }
+        None
     }
 
     /// The first byte of a line is CR or LF: the empty line.
@@ -198,6 +205,31 @@ impl LineScan {
     }
 }
 
+/// The offset of the first byte at or behind `at` that is no letter, digit or hyphen.
+#[inline]
+fn skip_token(buffer: &[u8], mut at: usize) -> usize {
+    const HIGH: u64 = ONES << 7;
+    // Eight bytes at once. Sums of seven-bit values and constants never carry into the next byte, so bit 7
+    // of a byte tells whether it is at least the character that the constant was made from.
+    while let Some(word) = buffer.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*word);
+        let low = word & !HIGH;
+        let folded = low | ONES * 0x20;
+        let letter = (folded + ONES * (0x80 - b'a' as u64)) & !(folded + ONES * (0x7f - b'z' as u64));
+        let digit = (low + ONES * (0x80 - b'0' as u64)) & !(low + ONES * (0x7f - b'9' as u64));
+        let hyphen = !((low ^ (ONES * b'-' as u64)) + ONES * 0x7f);
+        let stop = !((letter | digit | hyphen) & !word) & HIGH;
+        if stop != 0 {
+            return at + stop.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while buffer.get(at).is_some_and(|byte| CLASS[*byte as usize] == TOKEN) {
+        at += 1;
+    }
+    at
+}
+
 /// The value of a line whose name ends at `name_end`, without its colon and the spaces around it.
 #[inline]
 fn trimmed(buffer: &[u8], name_end: usize, stop: usize) -> Span {
@@ -218,7 +250,6 @@ fn trimmed(buffer: &[u8], name_end: usize, stop: usize) -> Span {
 /// The offset of the first CR, LF or NUL at or behind `from`; the length of `buffer` where there is none.
 #[inline]
 pub(crate) fn find_control(buffer: &[u8], from: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     // Most values are short; a vectorised search pays off behind these many bytes only.
     const NEAR: usize = 48;
     let mut at = from;
@@ -302,6 +333,22 @@ mod tests {
         assert_eq!(scan(b"HTTP/1.1 200 OK\r\n", Sender::Upstream), "Skipped");
         assert_eq!(scan(b"HTTP/1.1 200", Sender::Upstream), "Partial");
         assert_eq!(scan(b"a_b: 1\r\n", Sender::ClientWithUnderscores), "a_b|1|ok");
+    }
+
+    #[test]
+    fn tokens_end_where_the_table_says() {
+        for length in 0..20 {
+            for byte in 0..=255u8 {
+                let mut name = vec![b'x'; length];
+                name.push(byte);
+                let expected = if CLASS[byte as usize] == TOKEN { length + 1 } else { length };
+                for tail in [&b""[..], b": tail of the line"] {
+                    name.truncate(length + 1);
+                    name.extend_from_slice(tail);
+                    assert_eq!(skip_token(&name, 0), expected, "{byte:#x} at {length}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -125,10 +125,26 @@ pub struct RequestHead {
 impl RequestHead {
     /// Forgets the request and keeps the memory.
     pub fn reset(&mut self) {
-        let (mut fields, mut ignored) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.ignored));
-        fields.clear();
-        ignored.clear();
-        *self = Self { fields, ignored, ..Self::default() };
+        self.fields.clear();
+        self.ignored.clear();
+        self.ignored_count = 0;
+        self.start = 0;
+        self.length = 0;
+        self.line = Span::EMPTY;
+        self.culprit = Span::EMPTY;
+        self.stage = Stage::Blank;
+        self.budget = Budget::default();
+        // What the request line says is written as a whole when it has been parsed, but a log reads it earlier.
+        self.method = Method::Other;
+        self.method_text = Span::EMPTY;
+        self.target = Span::EMPTY;
+        self.scheme = None;
+        self.authority = None;
+        self.path = Span::EMPTY;
+        self.args = None;
+        self.path_flags = PathFlags::default();
+        self.protocol = Span::EMPTY;
+        self.version = Version::default();
     }
 
     /// Whether anything but empty lines has come. While it has not, the caller may drop the bytes at hand

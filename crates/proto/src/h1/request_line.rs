@@ -173,17 +173,18 @@ pub(crate) struct RequestLine {
 type Next = Result<Option<Step>, LineError>;
 
 const USUAL: u8 = 0;
-const SPECIAL: u8 = 1;
-const CONTROL: u8 = 2;
+const IN_PATH: u8 = 1;
+const ENDING: u8 = 2;
 
-/// Bytes of a target: those without a meaning, those with one, those that are refused.
+/// Bytes of a target: those without a meaning, those with one in paths, and those that end it or a part of it
+/// (or must not be there).
 static TARGET: [u8; 256] = {
     let mut class = [USUAL; 256];
     let mut byte = 0;
     while byte < 256 {
         class[byte] = match byte as u8 {
-            b'/' | b'.' | b'%' | b'+' | b'#' | b'?' | b' ' | b'\r' | b'\n' => SPECIAL,
-            0..=0x1f | 0x7f => CONTROL,
+            b'/' | b'.' | b'%' | b'+' | b'?' => IN_PATH,
+            0..=b' ' | b'#' | 0x7f => ENDING,
             _ => USUAL,
         };
         byte += 1;
@@ -348,15 +349,17 @@ impl RequestLine {
     fn scan_path(&mut self, buffer: &[u8]) -> Next {
         let mut at = self.at;
         loop {
+            let from = at;
+            while buffer.get(at).is_some_and(|byte| TARGET[*byte as usize] == USUAL) {
+                at += 1;
+            }
+            if at > from {
+                self.after_slash = false;
+            }
             let Some(&byte) = buffer.get(at) else {
                 self.at = at;
                 return Ok(None);
             };
-            if TARGET[byte as usize] == USUAL {
-                self.after_slash = false;
-                at += 1;
-                continue;
-            }
             match byte {
                 b'/' => {
                     if self.after_slash {
@@ -397,21 +400,25 @@ impl RequestLine {
     /// Arguments and a fragment, which is cut off.
     fn scan_rest(&mut self, buffer: &[u8]) -> Next {
         let mut at = self.at;
-        while let Some(&byte) = buffer.get(at) {
-            match byte {
-                b' ' | 0..=0x1f | 0x7f => return self.end_target(at, byte),
-                b'#' => {
+        loop {
+            while buffer.get(at).is_some_and(|byte| TARGET[*byte as usize] <= IN_PATH) {
+                at += 1;
+            }
+            match buffer.get(at) {
+                Some(b'#') => {
                     self.flags.set(PathFlags::COMPLEX);
                     if self.args.0 != 0 && self.args.1 == 0 {
                         self.args.1 = at;
                     }
                 }
-                _ => {}
+                Some(&byte) => return self.end_target(at, byte),
+                None => {
+                    self.at = at;
+                    return Ok(None);
+                }
             }
             at += 1;
         }
-        self.at = at;
-        Ok(None)
     }
 
     /// The target ends with a space, or with the line in HTTP/0.9.
