@@ -1,1 +1,5 @@
-//! The `proto` crate of Tidegate.
+//! HTTP/1, chunked bodies, URIs, dates, ranges and the PROXY protocol: bytes in, messages out.
+//!
+//! Nothing here reads a socket or a clock; what is accepted and refused follows nginx's own parsers.
+
+pub mod h1;
