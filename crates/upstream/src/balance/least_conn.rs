@@ -1,0 +1,49 @@
+//! The peer with the fewest connections for its weight (`ngx_http_upstream_least_conn_module`).
+//!
+//! Peers that are equally busy take turns by round robin, which starts at the first of them.
+
+use crate::eligible::Field;
+use crate::peer::Peer;
+
+/// The least busy peer.
+pub(super) fn pick(field: &Field<'_>) -> Option<usize> {
+    pick_least(field, Peer::conns)
+}
+
+/// The peer with the least of what `load` measures, for its weight; shared with `least_time`.
+pub(super) fn pick_least(field: &Field<'_>, load: impl Fn(&Peer) -> u64) -> Option<usize> {
+    let (mut best, mut equals): (Option<(usize, &Peer, u64)>, _) = (None, 0usize);
+    for (index, peer) in field.open() {
+        let busy = load(peer);
+        // Compare busy/weight without dividing: a/w < b/v  <=>  a*v < b*w.
+        match best.map(|(_, other, least)| scaled(busy, other).cmp(&scaled(least, peer))) {
+            None | Some(std::cmp::Ordering::Less) => {
+                best = Some((index, peer, busy));
+                equals = 0;
+            }
+            Some(std::cmp::Ordering::Equal) => equals += 1,
+            Some(std::cmp::Ordering::Greater) => {}
+        }
+    }
+    let (first, least_peer, least) = best?;
+    if equals == 0 {
+        return Some(first);
+    }
+    let is_equal = |peer: &Peer| scaled(load(peer), least_peer) == scaled(least, peer);
+    let (mut picked, mut highest, mut total) = (first, i64::MIN, 0i64);
+    for (index, peer) in
+        field.open().skip_while(|(index, _)| *index < first).filter(|(_, peer)| is_equal(peer))
+    {
+        let (standing, added) = peer.advance();
+        total = total.saturating_add(added);
+        if standing > highest {
+            (picked, highest) = (index, standing);
+        }
+    }
+    field.peers.get(picked)?.pay(total);
+    Some(picked)
+}
+
+fn scaled(busy: u64, other: &Peer) -> u128 {
+    u128::from(busy) * u128::from(other.weight)
+}

@@ -1,0 +1,111 @@
+//! Which peers may be tried: the one place that decides it, for every balancer and both sets.
+//!
+//! A group of one peer has no other to turn to, so there neither failures nor an earlier try keep requests away.
+
+use crate::group::Group;
+use crate::now::Now;
+use crate::peer::{Admin, Health, Peer};
+
+/// Who asks for a peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// A balancer, for any peer.
+    Balancer,
+    /// A sticky session, for its own peer, which may be draining.
+    Session,
+}
+
+/// The peers of one set, as one attempt sees them. Indexes count within the set.
+pub(crate) struct Field<'a> {
+    pub group: &'a Group,
+    pub peers: &'a [Peer],
+    /// Place of the set's first peer in the group.
+    pub first: usize,
+    pub tried: &'a Tried,
+    pub now: Now,
+}
+
+impl<'a> Field<'a> {
+    /// Whether a balancer may pick the peer at `index`.
+    #[inline]
+    pub fn eligible(&self, index: usize) -> bool {
+        self.peers.get(index).is_some_and(|peer| self.admits(index, peer, Asks::Balancer))
+    }
+
+    /// The peers that may be picked, with their indexes, in the order of the configuration.
+    #[inline]
+    pub fn open(&self) -> impl Iterator<Item = (usize, &'a Peer)> + '_ {
+        self.peers.iter().enumerate().filter(|(index, peer)| self.admits(*index, peer, Asks::Balancer))
+    }
+
+    /// The peer that a sticky session names by `sid`, if it may be picked
+    /// (`ngx_http_upstream_get_rr_peer_by_sid`).
+    pub fn of_session(&self, sid: &str) -> Option<usize> {
+        let index = self.peers.iter().position(|peer| !peer.sid.is_empty() && *peer.sid == *sid)?;
+        let peer = self.peers.get(index)?;
+        self.admits(index, peer, Asks::Session).then_some(index)
+    }
+
+    /// Sum of the configured weights, of peers that may not be tried too; at least 1.
+    pub fn total_weight(&self) -> u64 {
+        self.group.total_weight(self.first).max(1)
+    }
+
+    /// The peer whose share of the line of all weights holds the point `at`.
+    pub fn at_weight(&self, at: u64) -> usize {
+        let mut rest = at;
+        for (index, peer) in self.peers.iter().enumerate() {
+            match rest.checked_sub(u64::from(peer.weight)) {
+                None => return index,
+                Some(less) => rest = less,
+            }
+        }
+        0
+    }
+
+    #[inline]
+    fn admits(&self, index: usize, peer: &Peer, asks: Asks) -> bool {
+        match peer.admin {
+            Admin::Up => {}
+            Admin::Draining if asks == Asks::Session => {}
+            Admin::Draining | Admin::Down => return false,
+        }
+        if peer.state.health() == Health::Unhealthy || peer.is_full() {
+            return false;
+        }
+        self.group.is_single() || !(self.tried.contains(self.first + index) || peer.is_disabled(self.now))
+    }
+}
+
+/// The peers that one request has tried, by their place in the group.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    Few(u64),
+    Many(Box<[u64]>),
+}
+
+impl Tried {
+    pub fn new(peers: usize) -> Self {
+        if peers <= 64 { Self::Few(0) } else { Self::Many(vec![0; peers.div_ceil(64)].into()) }
+    }
+
+    #[inline]
+    pub fn contains(&self, place: usize) -> bool {
+        let word = match self {
+            Self::Few(word) => *word,
+            Self::Many(words) => words.get(place / 64).copied().unwrap_or(0),
+        };
+        word >> (place % 64) & 1 == 1
+    }
+
+    #[inline]
+    pub fn insert(&mut self, place: usize) {
+        let word = match self {
+            Self::Few(word) => Some(word),
+            Self::Many(words) => words.get_mut(place / 64),
+        };
+        if let Some(word) = word {
+            *word |= 1 << (place % 64);
+        }
+    }
+}
