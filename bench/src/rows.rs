@@ -1,0 +1,210 @@
+//! The rows of the benchmark: what each asks for, and the configuration that it runs under.
+//! Configurations keep nginx's defaults wherever a row is not about the setting itself.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::{fs, io};
+
+use crate::clients::Mode;
+use crate::process::is_root;
+
+/// Connections that the idle row holds unless the command line says otherwise.
+pub const IDLE: usize = 10_000;
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// What `--rows` calls it.
+    pub name: &'static str,
+    /// What the reader of the list is told.
+    pub what: &'static str,
+    /// The path of every request.
+    pub path: &'static str,
+    /// The length of every response's body, in bytes.
+    pub body: u64,
+    /// Connections held open at once.
+    pub connections: usize,
+    /// What follows a response.
+    pub mode: Mode,
+    content: Content,
+    log: Log,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Proxied,
+    Static,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Log {
+    Off,
+    Combined,
+}
+
+const PROXIED: Row = Row {
+    name: "proxy-100b",
+    what: "proxied 100 B, 64 connections, access_log off",
+    path: "/100",
+    body: 100,
+    connections: 64,
+    mode: Mode::KeepAlive,
+    content: Content::Proxied,
+    log: Log::Off,
+};
+
+const STATIC: Row = Row {
+    name: "static-1k",
+    what: "static file of 1 KB, 64 connections, access_log off",
+    path: "/1k.txt",
+    body: 1024,
+    content: Content::Static,
+    ..PROXIED
+};
+
+/// All rows, in the order of the table.
+pub const ROWS: [Row; 10] = [
+    PROXIED,
+    Row {
+        name: "proxy-100b-log",
+        what: "proxied 100 B, 64 connections, access log in nginx's default way",
+        log: Log::Combined,
+        ..PROXIED
+    },
+    Row { name: "proxy-100b-512", what: "proxied 100 B, 512 connections", connections: 512, ..PROXIED },
+    Row {
+        name: "proxy-16k",
+        what: "proxied 16 KB, 64 connections, default buffers",
+        path: "/16k",
+        body: 16 * 1024,
+        ..PROXIED
+    },
+    Row {
+        name: "proxy-1m",
+        what: "proxied 1 MB, 16 connections, default buffers",
+        path: "/1m",
+        body: 1024 * 1024,
+        connections: 16,
+        ..PROXIED
+    },
+    STATIC,
+    Row {
+        name: "static-1k-log",
+        what: "static file of 1 KB, 64 connections, access log in nginx's default way",
+        log: Log::Combined,
+        ..STATIC
+    },
+    Row {
+        name: "static-1m",
+        what: "static file of 1 MB, 16 connections",
+        path: "/1m.bin",
+        body: 1024 * 1024,
+        connections: 16,
+        ..STATIC
+    },
+    Row {
+        name: "close-100b",
+        what: "proxied 100 B, a new connection for each request, 64 at once",
+        mode: Mode::Close,
+        ..PROXIED
+    },
+    Row {
+        name: "idle",
+        what: "memory of idle keep-alive connections after one proxied request each",
+        connections: IDLE,
+        mode: Mode::Idle,
+        ..PROXIED
+    },
+];
+
+impl Row {
+    /// Writes the configuration and the files that it names into the prefix directory `prefix`.
+    ///
+    /// # Errors
+    /// What the system says when it cannot write there.
+    pub fn prepare(&self, prefix: &Path, listen: u16, origin: u16) -> io::Result<()> {
+        for name in ["logs", "temp", "html"] {
+            fs::create_dir_all(prefix.join(name))?;
+        }
+        if self.content == Content::Static {
+            let len = usize::try_from(self.body).unwrap_or_default();
+            fs::write(prefix.join("html").join(self.path.trim_start_matches('/')), vec![b'x'; len])?;
+        }
+        fs::write(prefix.join("nginx.conf"), self.config(listen, origin))
+    }
+
+    fn config(&self, listen: u16, origin: u16) -> String {
+        let log = match self.log {
+            Log::Off => "access_log off;",
+            Log::Combined => "access_log logs/access.log;",
+        };
+        let location = match self.content {
+            Content::Static => "root html;\n            sendfile on;",
+            Content::Proxied => {
+                "proxy_pass http://origin;\n            proxy_http_version 1.1;\n            \
+                 proxy_set_header Connection \"\";"
+            }
+        };
+        let mut temp = String::new();
+        // Only another user than root cannot create the built-in directories; root needs no directives
+        // of protocols that no row speaks.
+        let others: &[&str] = if is_root() { &[] } else { &["fastcgi", "uwsgi", "scgi"] };
+        for name in ["client_body", "proxy"].iter().chain(others) {
+            let _ = writeln!(temp, "    {name}_temp_path temp/{name};");
+        }
+        format!(
+            "worker_processes 1;
+daemon off;
+pid nginx.pid;
+error_log logs/error.log;
+events {{
+    worker_connections 20480;
+}}
+http {{
+    {log}
+{temp}
+    upstream origin {{
+        server 127.0.0.1:{origin};
+        keepalive 128;
+    }}
+
+    server {{
+        listen 127.0.0.1:{listen};
+        location / {{
+            {location}
+        }}
+    }}
+}}
+"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::origin::BODIES;
+
+    #[test]
+    fn names_are_unique_and_bodies_are_known() {
+        for (at, row) in ROWS.iter().enumerate() {
+            assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{}", row.name);
+            let known = BODIES.iter().any(|&(path, len)| path == row.path && len as u64 == row.body);
+            assert_eq!(known, row.content == Content::Proxied, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn configurations_differ_in_log_and_content() {
+        let check = |name: &str, expected: &[&str]| {
+            let row = ROWS.iter().find(|row| row.name == name);
+            let config = row.map(|row| row.config(8080, 9090)).unwrap_or_default();
+            for text in expected {
+                assert!(config.contains(text), "{name}: {text}");
+            }
+        };
+        check("proxy-100b", &["access_log off;", "proxy_pass http://origin;", "listen 127.0.0.1:8080;"]);
+        check("proxy-100b-log", &["access_log logs/access.log;", "server 127.0.0.1:9090;", "keepalive 128;"]);
+        check("static-1k", &["access_log off;", "root html;"]);
+    }
+}
