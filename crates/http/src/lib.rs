@@ -1,1 +1,30 @@
-//! The `http` crate of Tidegate.
+//! The engine: from a connection's first byte to the access log, through nginx's phases.
+//!
+//! Start reading at [`process`]: it is the way of a request, one function after another.
+
+pub mod body;
+pub mod chunk;
+pub mod conf;
+pub mod connection;
+pub mod cycle;
+pub mod filters;
+pub mod logging;
+pub mod module;
+pub mod open_file;
+pub mod output;
+pub mod paths;
+pub mod phases;
+pub mod process;
+pub mod regex;
+pub mod relay;
+pub mod request;
+pub mod resolver;
+pub mod response;
+pub mod rows;
+pub mod server;
+pub mod special;
+pub mod status;
+pub mod variables;
+
+pub use module::{Module, Registry};
+pub use request::Request;

@@ -1,0 +1,93 @@
+//! A client's connection: what outlives its single requests.
+//!
+//! It is all that an idle keep-alive connection holds, so every field is paid for ten thousand times.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+use net::{Buf, Deadline, Stream};
+use os::errlog::{Scope, Verbosity};
+use os::socket::PeerAddr;
+
+/// What the PROXY protocol header of a connection said.
+#[derive(Clone, Debug)]
+pub struct ProxyInfo {
+    /// Address of the client.
+    pub source: SocketAddr,
+    /// Address that the client connected to.
+    pub destination: SocketAddr,
+    /// Type-length-value fields of version 2.
+    pub tlvs: Vec<(u8, Vec<u8>)>,
+}
+
+/// A client's connection.
+pub struct Conn {
+    /// The socket.
+    pub stream: Stream,
+    /// The one deadline of whatever the connection waits for.
+    pub deadline: Deadline,
+    /// Number among all connections of the process, from 1 (`$connection`).
+    pub number: u64,
+    /// The other end.
+    pub peer: PeerAddr,
+    /// Which listener of the configuration it came through; moved along by a reload.
+    pub listener: Cell<Option<u32>>,
+    /// Requests so far (`$connection_requests`).
+    pub requests: Cell<u64>,
+    /// When it was accepted, monotonic milliseconds.
+    pub started_ms: u64,
+    /// Whether `debug_connection` names this client.
+    pub verbosity: Verbosity,
+    /// Waiting for its next request.
+    pub is_idle: Cell<bool>,
+    /// To be closed at once: the worker ends.
+    pub is_aborted: Cell<bool>,
+    /// Bytes of the next request that came with the last one.
+    pub leftover: RefCell<Buf>,
+    /// PROXY protocol, where the listener asks for it.
+    pub proxy: OnceCell<Box<ProxyInfo>>,
+    local: OnceCell<PeerAddr>,
+    /// Place in the thread's list of connections.
+    pub(crate) place: Cell<usize>,
+}
+
+impl Conn {
+    /// Wraps an accepted socket.
+    #[must_use]
+    pub fn new(stream: Stream, peer: PeerAddr, number: u64, listener: u32, verbosity: Verbosity) -> Self {
+        Self {
+            stream,
+            deadline: Deadline::new(),
+            number,
+            peer,
+            listener: Cell::new(Some(listener)),
+            requests: Cell::new(0),
+            started_ms: net::timer::now_ms(),
+            verbosity,
+            is_idle: Cell::new(true),
+            is_aborted: Cell::new(false),
+            leftover: RefCell::new(Buf::empty()),
+            proxy: OnceCell::new(),
+            local: OnceCell::new(),
+            place: Cell::new(usize::MAX),
+        }
+    }
+
+    /// The address that the client connected to; asked from the kernel once.
+    pub fn local(&self) -> &PeerAddr {
+        self.local.get_or_init(|| os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unnamed))
+    }
+
+    /// The IP address that the client connected to.
+    #[must_use]
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.local().ip()
+    }
+
+    /// How messages about this connection are marked and filtered.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope { connection: self.number, verbosity: self.verbosity }
+    }
+}

@@ -1,0 +1,233 @@
+//! A configuration at work, and the worker thread that serves it.
+//!
+//! All threads share one [`Cycle`]; each hands it to its requests by a counter of its own, so that counting
+//! costs no traffic between processors.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use os::errlog::ErrorLog;
+
+use crate::conf::HttpConf;
+use crate::connection::Conn;
+
+/// A network in CIDR form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// The network's address.
+    pub ip: IpAddr,
+    /// Leading bits that count.
+    pub bits: u8,
+}
+
+impl Cidr {
+    /// Whether the address lies in the network; an IPv4 address mapped to IPv6 counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        fn same(a: u128, b: u128, width: u32, bits: u8) -> bool {
+            let shift = width.saturating_sub(u32::from(bits));
+            shift >= width || a >> shift == b >> shift
+        }
+        match (self.ip, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                same(u128::from(net.to_bits()), u128::from(ip.to_bits()), 32, self.bits)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same(net.to_bits(), ip.to_bits(), 128, self.bits),
+            _ => false,
+        }
+    }
+}
+
+/// Clients whose connections are logged at debug level (`debug_connection`).
+#[derive(Clone, Debug, Default)]
+pub struct DebugConnections {
+    /// Networks.
+    pub networks: Vec<Cidr>,
+    /// Connections over Unix sockets.
+    pub unix: bool,
+}
+
+/// What of the main and events contexts the engine needs to know.
+#[derive(Clone, Debug)]
+pub struct Globals {
+    /// The main `error_log`.
+    pub log: Arc<ErrorLog>,
+    /// `worker_connections`, per worker thread.
+    pub worker_connections: usize,
+    /// `debug_connection`.
+    pub debug_connections: DebugConnections,
+    /// `worker_processes`: threads that serve.
+    pub threads: usize,
+    /// The binary's own configuration for `$nginx_version` and others needs none.
+    pub pid: u32,
+}
+
+/// A compiled configuration that is being served.
+pub struct Cycle {
+    /// The `http` block; empty without one.
+    pub http: HttpConf,
+    /// The main and events contexts.
+    pub globals: Globals,
+    /// Counts configurations, from 1.
+    pub generation: u64,
+    on_end: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Cycle {
+    /// A configuration ready to be served; `on_end` is called when its last user is gone.
+    #[must_use]
+    pub fn new(http: HttpConf, globals: Globals, on_end: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
+        static GENERATION: AtomicU64 = AtomicU64::new(0);
+        Self { http, globals, generation: GENERATION.fetch_add(1, Ordering::Relaxed) + 1, on_end }
+    }
+}
+
+impl Drop for Cycle {
+    fn drop(&mut self) {
+        if let Some(on_end) = &self.on_end {
+            on_end();
+        }
+    }
+}
+
+/// The thread's own handle on a cycle.
+pub struct Local(Arc<Cycle>);
+
+impl Deref for Local {
+    type Target = Cycle;
+
+    #[inline]
+    fn deref(&self) -> &Cycle {
+        &self.0
+    }
+}
+
+/// What a worker thread knows: the configuration, its connections, whether it is to end.
+pub struct Worker {
+    /// Number among the worker's threads, from 0.
+    pub index: usize,
+    cycle: RefCell<Rc<Local>>,
+    is_quitting: Cell<bool>,
+    connections: RefCell<Vec<Option<Rc<Conn>>>>,
+    free_places: RefCell<Vec<usize>>,
+    /// Connections to upstreams that count towards `worker_connections`.
+    pub upstream_connections: Cell<usize>,
+}
+
+thread_local! {
+    static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+impl Worker {
+    /// Makes this thread a worker thread.
+    pub fn install(index: usize, cycle: Arc<Cycle>) -> Rc<Self> {
+        let worker = Rc::new(Self {
+            index,
+            cycle: RefCell::new(Rc::new(Local(cycle))),
+            is_quitting: Cell::new(false),
+            connections: RefCell::default(),
+            free_places: RefCell::default(),
+            upstream_connections: Cell::new(0),
+        });
+        WORKER.with(|slot| *slot.borrow_mut() = Some(Rc::clone(&worker)));
+        worker
+    }
+
+    /// The worker of this thread.
+    ///
+    /// # Panics
+    /// On a thread that is none, which is a mistake in the program.
+    #[must_use]
+    pub fn current() -> Rc<Self> {
+        WORKER.with(|slot| match &*slot.borrow() {
+            Some(worker) => Rc::clone(worker),
+            None => panic!("not a worker thread"),
+        })
+    }
+
+    /// The configuration for new requests.
+    #[must_use]
+    pub fn cycle(&self) -> Rc<Local> {
+        Rc::clone(&self.cycle.borrow())
+    }
+
+    /// Serves new requests under another configuration.
+    pub fn adopt(&self, cycle: Arc<Cycle>) {
+        *self.cycle.borrow_mut() = Rc::new(Local(cycle));
+    }
+
+    /// Whether no further request may follow on a connection.
+    #[inline]
+    #[must_use]
+    pub fn is_quitting(&self) -> bool {
+        self.is_quitting.get()
+    }
+
+    /// Open client connections.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.connections.borrow().len() - self.free_places.borrow().len()
+    }
+
+    /// Whether one more connection would exceed `worker_connections`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open_connections() + self.upstream_connections.get() >= self.cycle.borrow().globals.worker_connections
+    }
+
+    pub(crate) fn enter(&self, conn: &Rc<Conn>) {
+        let mut connections = self.connections.borrow_mut();
+        let place = self.free_places.borrow_mut().pop().unwrap_or_else(|| {
+            connections.push(None);
+            connections.len() - 1
+        });
+        conn.place.set(place);
+        connections[place] = Some(Rc::clone(conn));
+    }
+
+    pub(crate) fn leave(&self, conn: &Conn) {
+        if let Some(slot) = self.connections.borrow_mut().get_mut(conn.place.get())
+            && slot.take().is_some()
+        {
+            self.free_places.borrow_mut().push(conn.place.get());
+        }
+    }
+
+    /// Lets no further request begin and closes idle connections.
+    pub fn quit(&self) {
+        self.is_quitting.set(true);
+        self.each(|conn| {
+            if conn.is_idle.get() {
+                conn.deadline.set_at(0);
+            }
+        });
+    }
+
+    /// Closes idle connections, the longest idle first as far as the list tells; says whether there was one.
+    pub fn close_an_idle_connection(&self) -> bool {
+        let connections = self.connections.borrow();
+        let idle = connections.iter().flatten().find(|conn| conn.is_idle.get() && conn.requests.get() > 0);
+        idle.is_some_and(|conn| {
+            conn.deadline.set_at(0);
+            true
+        })
+    }
+
+    /// Closes every connection, whatever it does (`worker_shutdown_timeout`).
+    pub fn abort_all(&self) {
+        self.each(|conn| {
+            conn.is_aborted.set(true);
+            conn.deadline.set_at(0);
+        });
+    }
+
+    fn each(&self, act: impl Fn(&Conn)) {
+        for conn in self.connections.borrow().iter().flatten() {
+            act(conn);
+        }
+    }
+}

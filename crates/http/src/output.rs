@@ -1,0 +1,492 @@
+//! The answer's way out: header filters, the head as bytes, body filters, framing, and writing to the client.
+//!
+//! Head and first bytes of the body lie in one queue, so they leave in one write.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use net::{Buf, Deadline};
+use proto::h1::{Known, Method, Version};
+
+use crate::chunk::{Chunk, FileWrite, Queue};
+use crate::conf::core::ServerTokens;
+use crate::filters::{BodyFilter, Filtered, More};
+use crate::phases::{Body, Outcome};
+use crate::request::Request;
+use crate::status::status_line;
+
+/// nginx's version, which Tidegate answers as.
+pub const NGINX_VERSION: &str = "1.31.5";
+
+/// Bytes of small bodies that are copied behind the head instead of leaving as a slice of their own.
+const COPY_MAX: u64 = 2048;
+
+/// How the client knows where the body ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    #[default]
+    None,
+    /// `Content-Length`: so many bytes are left.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// The end of the connection.
+    UntilClose,
+}
+
+/// What goes to a client for one request.
+#[derive(Default)]
+pub struct Output {
+    /// What is ready to be written.
+    pub queue: Queue,
+    /// Body filters of this answer, the first to act first.
+    filters: Vec<Box<dyn BodyFilter>>,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Bytes written so far, head included (`$bytes_sent`).
+    pub sent: u64,
+    /// Bytes of the head.
+    pub header_size: u64,
+    /// The last byte of the body is in the queue.
+    pub is_ended: bool,
+    /// Where a subrequest's answer is gathered instead of being sent.
+    pub capture: Option<Vec<u8>>,
+    delay: Option<Deadline>,
+}
+
+impl Output {
+    pub(crate) fn reset(&mut self) {
+        self.queue.clear();
+        self.filters.clear();
+        self.framing = Framing::None;
+        self.sent = 0;
+        self.header_size = 0;
+        self.is_ended = false;
+        self.capture = None;
+        self.delay = None;
+    }
+
+    /// Adds a filter that acts behind those that are there.
+    pub fn add_filter(&mut self, filter: Box<dyn BodyFilter>) {
+        self.filters.push(filter);
+    }
+
+    /// Whether the body goes out as it comes in.
+    #[must_use]
+    pub fn is_unfiltered(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// Bytes of the body sent so far (`$body_bytes_sent`).
+    #[must_use]
+    pub fn body_sent(&self) -> u64 {
+        self.sent.saturating_sub(self.header_size)
+    }
+}
+
+/// Runs the header filters and queues the head.
+///
+/// # Errors
+/// What a filter wants answered instead.
+pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
+    if r.response.head_sent {
+        return Ok(());
+    }
+    if r.error_status != 0 {
+        r.response.status = r.error_status;
+        r.response.status_line.clear();
+    }
+    if r.version() < Version::HTTP_10 && !r.is_subrequest {
+        r.response.head_sent = true;
+        r.output.framing = Framing::UntilClose;
+        r.keepalive = false;
+        return Ok(());
+    }
+    let cycle = std::rc::Rc::clone(&r.cycle);
+    for filter in &cycle.http.header_filters {
+        match filter.filter(r) {
+            Filtered::Next => {}
+            Filtered::Instead(outcome) => return Err(outcome),
+        }
+    }
+    r.response.head_sent = true;
+    decide_framing(r);
+    if r.is_subrequest {
+        return Ok(());
+    }
+    let mut out = Buf::with_capacity(4096);
+    write_head(r, &mut out);
+    r.output.header_size = out.len() as u64;
+    r.output.queue.push(out.into());
+    Ok(())
+}
+
+/// How the body will end, and whether the connection can serve another request (`ngx_http_header_filter`,
+/// `ngx_http_chunked_header_filter`).
+fn decide_framing(r: &mut Request) {
+    let response = &mut r.response;
+    if r.method == Method::Head {
+        response.header_only = true;
+    }
+    match response.status {
+        204 if response.status_line.is_empty() => {
+            response.header_only = true;
+            response.content_type.clear();
+            response.last_modified = None;
+            response.clear_content_length();
+        }
+        304 | 100..=199 => response.header_only = true,
+        204 => response.header_only = true,
+        _ => {}
+    }
+    if crate::server::is_quitting() {
+        r.keepalive = false;
+    }
+    let is_11 = r.line.version >= Version::HTTP_11;
+    let may_chunk = is_11 && r.cycle.http.location(r.location).core.chunked_transfer_encoding;
+    r.output.framing = if response.status == 304 || response.status == 204 || response.status < 200 {
+        Framing::None
+    } else if r.method == Method::Connect && response.status == 200 {
+        Framing::UntilClose
+    } else if let Some(length) = response.content_length
+        && !(response.expect_trailers && may_chunk)
+    {
+        if response.header_only { Framing::None } else { Framing::Length(length) }
+    } else if may_chunk {
+        response.clear_content_length();
+        Framing::Chunked
+    } else if response.header_only {
+        Framing::None
+    } else {
+        r.keepalive = false;
+        Framing::UntilClose
+    };
+}
+
+/// Appends the head as it goes over the wire, in nginx's order of fields.
+fn write_head(r: &Request, out: &mut Vec<u8>) {
+    let response = &r.response;
+    let core = &r.location().core;
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_status(response.status, &response.status_line, out);
+    let headers = &response.headers;
+    if !headers.has(Known::Server) {
+        out.extend_from_slice(match core.server_tokens {
+            ServerTokens::On => b"Server: nginx/1.31.5\r\n",
+            ServerTokens::Off => b"Server: nginx\r\n".as_slice(),
+            ServerTokens::Build => BUILD_LINE.as_bytes(),
+        });
+    }
+    if !headers.has(Known::Date) {
+        write_date(out);
+    }
+    if !response.content_type.is_empty() {
+        out.extend_from_slice(b"Content-Type: ");
+        out.extend_from_slice(&response.content_type);
+        if !response.charset.is_empty() {
+            out.extend_from_slice(b"; charset=");
+            out.extend_from_slice(&response.charset);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(length) = response.content_length
+        && !headers.has(Known::ContentLength)
+    {
+        out.extend_from_slice(b"Content-Length: ");
+        push_decimal(length, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(time) = response.last_modified
+        && matches!(response.status, 200 | 206 | 304)
+        && !headers.has(Known::LastModified)
+    {
+        out.extend_from_slice(b"Last-Modified: ");
+        out.extend_from_slice(&proto::date::http_date(time));
+        out.extend_from_slice(b"\r\n");
+    }
+    if r.output.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if response.status == 101 {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+    } else if r.keepalive {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+        if core.keepalive_header > 0 {
+            out.extend_from_slice(b"Keep-Alive: timeout=");
+            push_decimal(core.keepalive_header, out);
+            out.extend_from_slice(b"\r\n");
+        }
+    } else {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    headers.write_to(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+const BUILD_LINE: &str = concat!("Server: nginx/1.31.5 (tidegate/", env!("CARGO_PKG_VERSION"), ")\r\n");
+
+fn write_status(status: u16, line: &[u8], out: &mut Vec<u8>) {
+    if !line.is_empty() {
+        out.extend_from_slice(line);
+    } else if let Some(line) = status_line(status) {
+        out.extend_from_slice(line.as_bytes());
+    } else {
+        push_decimal(u64::from(status), out);
+        out.push(b' ');
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal.
+pub fn push_decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn write_date(out: &mut Vec<u8>) {
+    thread_local! {
+        static LINE: RefCell<(i64, Vec<u8>)> = const { RefCell::new((i64::MIN, Vec::new())) };
+    }
+    let now = os::clock::realtime_coarse().0;
+    LINE.with(|line| {
+        let mut line = line.borrow_mut();
+        if line.0 != now {
+            line.0 = now;
+            line.1.clear();
+            line.1.extend_from_slice(b"Date: ");
+            line.1.extend_from_slice(&proto::date::http_date(now));
+            line.1.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(&line.1);
+    });
+}
+
+/// Passes a part of the body through the filters and frames what comes of it.
+///
+/// # Errors
+/// When a filter cannot go on.
+pub fn push_body(r: &mut Request, mut part: Queue, more: More) -> io::Result<()> {
+    if !r.output.filters.is_empty() {
+        let mut filters = std::mem::take(&mut r.output.filters);
+        for filter in &mut filters {
+            let mut next = Queue::default();
+            filter.filter(r, &mut part, &mut next, more)?;
+            part = next;
+        }
+        r.output.filters = filters;
+    }
+    frame(r, part, more);
+    Ok(())
+}
+
+/// As [`push_body`], for bytes that no filter may want to see later.
+///
+/// # Errors
+/// As [`push_body`].
+pub fn push_chunk(r: &mut Request, chunk: Chunk, more: More) -> io::Result<()> {
+    let mut part = Queue::default();
+    part.push(chunk);
+    push_body(r, part, more)
+}
+
+fn frame(r: &mut Request, mut part: Queue, more: More) {
+    let is_end = more == More::End;
+    if r.is_subrequest {
+        gather(r, part);
+        r.output.is_ended |= is_end;
+        return;
+    }
+    if r.response.header_only {
+        r.output.is_ended |= is_end;
+        return;
+    }
+    match &mut r.output.framing {
+        Framing::None => {}
+        Framing::Length(left) => {
+            *left = left.saturating_sub(part.len());
+            push_all(&mut r.output.queue, &mut part);
+        }
+        Framing::UntilClose => push_all(&mut r.output.queue, &mut part),
+        Framing::Chunked => {
+            let length = part.len();
+            if length > 0 {
+                let mut size = [0u8; 20];
+                r.output.queue.push_bytes(chunk_head(length, &mut size));
+                push_all(&mut r.output.queue, &mut part);
+                r.output.queue.push_bytes(b"\r\n");
+            }
+            if is_end && !r.output.is_ended {
+                r.output.queue.push_bytes(b"0\r\n");
+                let mut trailers = Vec::new();
+                r.response.trailers.write_to(&mut trailers);
+                trailers.extend_from_slice(b"\r\n");
+                r.output.queue.push_bytes(&trailers);
+            }
+        }
+    }
+    r.output.is_ended |= is_end;
+}
+
+/// Small pieces are copied behind what is there already; one buffer is cheaper to send than two.
+fn push_all(queue: &mut Queue, part: &mut Queue) {
+    if part.len() <= COPY_MAX
+        && let Some(total) = part.iter().map(Chunk::bytes).collect::<Option<Vec<_>>>()
+    {
+        for bytes in total {
+            queue.push_bytes(bytes);
+        }
+        return;
+    }
+    queue.append(part);
+}
+
+fn gather(r: &mut Request, mut part: Queue) {
+    let Some(capture) = &mut r.output.capture else { return };
+    while let Some(chunk) = part.pop() {
+        if let Ok(chunk) = chunk.into_memory() {
+            capture.extend_from_slice(chunk.bytes().unwrap_or_default());
+        }
+    }
+}
+
+/// The line in front of a chunk: its length in hexadecimal.
+fn chunk_head(length: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut at = 18;
+    buffer[18] = b'\r';
+    buffer[19] = b'\n';
+    let mut rest = length;
+    while at == 18 || rest > 0 {
+        at -= 1;
+        buffer[at] = DIGITS[(rest & 15) as usize];
+        rest >>= 4;
+    }
+    &buffer[at..]
+}
+
+/// Writes what is queued as far as the client takes it; ready when the queue is empty.
+///
+/// # Errors
+/// The error of the write, or [`io::ErrorKind::TimedOut`] after `send_timeout` without progress.
+pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while !r.output.queue.is_empty() {
+        let limit = match rate_limit(r, cx) {
+            Poll::Ready(limit) => limit,
+            Poll::Pending => return Poll::Pending,
+        };
+        let core = &r.cycle.http.location(r.location).core;
+        let files = if core.sendfile { FileWrite::Sendfile } else { FileWrite::Copy(core.output_buffers.1) };
+        match r.output.queue.poll_write(cx, &r.conn.stream, files, limit) {
+            Poll::Ready(sent) => {
+                r.output.sent += sent?;
+                r.conn.deadline.set_after(core.send_timeout);
+            }
+            Poll::Pending => {
+                return r.conn.deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// How many bytes may be written now; pending while `limit_rate` holds the answer back.
+fn rate_limit(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
+    if r.limit_rate.is_none() && r.location().core.limit_rate.is_none() {
+        return Poll::Ready(u64::MAX);
+    }
+    let (rate, after) = rates(r);
+    if rate == 0 {
+        return Poll::Ready(u64::MAX);
+    }
+    if let Some(delay) = &r.output.delay {
+        ready!(delay.poll_over(cx));
+        r.output.delay = None;
+    }
+    let seconds = r.elapsed_ms() / 1000 + 1;
+    let allowed = rate.saturating_mul(seconds).saturating_add(after);
+    if allowed > r.output.sent {
+        return Poll::Ready(allowed - r.output.sent);
+    }
+    let wait_ms = (r.output.sent - allowed).saturating_mul(1000) / rate + 1;
+    let delay = Deadline::new();
+    delay.set_after(wait_ms);
+    let _ = delay.poll_over(cx);
+    r.output.delay = Some(delay);
+    Poll::Pending
+}
+
+/// `limit_rate` and `limit_rate_after` of this request, computed once.
+fn rates(r: &mut Request) -> (u64, u64) {
+    let core = std::sync::Arc::clone(&r.location().core);
+    let number = |template: Option<&crate::variables::Template>| {
+        template.and_then(|template| base::parse_size(&template.value(r)).ok()).unwrap_or(0)
+    };
+    let rate = r.limit_rate.unwrap_or_else(|| number(core.limit_rate.as_ref()));
+    let after = r.limit_rate_after.unwrap_or_else(|| number(core.limit_rate_after.as_ref()));
+    r.limit_rate = Some(rate);
+    r.limit_rate_after = Some(after);
+    (rate, after)
+}
+
+/// Writes all that is queued.
+///
+/// # Errors
+/// As [`poll_flush`].
+pub async fn flush(r: &mut Request) -> io::Result<()> {
+    if r.output.queue.is_empty() {
+        return Ok(());
+    }
+    r.conn.deadline.set_after(r.location().core.send_timeout);
+    poll_fn(|cx| poll_flush(r, cx)).await
+}
+
+/// Sends a whole answer: head, body and end.
+pub async fn send(r: &mut Request, body: Body) -> Outcome {
+    if let Err(outcome) = send_head(r) {
+        return outcome;
+    }
+    let mut part = Queue::default();
+    match body {
+        Body::Empty => {}
+        Body::One(chunk) => part.push(chunk),
+        Body::Many(chunks) => chunks.into_iter().for_each(|chunk| part.push(chunk)),
+    }
+    if push_body(r, part, More::End).is_err() {
+        return Outcome::Broken(0);
+    }
+    match flush(r).await {
+        Ok(()) => Outcome::Sent,
+        Err(_) => Outcome::Broken(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        let check = |number, decimal: &str, head: &str| {
+            let mut out = Vec::new();
+            push_decimal(number, &mut out);
+            assert_eq!(out, decimal.as_bytes());
+            assert_eq!(chunk_head(number, &mut [0; 20]), head.as_bytes());
+        };
+        check(0, "0", "0\r\n");
+        check(10, "10", "a\r\n");
+        check(65536, "65536", "10000\r\n");
+        check(u64::MAX, "18446744073709551615", "ffffffffffffffff\r\n");
+    }
+}

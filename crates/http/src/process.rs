@@ -1,0 +1,481 @@
+//! The way of a request through nginx's phases, from its routed head to the log.
+//!
+//! [`process`] is the whole of it; what a request waits for is an `await` at the place where it happens.
+
+use std::rc::Rc;
+
+use os::errlog::Level;
+use proto::h1::Known;
+
+use crate::conf::core::Satisfy;
+use crate::conf::location::{Content, Literal, LocationTree};
+use crate::conf::{LocationId, location};
+use crate::output;
+use crate::phases::{Answered, Outcome, Phase, Verdict};
+use crate::relay;
+use crate::request::Request;
+use crate::special;
+
+/// Where the way begins, or begins again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// A new request.
+    Start,
+    /// After an internal redirect.
+    ServerRewrite,
+    /// In a named location.
+    LocationRewrite,
+}
+
+/// Handles one request to its end: the answer is sent (or the connection is to be closed) and logged.
+pub async fn process(r: &mut Request) {
+    let mut entry = Entry::Start;
+    let mut outcome = Outcome::Declined;
+    loop {
+        if matches!(outcome, Outcome::Declined) {
+            outcome = phases(r, entry).await;
+        }
+        outcome = match outcome {
+            Outcome::Declined | Outcome::Sent => break,
+            Outcome::Send(body) => output::send(r, body).await,
+            Outcome::Status(444) | Outcome::Close => {
+                r.close_silently(444);
+                break;
+            }
+            Outcome::Status(status @ (408 | 499)) => {
+                r.close_silently(status);
+                break;
+            }
+            Outcome::Status(status) if r.response.head_sent => {
+                r.close_silently(status);
+                break;
+            }
+            Outcome::Status(status) => special::respond(r, status),
+            Outcome::Broken(status) => {
+                r.close_silently(status);
+                break;
+            }
+            Outcome::Redirect { uri, args } => {
+                entry = Entry::ServerRewrite;
+                match internal_redirect(r, uri, args) {
+                    Ok(()) => Outcome::Declined,
+                    Err(status) => Outcome::Status(status),
+                }
+            }
+            Outcome::Named(name) => {
+                entry = Entry::LocationRewrite;
+                match named_location(r, &name) {
+                    Ok(()) => Outcome::Declined,
+                    Err(status) => Outcome::Status(status),
+                }
+            }
+        };
+    }
+}
+
+/// Runs the handlers of the log phase.
+pub async fn log(r: &mut Request) {
+    let cycle = Rc::clone(&r.cycle);
+    for handler in cycle.http.phases.of(Phase::Log) {
+        if let Verdict::Wait(later) = handler.run(r) {
+            later.await;
+        }
+    }
+}
+
+/// `ngx_http_internal_redirect`.
+fn internal_redirect(r: &mut Request, uri: Vec<u8>, args: Vec<u8>) -> Result<(), u16> {
+    r.uri_changes = r.uri_changes.saturating_sub(1);
+    if r.uri_changes == 0 {
+        let shown = String::from_utf8_lossy(&uri).into_owned();
+        r.log(
+            Level::Error,
+            format_args!("rewrite or internal redirection cycle while internally redirecting to \"{shown}\""),
+        );
+        return Err(500);
+    }
+    r.uri = uri;
+    r.args = args;
+    r.forget_contexts();
+    r.location = r.server().root;
+    r.internal = true;
+    r.valid_unparsed_uri = false;
+    Ok(())
+}
+
+/// `ngx_http_named_location`.
+fn named_location(r: &mut Request, name: &[u8]) -> Result<(), u16> {
+    r.uri_changes = r.uri_changes.saturating_sub(1);
+    let shown = String::from_utf8_lossy(name).into_owned();
+    if r.uri_changes == 0 {
+        r.log(
+            Level::Error,
+            format_args!("rewrite or internal redirection cycle while redirect to named location \"{shown}\""),
+        );
+        return Err(500);
+    }
+    if r.uri.is_empty() {
+        r.log(Level::Error, format_args!("empty URI in redirect to named location \"{shown}\""));
+        return Err(500);
+    }
+    let found = r.server().named.iter().find(|(known, _)| **known == *name).map(|(_, id)| *id);
+    let Some(id) = found else {
+        r.log(Level::Error, format_args!("could not find named location \"{shown}\""));
+        return Err(500);
+    };
+    r.internal = true;
+    r.forget_contexts();
+    r.enter_location(id);
+    Ok(())
+}
+
+async fn phases(r: &mut Request, entry: Entry) -> Outcome {
+    let cycle = Rc::clone(&r.cycle);
+    let phases = &cycle.http.phases;
+    if entry == Entry::Start
+        && let Some(outcome) = generic(r, Phase::PostRead).await
+    {
+        return outcome;
+    }
+    let mut relocate = entry != Entry::LocationRewrite;
+    if relocate {
+        match rewrite(r, Phase::ServerRewrite).await {
+            Rewritten::Finish(outcome) => return outcome,
+            Rewritten::Same | Rewritten::Changed => {}
+        }
+    }
+    loop {
+        if relocate && let Some(outcome) = find_location(r) {
+            return outcome;
+        }
+        match rewrite(r, Phase::Rewrite).await {
+            Rewritten::Finish(outcome) => return outcome,
+            Rewritten::Same => break,
+            Rewritten::Changed => {
+                r.uri_changes = r.uri_changes.saturating_sub(1);
+                if r.uri_changes == 0 {
+                    let uri = String::from_utf8_lossy(&r.uri).into_owned();
+                    r.log(
+                        Level::Error,
+                        format_args!("rewrite or internal redirection cycle while processing \"{uri}\""),
+                    );
+                    return Outcome::Status(500);
+                }
+                r.location = r.server().root;
+                relocate = true;
+            }
+        }
+    }
+    if let Some(outcome) = generic(r, Phase::PreAccess).await {
+        return outcome;
+    }
+    if !r.is_subrequest
+        && !phases.of(Phase::Access).is_empty()
+        && let Some(outcome) = access(r).await
+    {
+        return outcome;
+    }
+    if let Some(outcome) = generic(r, Phase::PreContent).await {
+        return outcome;
+    }
+    content(r).await
+}
+
+/// Waits for the verdict of a handler that could not say it at once.
+async fn settled(verdict: Verdict<'_>) -> Verdict<'static> {
+    let mut verdict = verdict;
+    loop {
+        verdict = match verdict {
+            Verdict::Declined => return Verdict::Declined,
+            Verdict::Pass => return Verdict::Pass,
+            Verdict::Relocate => return Verdict::Relocate,
+            Verdict::Finish(outcome) => return Verdict::Finish(outcome),
+            Verdict::Wait(later) => later.await,
+        };
+    }
+}
+
+async fn generic(r: &mut Request, phase: Phase) -> Option<Outcome> {
+    let cycle = Rc::clone(&r.cycle);
+    for handler in cycle.http.phases.of(phase) {
+        match handler.run(r) {
+            Verdict::Declined => {}
+            Verdict::Pass => break,
+            Verdict::Finish(outcome) => return Some(outcome),
+            later => match settled(later).await {
+                Verdict::Finish(outcome) => return Some(outcome),
+                Verdict::Pass => break,
+                _ => {}
+            },
+        }
+    }
+    None
+}
+
+enum Rewritten {
+    Same,
+    Changed,
+    Finish(Outcome),
+}
+
+async fn rewrite(r: &mut Request, phase: Phase) -> Rewritten {
+    let cycle = Rc::clone(&r.cycle);
+    let mut changed = false;
+    for handler in cycle.http.phases.of(phase) {
+        match settled(handler.run(r)).await {
+            Verdict::Finish(outcome) => return Rewritten::Finish(outcome),
+            Verdict::Relocate => changed = true,
+            _ => {}
+        }
+    }
+    if changed { Rewritten::Changed } else { Rewritten::Same }
+}
+
+async fn access(r: &mut Request) -> Option<Outcome> {
+    let cycle = Rc::clone(&r.cycle);
+    let satisfy = r.location().core.satisfy;
+    r.access_code = 0;
+    for handler in cycle.http.phases.of(Phase::Access) {
+        match settled(handler.run(r)).await {
+            Verdict::Pass if satisfy == Satisfy::Any => {
+                r.access_code = 0;
+                r.response.headers.remove_known(Known::WwwAuthenticate);
+                return None;
+            }
+            Verdict::Finish(Outcome::Status(status @ (401 | 403 | 407))) if satisfy == Satisfy::Any => {
+                if !matches!(r.access_code, 401 | 407) {
+                    r.access_code = status;
+                }
+            }
+            Verdict::Finish(Outcome::Status(status @ (401 | 407))) => {
+                auth_delay(r).await;
+                return Some(Outcome::Status(status));
+            }
+            Verdict::Finish(outcome) => return Some(outcome),
+            _ => {}
+        }
+    }
+    match r.access_code {
+        0 => None,
+        403 => {
+            r.log(Level::Error, format_args!("access forbidden by rule"));
+            Some(Outcome::Status(403))
+        }
+        status => {
+            auth_delay(r).await;
+            Some(Outcome::Status(status))
+        }
+    }
+}
+
+async fn auth_delay(r: &Request) {
+    let delay = r.location().core.auth_delay;
+    if delay > 0 {
+        r.log(Level::Info, format_args!("delaying unauthorized request"));
+        net::timer::sleep(delay).await;
+    }
+}
+
+/// Finds the location of the URI and what it alone decides (`ngx_http_core_find_config_phase`).
+fn find_location(r: &mut Request) -> Option<Outcome> {
+    let cycle = Rc::clone(&r.cycle);
+    let root = r.server().root;
+    let uri = std::mem::take(&mut r.uri);
+    let found = lookup(r, &cycle.http.location(root).nested, &uri);
+    r.uri = uri;
+    let is_redirect = found.is_redirect;
+    if let Some(id) = found.location {
+        r.enter_location(id);
+    } else {
+        r.enter_location(root);
+    }
+    let location = cycle.http.location(r.location);
+    if !r.internal && location.core.internal {
+        return Some(Outcome::Status(404));
+    }
+    let limit = location.core.client_max_body_size;
+    if let Some(length) = r.content_length
+        && limit > 0
+        && length > limit
+        && !r.discard_body
+    {
+        r.log(Level::Error, format_args!("client intended to send too large body: {length} bytes"));
+        r.expects_continue.set(false);
+        return Some(Outcome::Status(413));
+    }
+    if is_redirect {
+        let mut target = Vec::with_capacity(location.name.len() + r.args.len() + 1);
+        proto::uri::escape(&location.name, proto::uri::EscapeKind::Uri, &mut target);
+        if !r.args.is_empty() {
+            target.push(b'?');
+            target.extend_from_slice(&r.args);
+        }
+        r.response.headers.set_known(Known::Location, b"Location", &target);
+        return Some(Outcome::Status(301));
+    }
+    None
+}
+
+struct Lookup {
+    location: Option<LocationId>,
+    is_redirect: bool,
+    /// The search is over: an exact location, a redirect, or a regular expression that matched.
+    is_final: bool,
+}
+
+fn lookup(r: &Request, tree: &LocationTree, uri: &[u8]) -> Lookup {
+    let http = &r.cycle.http;
+    let mut best = Lookup { location: None, is_redirect: false, is_final: false };
+    let mut regexes_tried = true;
+    match tree.find(uri) {
+        Literal::Exact(id) => return Lookup { location: Some(id), is_redirect: false, is_final: true },
+        Literal::Redirect(id) => return Lookup { location: Some(id), is_redirect: true, is_final: true },
+        Literal::Prefix(id) => {
+            let location = http.location(id);
+            best.location = Some(id);
+            regexes_tried = location.kind != location::Kind::PrefixOnly;
+            if !location.nested.is_empty() {
+                let inner = lookup(r, &location.nested, uri);
+                if inner.is_final {
+                    return inner;
+                }
+                if inner.location.is_some() {
+                    // A `^~` inside does not forbid the expressions out here, as in nginx.
+                    best = inner;
+                }
+            }
+        }
+        Literal::Nothing => {}
+    }
+    if regexes_tried {
+        for (regex, id) in &tree.regexes {
+            if r.matches(regex, uri) {
+                let location = http.location(*id);
+                if !location.nested.is_empty() {
+                    let inner = lookup(r, &location.nested, uri);
+                    if inner.location.is_some() {
+                        return Lookup { is_final: true, ..inner };
+                    }
+                }
+                return Lookup { location: Some(*id), is_redirect: false, is_final: true };
+            }
+        }
+    }
+    best
+}
+
+/// The content phase: the location's own handler, or the first of the general ones that answers.
+async fn content(r: &mut Request) -> Outcome {
+    let cycle = Rc::clone(&r.cycle);
+    match &cycle.http.location(r.location).content {
+        Some(Content::Relay(protocol)) => return relay::run(r, protocol).await,
+        Some(Content::Answer(handler)) => {
+            return match handler.answer(r) {
+                Answered::Now(outcome) => not_found_if_declined(outcome),
+                Answered::Wait(later) => not_found_if_declined(later.await),
+            };
+        }
+        None => {}
+    }
+    for handler in &cycle.http.content {
+        let outcome = match handler.answer(r) {
+            Answered::Now(outcome) => outcome,
+            Answered::Wait(later) => later.await,
+        };
+        if !matches!(outcome, Outcome::Declined) {
+            return outcome;
+        }
+    }
+    if r.uri.last() == Some(&b'/') {
+        if let Some(path) = crate::paths::map_uri(r) {
+            let shown = String::from_utf8_lossy(&path.full).into_owned();
+            r.log(Level::Error, format_args!("directory index of \"{shown}\" is forbidden"));
+        }
+        return Outcome::Status(403);
+    }
+    r.log(Level::Error, format_args!("no handler found"));
+    Outcome::Status(404)
+}
+
+fn not_found_if_declined(outcome: Outcome) -> Outcome {
+    if matches!(outcome, Outcome::Declined) { Outcome::Status(404) } else { outcome }
+}
+
+impl Request {
+    /// Takes on the settings of a location (`ngx_http_update_location_config`).
+    pub fn enter_location(&mut self, id: LocationId) {
+        self.location = id;
+        let cycle = Rc::clone(&self.cycle);
+        let location = cycle.http.location(id);
+        if let Some((allowed, other)) = location.limit_except
+            && allowed & crate::conf::core::method_bit(self.method) == 0
+        {
+            self.location = other;
+        }
+        self.settle_keepalive();
+    }
+
+    /// Applies the location's limits on keep-alive connections.
+    fn settle_keepalive(&mut self) {
+        if !self.keepalive {
+            return;
+        }
+        use crate::conf::core::{KEEPALIVE_DISABLE_MSIE6, KEEPALIVE_DISABLE_SAFARI};
+        let core = &self.cycle.http.location(self.location).core;
+        let age = net::timer::now_ms().saturating_sub(self.conn.started_ms);
+        let disabled = core.keepalive_disable;
+        let is_disabled = disabled != 0
+            && ((disabled & KEEPALIVE_DISABLE_MSIE6 != 0
+                && self.method == proto::h1::Method::Post
+                && self.is_msie6())
+                || (disabled & KEEPALIVE_DISABLE_SAFARI != 0 && self.is_safari()));
+        if core.keepalive_timeout == 0
+            || self.conn.requests.get() >= core.keepalive_requests
+            || age > core.keepalive_time
+            || is_disabled
+        {
+            self.keepalive = false;
+        }
+    }
+
+    fn is_msie6(&self) -> bool {
+        let Some(agent) = self.header(Known::UserAgent) else { return false };
+        let Some(at) = memchr::memmem::find(agent, b"MSIE ") else { return false };
+        if memchr::memmem::find(agent, b"Opera").is_some() {
+            return false;
+        }
+        match agent.get(at + 5..).unwrap_or_default() {
+            [b'4' | b'5', b'.', ..] => true,
+            [b'6', b'.', rest @ ..] => memchr::memmem::find(rest, b"SV1").is_none(),
+            _ => false,
+        }
+    }
+
+    fn is_safari(&self) -> bool {
+        let has = |part: &[u8]| {
+            self.header(Known::UserAgent).is_some_and(|agent| memchr::memmem::find(agent, part).is_some())
+        };
+        !has(b"Opera") && !has(b"Chrome/") && has(b"Safari/") && has(b"Mac OS X")
+    }
+
+    /// Ends without (further) words: the connection is closed, the log shows `status` where none was sent.
+    pub fn close_silently(&mut self, status: u16) {
+        self.keepalive = false;
+        self.lingering = false;
+        self.is_complete = true;
+        self.output.queue.clear();
+        if !self.response.head_sent || self.response.status == 0 {
+            self.response.status = status;
+        }
+        if status == 444 || status == 408 {
+            self.conn_timed_out();
+        }
+    }
+
+    fn conn_timed_out(&self) {
+        if self.location().core.reset_timedout_connection {
+            use std::os::fd::AsFd;
+            let _ = os::tcp::set_reset_on_close(self.conn.stream.as_fd());
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! A request on its way: what the client sent, where it was routed, and the answer as it takes shape.
+//!
+//! One value serves all requests of a connection in turn and keeps its memory, so a request allocates nothing
+//! that its predecessor already had.
+
+use std::any::{Any, TypeId};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use net::Buf;
+use os::errlog::{ErrorLog, Level};
+use proto::h1::{Known, Method, RequestHead, Version};
+
+use crate::body::{BodyReader, RequestBody};
+use crate::conf::location::Location;
+use crate::conf::{LocationId, Server, ServerId};
+use crate::connection::Conn;
+use crate::cycle::Local;
+use crate::logging::Context;
+use crate::output::Output;
+use crate::regex::Regex;
+use crate::relay::{UpstreamHead, UpstreamState};
+use crate::response::Response;
+use crate::variables::{Cache, Source, Values, VariableId};
+
+/// Times that a request may start anew by `rewrite` or an internal redirect (`NGX_HTTP_MAX_URI_CHANGES`).
+pub const MAX_URI_CHANGES: u8 = 10;
+
+/// Groups of the last regular expression that matched.
+#[derive(Debug, Default)]
+pub struct Captures {
+    subject: Vec<u8>,
+    groups: Vec<Option<(usize, usize)>>,
+}
+
+/// What modules remember of one request.
+#[derive(Default)]
+pub struct Contexts(Vec<(TypeId, Box<dyn Any>)>);
+
+impl Contexts {
+    /// What was put under this type.
+    #[must_use]
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        let (_, value) = self.0.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.downcast_ref()
+    }
+
+    /// As [`Self::get`], to be changed.
+    pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        let (_, value) = self.0.iter_mut().find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.downcast_mut()
+    }
+
+    /// Puts a value in the place of any other of its type.
+    pub fn put<T: 'static>(&mut self, value: T) {
+        self.0.retain(|(id, _)| *id != TypeId::of::<T>());
+        self.0.push((TypeId::of::<T>(), Box::new(value)));
+    }
+
+    /// Takes a value out.
+    pub fn take<T: 'static>(&mut self) -> Option<T> {
+        let at = self.0.iter().position(|(id, _)| *id == TypeId::of::<T>())?;
+        self.0.swap_remove(at).1.downcast().ok().map(|value| *value)
+    }
+}
+
+/// One request.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a request, as nginx keeps them")]
+pub struct Request {
+    /// The configuration that it began under.
+    pub cycle: Rc<Local>,
+    /// The connection that it came over.
+    pub conn: Rc<Conn>,
+    /// The bytes of the head.
+    pub head: Buf,
+    /// The head, parsed: offsets into [`Self::head`].
+    pub line: RequestHead,
+    /// The server by name.
+    pub server: ServerId,
+    /// The location, or the server's own settings while none is known.
+    pub location: LocationId,
+    /// The method; GET after most error pages.
+    pub method: Method,
+    /// The normalised path.
+    pub uri: Vec<u8>,
+    /// The arguments.
+    pub args: Vec<u8>,
+    /// The name asked for: lower case, without port (`$host` when not empty).
+    pub host: Vec<u8>,
+    /// The port asked for, where one was written.
+    pub host_port: Option<u16>,
+    /// The body as far as it was read.
+    pub body: RequestBody,
+    /// Where the rest of the body comes from.
+    pub reader: BodyReader,
+    /// The answer's head.
+    pub response: Response,
+    /// The answer's way out.
+    pub output: Output,
+    /// Attempts at upstreams (`$upstream_addr` and others).
+    pub upstreams: Vec<UpstreamState>,
+    /// The head of the upstream's answer (`$upstream_http_*`).
+    pub upstream_head: UpstreamHead,
+    /// The upstream's address for the error log.
+    pub upstream_url: Option<Vec<u8>>,
+    /// What modules remember.
+    pub contexts: Contexts,
+    values: RefCell<Values>,
+    captures: RefCell<Captures>,
+    /// Wall clock at the start: seconds and milliseconds.
+    pub started: (i64, u32),
+    /// Monotonic milliseconds at the start.
+    pub started_ms: u64,
+    /// Bytes received: head and body (`$request_length`).
+    pub received: u64,
+    /// The status of the error that led here (`error_page`); 0: none.
+    pub error_status: u16,
+    /// Restarts that are left.
+    pub uri_changes: u8,
+    /// The path is the client's, so that `proxy_pass` may forward it as it was sent.
+    pub valid_unparsed_uri: bool,
+    /// Reached by an internal redirect, a named location or as a subrequest.
+    pub internal: bool,
+    /// An error page is being served, so no other may be.
+    pub error_page: bool,
+    /// The client's connection may serve another request.
+    pub keepalive: bool,
+    /// The client may still be sending: read on before closing.
+    pub lingering: bool,
+    /// The client asked for `100 Continue` and has not got it.
+    pub expects_continue: Cell<bool>,
+    /// A body must not be read any more, only discarded.
+    pub discard_body: bool,
+    /// `Content-Length` of the request, or what was read of a chunked body.
+    pub content_length: Option<u64>,
+    /// Set by `$limit_rate`; overrides the directive.
+    pub limit_rate: Option<u64>,
+    /// `limit_rate_after` of this request, once known.
+    pub limit_rate_after: Option<u64>,
+    /// `logged` guards the log phase.
+    pub is_subrequest: bool,
+    /// Access phase: what `satisfy any` remembers.
+    pub access_code: u16,
+    /// The request's end is known and is logged as this status where nothing was sent.
+    pub is_complete: bool,
+    /// `$request_id`'s and others' source of randomness is per request.
+    pub realm: Option<Arc<[u8]>>,
+}
+
+impl Request {
+    /// A fresh request of a connection.
+    #[must_use]
+    pub fn new(cycle: Rc<Local>, conn: Rc<Conn>) -> Self {
+        Self {
+            cycle,
+            conn,
+            head: Buf::empty(),
+            line: RequestHead::default(),
+            server: ServerId(0),
+            location: LocationId(0),
+            method: Method::Other,
+            uri: Vec::new(),
+            args: Vec::new(),
+            host: Vec::new(),
+            host_port: None,
+            body: RequestBody::Unread,
+            reader: BodyReader::default(),
+            response: Response::default(),
+            output: Output::default(),
+            upstreams: Vec::new(),
+            upstream_head: UpstreamHead::default(),
+            upstream_url: None,
+            contexts: Contexts::default(),
+            values: RefCell::default(),
+            captures: RefCell::default(),
+            started: (0, 0),
+            started_ms: 0,
+            received: 0,
+            error_status: 0,
+            uri_changes: MAX_URI_CHANGES + 1,
+            valid_unparsed_uri: false,
+            internal: false,
+            error_page: false,
+            keepalive: false,
+            lingering: false,
+            expects_continue: Cell::new(false),
+            discard_body: false,
+            content_length: None,
+            limit_rate: None,
+            limit_rate_after: None,
+            is_subrequest: false,
+            access_code: 0,
+            is_complete: false,
+            realm: None,
+        }
+    }
+
+    /// Makes ready for the next request of the connection, keeping memory.
+    pub fn reset(&mut self, cycle: Rc<Local>) {
+        self.cycle = cycle;
+        self.head.clear();
+        self.line.reset();
+        self.uri.clear();
+        self.args.clear();
+        self.host.clear();
+        self.host_port = None;
+        self.body = RequestBody::Unread;
+        self.reader = BodyReader::default();
+        self.response.reset();
+        self.output.reset();
+        self.upstreams.clear();
+        self.upstream_head.clear();
+        self.upstream_url = None;
+        self.contexts.0.clear();
+        self.values.get_mut().reset();
+        self.captures.get_mut().groups.clear();
+        self.server = ServerId(0);
+        self.location = LocationId(0);
+        self.method = Method::Other;
+        self.received = 0;
+        self.error_status = 0;
+        self.uri_changes = MAX_URI_CHANGES + 1;
+        self.valid_unparsed_uri = false;
+        self.internal = false;
+        self.error_page = false;
+        self.keepalive = false;
+        self.lingering = false;
+        self.expects_continue.set(false);
+        self.discard_body = false;
+        self.content_length = None;
+        self.limit_rate = None;
+        self.limit_rate_after = None;
+        self.access_code = 0;
+        self.is_complete = false;
+        self.realm = None;
+    }
+
+    /// The server's settings.
+    #[inline]
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        self.cycle.http.server(self.server)
+    }
+
+    /// The location's settings.
+    #[inline]
+    #[must_use]
+    pub fn location(&self) -> &Location {
+        self.cycle.http.location(self.location)
+    }
+
+    /// The version that the client speaks.
+    #[inline]
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.line.version
+    }
+
+    /// A field of the request's head, the first of its kind.
+    #[inline]
+    #[must_use]
+    pub fn header(&self, known: Known) -> Option<&[u8]> {
+        self.line.fields.value(known, &self.head)
+    }
+
+    /// The error log in force.
+    #[must_use]
+    pub fn error_log(&self) -> &Arc<ErrorLog> {
+        self.location().core.error_log.get().unwrap_or(&self.cycle.globals.log)
+    }
+
+    /// Whether a message of this level would be written anywhere.
+    #[inline]
+    #[must_use]
+    pub fn logs(&self, level: Level) -> bool {
+        self.error_log().enabled_for(level, self.conn.scope())
+    }
+
+    /// Writes a message to the error log, with the request's particulars behind it.
+    pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
+        if self.logs(level) {
+            let context = Context(self);
+            self.error_log().log_for(level, self.conn.scope(), format_args!("{message}{context}"));
+        }
+    }
+
+    /// Writes a debug message, which has no particulars behind it.
+    #[inline]
+    pub fn debug(&self, message: fmt::Arguments<'_>) {
+        if self.logs(Level::Debug) {
+            self.error_log().log_for(Level::Debug, self.conn.scope(), message);
+        }
+    }
+
+    /// Appends a variable's value and says whether it has one. A cacheable one is computed once.
+    pub fn append_variable(&self, id: VariableId, out: &mut Vec<u8>) -> bool {
+        let Some(definition) = self.cycle.http.variables.get(id) else { return false };
+        if definition.cache == Cache::PerRequest
+            && let Some(known) = self.values.borrow().get(id)
+        {
+            if let Some(value) = known {
+                out.extend_from_slice(value);
+            }
+            return known.is_some();
+        }
+        let start = out.len();
+        let found = match &definition.source {
+            Source::Plain(read) => read(self, out),
+            Source::Named(read, name) => read(self, name, out),
+            Source::Computed(compute) => compute.compute(self, out),
+            Source::Assigned => match self.values.borrow().get(id) {
+                Some(Some(value)) => {
+                    out.extend_from_slice(value);
+                    return true;
+                }
+                _ => return false,
+            },
+        };
+        if definition.cache == Cache::PerRequest {
+            let value = found.then(|| out.get(start..).unwrap_or_default().into());
+            self.values.borrow_mut().set(id, value);
+        }
+        found
+    }
+
+    /// As [`Self::append_variable`]; the name says that nothing stale is used.
+    #[inline]
+    pub fn append_fresh_variable(&self, id: VariableId, out: &mut Vec<u8>) -> bool {
+        self.append_variable(id, out)
+    }
+
+    /// A variable's value.
+    #[must_use]
+    pub fn variable(&self, id: VariableId) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        self.append_variable(id, &mut out).then_some(out)
+    }
+
+    /// Assigns a variable (`set`, `auth_request_set`, …).
+    pub fn set_variable(&mut self, id: VariableId, value: &[u8]) {
+        let write = self.cycle.http.variables.get(id).and_then(|definition| definition.write);
+        match write {
+            Some(write) => write(self, value),
+            None => self.values.borrow_mut().set(id, Some(value.into())),
+        }
+    }
+
+    /// Matches a regular expression; its groups become `$1` … and its named groups variables.
+    pub fn matches(&self, regex: &Regex, subject: &[u8]) -> bool {
+        if !regex.has_groups() {
+            let matched = regex.is_match(subject);
+            if matched {
+                self.captures.borrow_mut().groups.clear();
+            }
+            return matched;
+        }
+        let Some(groups) = regex.captures(subject) else { return false };
+        for (group, id) in regex.named() {
+            let text = groups.get(*group).copied().flatten().and_then(|(start, end)| subject.get(start..end));
+            self.values.borrow_mut().set(*id, Some(text.unwrap_or_default().into()));
+        }
+        let mut captures = self.captures.borrow_mut();
+        captures.subject.clear();
+        captures.subject.extend_from_slice(subject);
+        captures.groups = groups;
+        true
+    }
+
+    /// Appends group `number` of the last match.
+    pub fn append_capture(&self, number: u8, out: &mut Vec<u8>) {
+        let captures = self.captures.borrow();
+        let group = captures.groups.get(usize::from(number)).copied().flatten();
+        if let Some((start, end)) = group {
+            out.extend_from_slice(captures.subject.get(start..end).unwrap_or_default());
+        }
+    }
+
+    /// Forgets what modules remember, as an internal redirect does.
+    pub fn forget_contexts(&mut self) {
+        self.contexts.0.clear();
+    }
+
+    /// Milliseconds since the request began.
+    #[must_use]
+    pub fn elapsed_ms(&self) -> u64 {
+        net::timer::now_ms().saturating_sub(self.started_ms)
+    }
+}
