@@ -17,6 +17,8 @@ mod row;
 mod schema;
 mod sources;
 mod suggest;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod values;
 

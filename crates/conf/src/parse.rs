@@ -199,7 +199,8 @@ impl Parser<'_> {
             Lookup::Registered(row) => (row, true),
             Lookup::Documented(row) => (row, false),
             Lookup::Elsewhere(contexts) => {
-                let hint = Hint::BelongsIn { name: name.clone().into_owned(), contexts };
+                let hint =
+                    Hint::BelongsIn { name: name.clone().into_owned(), contexts: contexts.akin_to(context) };
                 return Err(fail(Fault::NotAllowedHere).with_hint(self.unclosed().unwrap_or(hint)));
             }
             Lookup::Unknown => {
@@ -300,5 +301,7 @@ fn unknown(name: &str, context: Contexts, schema: &Schema) -> Option<Hint> {
     nearest(name, context, schema).map(|known| Hint::DidYouMean(known.to_owned()))
 }
 
+#[cfg(test)]
+mod malformed;
 #[cfg(test)]
 mod tests;
