@@ -237,3 +237,46 @@ fn every_file_is_dumped_once_in_the_order_of_reading() {
     let expected = "# configuration file t.conf:\ninclude inc/good.conf;\ninclude inc/good.conf;\n\n# configuration file inc/good.conf:\nenv A;\n\n";
     assert_eq!(String::from_utf8_lossy(&out).replace(PREFIX, ""), expected);
 }
+
+#[test]
+fn a_default_reads_as_if_it_were_written() {
+    static ROWS: &[Row] = &Row::of(
+        "ngx_http_x_module",
+        [
+            Row::new("x", Contexts::HTTP, Arity::TAKE12).default("8 4k"),
+            Row::new("y", Contexts::HTTP, Arity::ONE),
+            Row::new("z", Contexts::HTTP, Arity::MORE1).default("\"a b\" c"),
+        ],
+    );
+    let default = |row| crate::Directive::from_default(row).expect("a default that lexes");
+    let x = default(&ROWS[0]).expect("a default");
+    assert_eq!(x.bufs().expect("buffers").size, 4096);
+    assert_eq!(outline(&[default(&ROWS[2]).expect("a default")]), "<z><a b><c>");
+    assert!(default(&ROWS[1]).is_none());
+    let message = x.flag().expect_err("no flag").render(&crate::Sources::new(), Style::Plain);
+    assert_eq!(
+        message,
+        r#"invalid value "8" in "x" directive, it must be "on" or "off" in the default of a directive"#
+    );
+}
+
+#[test]
+fn no_text_makes_the_parser_fail_otherwise_than_by_an_error() {
+    const PIECES: [&str; 20] = [
+        "pid", "env", "events", "http", "server", "{", "}", ";", "\"", "'", "\\", "$", "${", ")", "#", "\n",
+        " ", "a", "\r", "types",
+    ];
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..3000 {
+        let mut text = String::new();
+        for _ in 0..seed % 24 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            text.push_str(PIECES[usize::try_from(seed % 20).unwrap_or_default()]);
+        }
+        seed = seed.wrapping_add(1);
+        let rendered = message(&text, Some(&text), Style::Terminal);
+        assert!(!rendered.is_empty());
+    }
+}
