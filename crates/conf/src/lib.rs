@@ -35,4 +35,4 @@ pub use row::{Body, Repeat, Row, Status};
 pub use schema::{Lookup, Schema};
 pub use sources::{FileId, Origin, Place, Source, Sources};
 pub use tree::{Directive, Tree, Word};
-pub use values::Bufs;
+pub use values::{Bufs, parse_number};

@@ -65,7 +65,7 @@ fn choices() {
 #[test]
 fn parameters() {
     let d = directive("x max_fails=3 Down");
-    assert_eq!(d.args[0].after("max_fails=").and_then(crate::values::number_of), Some(3));
+    assert_eq!(d.args[0].after("max_fails=").and_then(crate::parse_number), Some(3));
     assert_eq!(d.args[0].after("weight="), None);
     assert!(d.args[1].is_ignoring_case("down") && !d.args[1].is("down"));
 }
