@@ -74,6 +74,23 @@ impl Contexts {
         self.0 & other.0 != 0
     }
 
+    /// Those of the set that belong to the same kind of traffic as `context`; the whole set if none does.
+    #[must_use]
+    pub(crate) const fn akin_to(self, context: Self) -> Self {
+        let stream = Self::STREAM_ALL.or(Self::STREAM_UPSTREAM).or(Self::STREAM_MATCH).0;
+        let mail = Self::MAIL_ALL.0;
+        let family = if context.0 & Self::MAIN.0 != 0 {
+            u32::MAX
+        } else if context.0 & stream != 0 {
+            stream
+        } else if context.0 & mail != 0 {
+            mail
+        } else {
+            !(stream | mail)
+        };
+        if self.0 & family == 0 { self } else { Self(self.0 & family) }
+    }
+
     /// The names of the contexts, in the order in which blocks nest.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         NAMES.iter().filter(move |(context, _)| self.has(*context)).map(|(_, name)| *name)

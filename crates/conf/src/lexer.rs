@@ -124,6 +124,13 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// Bytes of blank space at the beginning of the line that is being read.
+    pub(crate) fn indent(&self) -> u32 {
+        let line = self.text.get(self.line_start..).unwrap_or_default();
+        let blank = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        u32::try_from(blank).unwrap_or(u32::MAX)
+    }
+
     fn statement(&self, mut words: Vec<Word>, end: End) -> Result<Token, Error> {
         for word in &mut words {
             word.end_line = self.line;

@@ -17,6 +17,8 @@ mod row;
 mod schema;
 mod sources;
 mod suggest;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod values;
 
@@ -33,4 +35,4 @@ pub use row::{Body, Repeat, Row, Status};
 pub use schema::{Lookup, Schema};
 pub use sources::{FileId, Origin, Place, Source, Sources};
 pub use tree::{Directive, Tree, Word};
-pub use values::Bufs;
+pub use values::{Bufs, parse_number};

@@ -68,6 +68,8 @@ pub(crate) struct Parser<'a> {
 struct Open {
     name: String,
     place: Place,
+    /// Bytes of blank space in front of the line; `None` where the words of its directive take several lines.
+    indent: Option<u32>,
 }
 
 /// What the lines of a scope are.
@@ -175,11 +177,12 @@ impl Parser<'_> {
         if self.blocks.len() == MAX_BLOCKS {
             return Err(Error::fault_at(&statement.name, Fault::TooManyBlocks(MAX_BLOCKS)));
         }
-        let open = Open { name: statement.name.as_str().into_owned(), place: statement.name.place };
-        self.blocks.push(open);
+        let place = statement.name.place;
+        let indent = (place.line == statement.end_place.line).then(|| lexer.indent());
+        self.blocks.push(Open { name: statement.name.as_str().into_owned(), place, indent });
         let mut body = Scope::new(inside);
         let close = self.statements(lexer, Text::Block, &mut body)?;
-        self.close_block(close);
+        self.close_block(close, lexer.indent());
         scope.directives.push(finish(statement, row, Some(body.directives), close));
         Ok(())
     }
@@ -199,7 +202,8 @@ impl Parser<'_> {
             Lookup::Registered(row) => (row, true),
             Lookup::Documented(row) => (row, false),
             Lookup::Elsewhere(contexts) => {
-                let hint = Hint::BelongsIn { name: name.clone().into_owned(), contexts };
+                let hint =
+                    Hint::BelongsIn { name: name.clone().into_owned(), contexts: contexts.akin_to(context) };
                 return Err(fail(Fault::NotAllowedHere).with_hint(self.unclosed().unwrap_or(hint)));
             }
             Lookup::Unknown => {
@@ -253,19 +257,12 @@ impl Parser<'_> {
 
     /// Leaves a block. A `}` that begins its line further to the left than the block's line does
     /// probably belongs to a block outside, so the block is remembered as the one without a `}`.
-    fn close_block(&mut self, close: Option<Place>) {
+    fn close_block(&mut self, close: Option<Place>, indent: u32) {
         let (Some(open), Some(close)) = (self.blocks.pop(), close) else { return };
-        let opened = self.indent(open.place);
-        let closed = self.indent(close);
-        if self.suspect.is_none() && closed + 1 == close.column as usize && closed < opened {
+        let further_left = open.indent.is_some_and(|opened| indent < opened);
+        if self.suspect.is_none() && close.column == indent.saturating_add(1) && further_left {
             self.suspect = Some(Hint::UnclosedBlock { name: open.name, opened: open.place });
         }
-    }
-
-    /// Bytes of blank space at the beginning of a line.
-    fn indent(&self, place: Place) -> usize {
-        let line = self.sources.line(place).unwrap_or_default();
-        line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
     }
 
     /// The block that probably lacks its `}`, where the indentation tells it.
@@ -300,5 +297,7 @@ fn unknown(name: &str, context: Contexts, schema: &Schema) -> Option<Hint> {
     nearest(name, context, schema).map(|known| Hint::DidYouMean(known.to_owned()))
 }
 
+#[cfg(test)]
+mod malformed;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::sources::{FileId, Origin, Place, Sources};
+use crate::sources::{FileId, Origin, Sources};
 use crate::{Error, Spot};
 
 /// How much a message shows.
@@ -81,11 +81,4 @@ fn shown(text: &[u8]) -> String {
 /// As many columns of space as `text` takes; tabs stay tabs.
 fn blank(text: &[u8]) -> String {
     String::from_utf8_lossy(text).chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect()
-}
-
-/// The [`Place`] is part of the message's meaning; keep it printable in assertions.
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
 }

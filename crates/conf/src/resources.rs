@@ -15,10 +15,10 @@ pub trait Resources {
     /// The bytes of a configuration file, key or other file that is read once at load.
     ///
     /// # Errors
-    /// The error of opening or reading the file.
+    /// The error of opening or reading the file, with the system's number: messages name it as nginx does.
     fn read(&mut self, path: &Path) -> io::Result<Arc<[u8]>>;
 
-    /// Paths that match a glob pattern in sorted order; empty when none does.
+    /// Paths that match a glob pattern (`glob(3)`, no flags) in sorted order; empty when none does.
     ///
     /// # Errors
     /// The error of reading a directory.

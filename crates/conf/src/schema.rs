@@ -33,6 +33,8 @@ impl Schema {
     /// A schema of these rows; one name may have several, for different contexts.
     pub fn new(rows: impl IntoIterator<Item = &'static Row>) -> Self {
         let mut schema = Self { registered: HashMap::new(), documented: HashMap::new(), rows: Vec::new() };
+        // First, so that no row of that name can hide it.
+        schema.registered.entry(INCLUDE.name).or_default().push(&INCLUDE);
         for row in rows {
             schema.registered.entry(row.name).or_default().push(row);
             schema.rows.push(row);
@@ -40,7 +42,6 @@ impl Schema {
         for known in documented() {
             schema.documented.entry(known.row.name).or_default().push(known);
         }
-        schema.registered.entry(INCLUDE.name).or_default().push(&INCLUDE);
         schema
     }
 

@@ -2,6 +2,8 @@
 //!
 //! A file that is included twice is kept once: the first reading counts, as in nginx's dump.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ pub struct Source {
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     list: Vec<Source>,
+    // By the path's bytes: nginx takes two spellings of a path for two files.
+    files: HashMap<OsString, FileId>,
 }
 
 impl Sources {
@@ -97,13 +101,15 @@ impl Sources {
     }
 
     pub(crate) fn known(&self, path: &Path) -> Option<(FileId, Arc<[u8]>)> {
-        let same = |source: &Source| source.origin == Origin::File && source.path == path;
-        let index = self.list.iter().position(same)?;
-        Some((FileId(u32::try_from(index).ok()?), Arc::clone(&self.list[index].text)))
+        let id = *self.files.get(path.as_os_str())?;
+        Some((id, Arc::clone(&self.source(id)?.text)))
     }
 
     pub(crate) fn add(&mut self, source: Source) -> FileId {
         let id = FileId(u32::try_from(self.list.len()).unwrap_or(u32::MAX));
+        if source.origin == Origin::File {
+            self.files.insert(source.path.clone().into_os_string(), id);
+        }
         self.list.push(source);
         id
     }

@@ -6,7 +6,7 @@ use crate::{Contexts, Schema};
 
 /// The nearest name, of the context if one is near enough there, else of all.
 pub(crate) fn nearest(name: &str, context: Contexts, schema: &Schema) -> Option<&'static str> {
-    let limit = (name.len() / 4).clamp(1, 3);
+    let limit = (name.len() / 3).clamp(1, 3);
     let near = |contexts| {
         let candidates = schema.names(contexts).map(|known| (distance(name, known, limit), known));
         candidates.filter(|(far, _)| *far <= limit).min().map(|(_, known)| known)

@@ -20,7 +20,7 @@ impl Word {
     /// A decimal number (`ngx_atoi`); `None` for anything else and beyond 63 bits.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
-        number_of(&self.bytes)
+        parse_number(&self.bytes)
     }
 
     /// Bytes of a size such as `8k` or `1m` (`ngx_parse_size`).
@@ -54,8 +54,9 @@ impl Word {
     }
 }
 
-/// A decimal number of at most 63 bits without a sign (`ngx_atoi`), as for the rest of `max_fails=3`.
-pub(crate) fn number_of(digits: &[u8]) -> Option<u64> {
+/// A decimal number of at most 63 bits without a sign (`ngx_atoi`), such as what follows `max_fails=`.
+#[must_use]
+pub fn parse_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

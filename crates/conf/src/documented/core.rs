@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Documented] = &[
     open("ngx_core_module", "env", C::MAIN, A::ONE),
     open("ngx_core_module", "error_log", C::MAIN.or(C::HTTP_ALL).or(C::STREAM_ALL).or(C::MAIL_ALL), A::MORE1),
     open("ngx_core_module", "events", C::MAIN, A::NOARGS).block(C::EVENTS),
+    open("ngx_core_module", "include", C::ANY, A::ONE),
     open("ngx_core_module", "load_module", C::MAIN, A::ONE),
     open("ngx_core_module", "lock_file", C::MAIN, A::ONE),
     open("ngx_core_module", "master_process", C::MAIN, A::FLAG),
