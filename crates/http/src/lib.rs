@@ -24,6 +24,7 @@ pub mod rows;
 pub mod server;
 pub mod special;
 pub mod status;
+pub mod temp_file;
 pub mod variables;
 
 pub use module::{Module, Registry};

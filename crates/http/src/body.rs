@@ -1,0 +1,391 @@
+//! The body of a request: decoded as it comes in, kept in memory or in a temporary file.
+//!
+//! How a body is delimited was decided by `proto`; nothing here looks at header fields.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use net::{Buf, Deadline, Stream};
+use os::errlog::Level;
+use proto::h1::{ChunkLimits, ChunkStep, ChunkedDecoder, Framing, Trailers};
+
+use crate::conf::core::BodyInFile;
+use crate::phases::Outcome;
+use crate::request::Request;
+use crate::temp_file;
+
+/// Bytes that one read asks for.
+const READ_SIZE: usize = 16 << 10;
+
+/// The body as far as it was read for a handler.
+#[derive(Debug, Default)]
+pub enum RequestBody {
+    /// Nobody asked for it yet.
+    #[default]
+    Unread,
+    /// There is none.
+    None,
+    /// All of it, in memory.
+    Memory(Buf),
+    /// All of it, in a file.
+    File {
+        /// The file.
+        file: Rc<File>,
+        /// Bytes.
+        length: u64,
+        /// Its name, while it has one.
+        path: Option<PathBuf>,
+    },
+    /// It is handed on as it comes in.
+    Streaming,
+}
+
+impl RequestBody {
+    /// Bytes of a body that was read as a whole.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Memory(buf) => buf.len() as u64,
+            Self::File { length, .. } => *length,
+            _ => 0,
+        }
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The client went away, or its socket failed.
+    Closed,
+    /// `client_body_timeout`.
+    TimedOut,
+    /// The chunks are broken.
+    Invalid,
+    /// More than `client_max_body_size`.
+    TooLarge,
+    /// The temporary file failed.
+    File(io::Error),
+}
+
+impl BodyError {
+    /// What becomes of the request.
+    #[must_use]
+    pub fn outcome(&self, r: &Request) -> Outcome {
+        match self {
+            Self::Closed => {
+                r.log(Level::Info, format_args!("client prematurely closed connection"));
+                Outcome::Broken(400)
+            }
+            Self::TimedOut => {
+                r.log(Level::Info, format_args!("client timed out (110: Connection timed out)"));
+                Outcome::Status(408)
+            }
+            Self::Invalid => {
+                r.log(Level::Error, format_args!("client sent invalid chunked body"));
+                Outcome::Status(400)
+            }
+            Self::TooLarge => Outcome::Status(413),
+            Self::File(_) => Outcome::Status(500),
+        }
+    }
+}
+
+/// Where the rest of a body comes from and how it is delimited.
+#[derive(Debug, Default)]
+pub struct BodyReader {
+    left: u64,
+    decoder: Option<Box<ChunkedDecoder>>,
+    /// Bytes that were received and not yet decoded.
+    pending: Buf,
+    at: usize,
+    is_open: bool,
+    /// Bytes decoded so far.
+    pub decoded: u64,
+}
+
+impl BodyReader {
+    /// Begins a body; `pending` is what came with the head.
+    #[must_use]
+    pub fn new(framing: Framing, pending: Buf) -> Self {
+        let (left, decoder, is_open) = match framing {
+            Framing::None => (0, None, false),
+            Framing::Length(length) => (length, None, length > 0),
+            Framing::Chunked => {
+                (0, Some(Box::new(ChunkedDecoder::new(Trailers::Discard, ChunkLimits::default()))), true)
+            }
+        };
+        Self { left, decoder, pending, at: 0, is_open, decoded: 0 }
+    }
+
+    /// Whether bytes of the body are still to be read.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Whether the body comes in chunks.
+    #[must_use]
+    pub fn is_chunked(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Bytes that came in behind the body: the next request's.
+    #[must_use]
+    pub fn take_rest(&mut self) -> Buf {
+        let mut rest = std::mem::take(&mut self.pending);
+        if self.at > 0 {
+            rest.drain(..self.at.min(rest.len()));
+            self.at = 0;
+        }
+        rest
+    }
+
+    /// Appends up to `max` bytes of the body to `out`; zero is its end.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        deadline: &Deadline,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        loop {
+            if !self.is_open {
+                return Poll::Ready(Ok(0));
+            }
+            let count = self.decode(out, max)?;
+            if count > 0 {
+                self.decoded += count as u64;
+                return Poll::Ready(Ok(count));
+            }
+            if !self.is_open {
+                return Poll::Ready(Ok(0));
+            }
+            ready!(self.poll_fill(cx, stream, deadline))?;
+        }
+    }
+
+    /// Decodes from what is pending.
+    fn decode(&mut self, out: &mut Vec<u8>, max: usize) -> Result<usize, BodyError> {
+        let Some(decoder) = &mut self.decoder else {
+            let here = self.pending.get(self.at..).unwrap_or_default();
+            let count = here.len().min(max).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            out.extend_from_slice(&here[..count]);
+            self.at += count;
+            self.left -= count as u64;
+            self.is_open = self.left > 0;
+            return Ok(count);
+        };
+        let mut count = 0;
+        while count < max {
+            let here = self.pending.get(self.at..).unwrap_or_default();
+            match decoder.decode(here).map_err(|_| BodyError::Invalid)? {
+                ChunkStep::Data(range) => {
+                    out.extend_from_slice(here.get(range.clone()).unwrap_or_default());
+                    count += range.len();
+                    self.at += range.end;
+                }
+                ChunkStep::NeedMore => {
+                    self.at = self.pending.len();
+                    break;
+                }
+                ChunkStep::Done(used) => {
+                    self.at += used;
+                    self.is_open = false;
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        deadline: &Deadline,
+    ) -> Poll<Result<(), BodyError>> {
+        if stream.poll_readable(cx).is_pending() {
+            return deadline.poll_over(cx).map(|()| Err(BodyError::TimedOut));
+        }
+        if self.pending.capacity() < READ_SIZE {
+            self.pending = Buf::with_capacity(READ_SIZE);
+        }
+        self.pending.clear();
+        self.at = 0;
+        // With a known length nothing behind the body is read, so the next request stays in the socket.
+        let max = match &self.decoder {
+            Some(_) => READ_SIZE,
+            None => READ_SIZE.min(usize::try_from(self.left).unwrap_or(usize::MAX)),
+        };
+        match stream.poll_recv(cx, &mut self.pending, max) {
+            Poll::Pending => deadline.poll_over(cx).map(|()| Err(BodyError::TimedOut)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(BodyError::Closed)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// Sends `100 Continue` when the client waits for it (`ngx_http_test_expect`).
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn send_continue(r: &mut Request) -> io::Result<()> {
+    if !r.expects_continue.take() {
+        return Ok(());
+    }
+    r.conn.deadline.set_after(r.location().core.send_timeout);
+    r.conn.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n", &r.conn.deadline).await
+}
+
+/// Reads some of the body, waiting at most `client_body_timeout` for each piece.
+///
+/// # Errors
+/// [`BodyError`].
+pub async fn read_some(r: &mut Request, out: &mut Vec<u8>, max: usize) -> Result<usize, BodyError> {
+    r.conn.deadline.set_after(r.location().core.client_body_timeout);
+    let count = poll_fn(|cx| {
+        let (reader, conn) = (&mut r.reader, &r.conn);
+        reader.poll_read(cx, &conn.stream, &conn.deadline, out, max)
+    })
+    .await?;
+    r.received += count as u64;
+    check_size(r)?;
+    Ok(count)
+}
+
+/// A chunked body is measured as it comes in (`client_max_body_size`).
+fn check_size(r: &Request) -> Result<(), BodyError> {
+    let limit = r.location().core.client_max_body_size;
+    if !r.reader.is_chunked() || limit == 0 || r.reader.decoded <= limit {
+        return Ok(());
+    }
+    r.log(
+        Level::Error,
+        format_args!("client intended to send too large chunked body: {} bytes", r.reader.decoded),
+    );
+    Err(BodyError::TooLarge)
+}
+
+/// Reads the whole body into memory or a file (`ngx_http_read_client_request_body`).
+///
+/// # Errors
+/// What becomes of the request when the body cannot be read.
+pub async fn read_all(r: &mut Request) -> Result<(), Outcome> {
+    if !matches!(r.body, RequestBody::Unread) {
+        return Ok(());
+    }
+    if !r.reader.is_open() {
+        r.body = RequestBody::None;
+        return Ok(());
+    }
+    if send_continue(r).await.is_err() {
+        return Err(Outcome::Broken(400));
+    }
+    match gather(r).await {
+        Ok(body) => {
+            r.content_length = Some(body.length());
+            r.body = body;
+            Ok(())
+        }
+        Err(error) => Err(error.outcome(r)),
+    }
+}
+
+async fn gather(r: &mut Request) -> Result<RequestBody, BodyError> {
+    let core = std::sync::Arc::clone(&r.location().core);
+    let in_memory = core.client_body_buffer_size;
+    // As nginx: a body slightly larger than the buffer is not worth a file.
+    let in_memory = match r.content_length {
+        Some(length) if length < (in_memory + in_memory / 4) as u64 => usize::try_from(length).unwrap_or(0),
+        _ => in_memory,
+    };
+    let mut file: Option<(File, PathBuf, u64)> = None;
+    let mut buf = Buf::with_capacity(in_memory.min(READ_SIZE));
+    if core.client_body_in_file_only != BodyInFile::Off {
+        file = Some(open_file(r, Level::Notice)?);
+    }
+    loop {
+        if buf.len() >= in_memory && r.reader.is_open() && file.is_none() {
+            file = Some(open_file(r, Level::Warn)?);
+        }
+        if let Some((file, _, written)) = &mut file {
+            file.write_all(&buf).map_err(|error| file_error(r, error))?;
+            *written += buf.len() as u64;
+            buf.clear();
+        }
+        let room = in_memory.saturating_sub(buf.len()).clamp(1, READ_SIZE);
+        buf.reserve(room);
+        if read_some(r, &mut buf, room).await? == 0 {
+            break;
+        }
+    }
+    match file {
+        None => Ok(RequestBody::Memory(buf)),
+        Some((mut file, path, mut written)) => {
+            file.write_all(&buf).map_err(|error| file_error(r, error))?;
+            written += buf.len() as u64;
+            let path = match core.client_body_in_file_only {
+                BodyInFile::On => Some(path),
+                BodyInFile::Clean => {
+                    r.contexts.put(temp_file::Removed(path.clone()));
+                    Some(path)
+                }
+                BodyInFile::Off => {
+                    let _ = std::fs::remove_file(&path);
+                    None
+                }
+            };
+            Ok(RequestBody::File { file: Rc::new(file), length: written, path })
+        }
+    }
+}
+
+fn open_file(r: &Request, level: Level) -> Result<(File, PathBuf, u64), BodyError> {
+    let (file, path) = temp_file::create(&r.location().core.client_body_temp_path)
+        .map_err(|error| file_error(r, error))?;
+    r.log(level, format_args!("a client request body is buffered to a temporary file {}", path.display()));
+    Ok((file, path, 0))
+}
+
+fn file_error(r: &Request, error: io::Error) -> BodyError {
+    r.log(
+        Level::Crit,
+        format_args!("writing a client request body to a temporary file failed {}", os::errlog::Errno(&error)),
+    );
+    BodyError::File(error)
+}
+
+/// Reads the rest of the body and drops it, so that another request can follow on the connection; says whether
+/// the body's end was reached.
+pub async fn discard(r: &mut Request) -> bool {
+    if !r.reader.is_open() {
+        return true;
+    }
+    let core = std::sync::Arc::clone(&r.location().core);
+    let until = net::timer::now_ms() + core.lingering_time;
+    let mut scrap = Buf::with_capacity(READ_SIZE);
+    while net::timer::now_ms() < until {
+        scrap.clear();
+        r.conn.deadline.set_after(core.lingering_timeout);
+        let read = poll_fn(|cx| {
+            let (reader, conn) = (&mut r.reader, &r.conn);
+            reader.poll_read(cx, &conn.stream, &conn.deadline, &mut scrap, READ_SIZE)
+        })
+        .await;
+        match read {
+            Ok(0) => return true,
+            Ok(count) => r.received += count as u64,
+            Err(_) => return false,
+        }
+    }
+    false
+}
