@@ -140,7 +140,8 @@ impl Attempt {
         if !self.group.is_single() || peer.max_conns > 0 || !field.eligible(0) {
             return None;
         }
-        count(peer);
+        peer.state.conns.fetch_add(1, Relaxed);
+        peer.state.requests.fetch_add(1, Relaxed);
         Some(Held { id: PeerId(0), since: now, head_ms: None, counting: Counting::Idle })
     }
 
@@ -160,7 +161,9 @@ impl Attempt {
                 if peer.window_is_over(now) {
                     peer.state.checked_sec.store(now.sec());
                 }
-                count(peer);
+                // A release lowers the connections without the lock; only a pick raises the requests.
+                peer.state.conns.fetch_add(1, Relaxed);
+                peer.state.requests.store(peer.state.requests.load(Relaxed) + 1, Relaxed);
                 let id = PeerId(u32::try_from(place).unwrap_or(u32::MAX));
                 return Ok(Held { id, since: now, head_ms: None, counting });
             }
@@ -215,12 +218,6 @@ impl Drop for Attempt {
     }
 }
 
-#[inline]
-fn count(peer: &Peer) {
-    peer.state.conns.fetch_add(1, Relaxed);
-    peer.state.requests.fetch_add(1, Relaxed);
-}
-
 /// Counts or clears failures (`ngx_http_upstream_free_round_robin_peer`); the common case takes no lock.
 #[inline]
 fn settle(group: &Group, peer: &Peer, outcome: Outcome, now: Now) -> Option<Notice> {
@@ -236,4 +233,239 @@ fn settle(group: &Group, peer: &Peer, outcome: Outcome, now: Now) -> Option<Noti
         peer.state.forgive();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{fail_all, group, pick, request, requests, sec, shared};
+    use crate::{Admin, Balancer, Health, Ring};
+
+    /// Runs steps such as `0 a+ 1 b! 12 -`: at that second a request gets that peer and succeeds or fails.
+    fn timeline(lines: &[&str], steps: &str) {
+        let group = shared(Balancer::RoundRobin, lines);
+        let mut words = steps.split(' ');
+        while let (Some(second), Some(expected)) = (words.next(), words.next()) {
+            let now = sec(second.parse().expect("second"));
+            let mut attempt = group.attempt();
+            let picked = pick(&mut attempt, Key::Nothing, now);
+            assert_eq!(Some(picked), expected.chars().next(), "{lines:?} at {second} in {steps}");
+            let outcome = if expected.ends_with('!') { Outcome::Failure } else { Outcome::Success };
+            attempt.release(outcome, now);
+        }
+    }
+
+    #[test]
+    fn failures_disable_for_fail_timeout() {
+        let two = ["10.0.0.1:8081", "10.0.0.1:8082"];
+        timeline(&two, "0 a! 0 b+ 1 b+ 10 b+ 11 b+ 11 b+ 11 a+ 11 b+ 11 a+");
+        // A failure at its test disables it for as long again.
+        timeline(&two, "0 a! 0 b+ 11 b+ 11 b+ 11 a! 12 b+ 21 b+ 22 b+ 22 b+ 22 a+");
+        timeline(&["10.0.0.1:8081 fail_timeout=2", "10.0.0.1:8082"], "0 a! 2 b+ 3 b+ 3 b+ 3 a+ 3 b+ 3 a+");
+        timeline(&["10.0.0.1:8081 max_fails=0", "10.0.0.1:8082"], "0 a! 0 b+ 0 a! 0 b+ 0 a! 0 b+");
+        timeline(&["10.0.0.1:8081 max_fails=2", "10.0.0.1:8082"], "0 a! 0 b+ 0 a! 0 b+ 0 b+ 9 b+");
+        // All disabled: no peer, and nothing is forgotten for that.
+        timeline(&two, "0 a! 0 b! 0 - 1 - 10 - 11 b+ 11 b+ 11 a+");
+        timeline(&["10.0.0.1:8081"], "0 a! 0 a! 0 a!");
+    }
+
+    #[test]
+    fn while_a_peer_is_tested_others_stay_away() {
+        let group = shared(Balancer::RoundRobin, &["10.0.0.1:8081", "10.0.0.1:8082 down"]);
+        assert_eq!(fail_all(&group, Key::Nothing, sec(0)), "a");
+        let mut test = group.attempt();
+        assert_eq!(pick(&mut test, Key::Nothing, sec(11)), 'a');
+        assert_eq!(request(&group, Key::Nothing, sec(11)), '-');
+        test.release(Outcome::Success, sec(12));
+        assert_eq!(requests(&group, 2, sec(12)), "aa");
+    }
+
+    #[test]
+    fn a_connection_is_success_to_stream() {
+        let group = shared(Balancer::RoundRobin, &["10.0.0.1:8081", "10.0.0.1:8082 down"]);
+        assert_eq!(fail_all(&group, Key::Nothing, sec(0)), "a");
+        let mut test = group.attempt();
+        assert_eq!(pick(&mut test, Key::Nothing, sec(11)), 'a');
+        test.connected();
+        assert_eq!(request(&group, Key::Nothing, sec(11)), 'a');
+    }
+
+    #[test]
+    fn the_log_hears_of_a_disabled_peer() {
+        let group = shared(Balancer::RoundRobin, &["10.0.0.1:8081 max_fails=2", "10.0.0.1:8082 down"]);
+        let notices: Vec<_> = (0..2)
+            .map(|_| {
+                let mut attempt = group.attempt();
+                attempt.pick(Key::Nothing, sec(0)).expect("peer");
+                attempt.release(Outcome::Failure, sec(0))
+            })
+            .collect();
+        assert_eq!(notices, [None, Some(Notice::Disabled)]);
+        assert_eq!(Notice::Disabled.to_string(), "upstream server temporarily disabled");
+        let alone = shared(Balancer::RoundRobin, &["10.0.0.1:8081"]);
+        let mut attempt = alone.attempt();
+        attempt.pick(Key::Nothing, sec(0)).expect("peer");
+        assert_eq!(attempt.release(Outcome::Failure, sec(0)), None);
+    }
+
+    #[test]
+    fn requests_go_from_peer_to_peer() {
+        let check = |lines: &[&str], expected: &str| {
+            assert_eq!(
+                fail_all(&shared(Balancer::RoundRobin, lines), Key::Nothing, sec(0)),
+                expected,
+                "{lines:?}"
+            );
+        };
+        check(&["10.0.0.1:8081", "10.0.0.1:8082", "10.0.0.1:8083"], "abc");
+        check(&["10.0.0.1:8081 backup", "10.0.0.1:8082", "10.0.0.1:8083 backup"], "bac");
+        check(&["10.0.0.1:8081", "10.0.0.1:8082 down", "10.0.0.1:8083 backup"], "ac");
+        check(&["10.0.0.1:8081"], "a");
+        check(&["10.0.0.1:8081 down"], "-");
+        check(&["10.0.0.1:8081 drain", "10.0.0.1:8082"], "b");
+    }
+
+    #[test]
+    fn tries_are_counted() {
+        let lines = ["10.0.0.1:8081", "10.0.0.1:8082 down", "10.0.0.1:8083", "10.0.0.1:8084 backup"];
+        let group = shared(Balancer::RoundRobin, &lines);
+        let mut attempt = group.attempt();
+        assert_eq!(attempt.tries(), 3);
+        attempt.limit_tries(0);
+        attempt.limit_tries(2);
+        assert_eq!(attempt.tries(), 2);
+        attempt.pick(Key::Nothing, sec(0)).expect("peer");
+        attempt.release(Outcome::Failure, sec(0));
+        attempt.grant_try();
+        assert_eq!(attempt.tries(), 2);
+        let mut alone = shared(Balancer::RoundRobin, &["10.0.0.1:8081"]).attempt();
+        alone.pick(Key::Nothing, sec(0)).expect("peer");
+        alone.release(Outcome::Failure, sec(0));
+        assert_eq!(alone.tries(), 0);
+        alone.grant_try();
+        assert_eq!(pick(&mut alone, Key::Nothing, sec(0)), 'a', "the only peer is asked again");
+    }
+
+    #[test]
+    fn max_conns_and_drop() {
+        for lines in
+            [&["10.0.0.1:8081 max_conns=2"][..], &["10.0.0.1:8081 max_conns=2", "10.0.0.1:8082 down"]]
+        {
+            let group = shared(Balancer::RoundRobin, lines);
+            let mut held: Vec<_> = (0..3).map(|_| group.attempt()).collect();
+            let picks: String = held.iter_mut().map(|attempt| pick(attempt, Key::Nothing, sec(0))).collect();
+            assert_eq!(picks, "aa-");
+            held.clear();
+            let counters = group.peer(PeerId(0)).expect("peer").counters();
+            assert_eq!((counters.conns, counters.requests, counters.fails), (0, 2, 0));
+        }
+    }
+
+    #[test]
+    fn the_unhealthy_get_nothing() {
+        let group = shared(Balancer::RoundRobin, &["10.0.0.1:8081", "10.0.0.1:8082"]);
+        group.peer(PeerId(0)).expect("peer").set_health(Health::Unhealthy);
+        assert_eq!(requests(&group, 2, sec(0)), "bb");
+        group.peer(PeerId(0)).expect("peer").set_health(Health::Healthy);
+        assert!(requests(&group, 2, sec(0)).contains('a'));
+    }
+
+    #[test]
+    fn state_outlives_a_reload() {
+        let old = shared(Balancer::RoundRobin, &["10.0.0.1:8081", "10.0.0.1:8082"]);
+        let mut under_way = old.attempt();
+        assert_eq!(pick(&mut under_way, Key::Nothing, sec(0)), 'a');
+        let lines = ["10.0.0.1:8083", "10.0.0.1:8082", "10.0.0.1:8081 max_conns=1"];
+        let mut new = group(Balancer::RoundRobin, &lines);
+        new.adopt(&old);
+        let new = Arc::new(new);
+        assert_eq!(requests(&new, 4, sec(0)).matches('a').count(), 0, "a is full");
+        let uid = |group: &Group, id| group.peer(PeerId(id)).expect("peer").uid();
+        assert_eq!((uid(&new, 2), uid(&new, 1)), (uid(&old, 0), uid(&old, 1)));
+        assert_ne!(uid(&new, 0), uid(&old, 0));
+        under_way.release(Outcome::Failure, sec(0));
+        let counters = new.peer(PeerId(2)).expect("peer").counters();
+        assert_eq!((counters.conns, counters.fails), (0, 1));
+    }
+
+    fn methods() -> Vec<Balancer> {
+        use crate::{Inflight, LeastTime, Metric};
+        let least_time = LeastTime { metric: Metric::LastByte, inflight: Inflight::Counted };
+        let ring = Balancer::ConsistentHash(Ring::default());
+        vec![
+            Balancer::RoundRobin,
+            Balancer::LeastConn,
+            Balancer::IpHash,
+            Balancer::Hash,
+            ring,
+            Balancer::Random,
+            Balancer::RandomTwo,
+            Balancer::LeastTime(least_time),
+        ]
+    }
+
+    /// In many groups with many ends of requests: none is tried twice, `down` never, and all is given back.
+    #[test]
+    fn no_peer_twice_and_nothing_leaks() {
+        for balancer in methods() {
+            for size in [1, 2, 5, 64, 65, 130] {
+                let line = |n: usize| {
+                    let more = ["", " down", " weight=3", " backup", " max_fails=0"][n * 7 % 5];
+                    format!("10.0.{}.{}:8081{more}", n / 250, n % 250)
+                };
+                let lines: Vec<String> = (0..size).map(line).collect();
+                let group = shared(balancer.clone(), &lines.iter().map(String::as_str).collect::<Vec<_>>());
+                for round in 0..40u32 {
+                    let mut attempt = group.attempt();
+                    let (mut seen, now) = (Vec::new(), sec(u64::from(round) * 3));
+                    let key = round.to_string();
+                    let key = match &balancer {
+                        Balancer::IpHash => {
+                            Key::Client(Some(std::net::IpAddr::from([10, 0, round as u8, 0])))
+                        }
+                        _ => Key::Text(key.as_bytes()),
+                    };
+                    while let Ok(id) = attempt.pick(key, now) {
+                        assert!(!seen.contains(&id), "{balancer:?} {size}: {id:?} again");
+                        assert_eq!(attempt.peer().expect("held").admin, Admin::Up);
+                        seen.push(id);
+                        let failed = (round as usize + seen.len()) % 3 != 1;
+                        attempt.release(if failed { Outcome::Failure } else { Outcome::Next }, now);
+                        if attempt.tries() == 0 {
+                            break;
+                        }
+                    }
+                    assert!(seen.len() <= group.tries() as usize);
+                }
+                assert!(group.peers().all(|(_, _, peer)| peer.counters().conns == 0), "{balancer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn threads_agree() {
+        for balancer in methods() {
+            let lines = ["10.0.0.1:8081 max_conns=3 max_fails=0", "10.0.0.1:8082 max_conns=3 max_fails=2"];
+            let group = shared(balancer, &lines);
+            std::thread::scope(|scope| {
+                for thread in 0..4u64 {
+                    let group = &group;
+                    scope.spawn(move || {
+                        for round in 0..2000 {
+                            let mut attempt = group.attempt();
+                            let picked = attempt.pick(Key::Text(&[round as u8]), sec(round));
+                            for (_, _, peer) in group.peers() {
+                                assert!(peer.counters().conns <= 3);
+                            }
+                            let failed = picked.is_ok() && (round + thread) % 5 == 0;
+                            if failed {
+                                attempt.release(Outcome::Failure, sec(round));
+                            }
+                        }
+                    });
+                }
+            });
+            assert!(group.peers().all(|(_, _, peer)| peer.counters().conns == 0));
+        }
+    }
 }

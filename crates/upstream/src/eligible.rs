@@ -47,11 +47,13 @@ impl<'a> Field<'a> {
     }
 
     /// Sum of the configured weights, of peers that may not be tried too; at least 1.
+    #[inline]
     pub fn total_weight(&self) -> u64 {
         self.group.total_weight(self.first).max(1)
     }
 
     /// The peer whose share of the line of all weights holds the point `at`.
+    #[inline]
     pub fn at_weight(&self, at: u64) -> usize {
         let mut rest = at;
         for (index, peer) in self.peers.iter().enumerate() {

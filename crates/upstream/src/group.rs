@@ -143,6 +143,7 @@ impl Group {
     }
 
     /// Whether the group is one peer alone, which failures never disable.
+    #[inline]
     #[must_use]
     pub fn is_single(&self) -> bool {
         self.peers.len() == 1 && self.primaries == 1
@@ -170,6 +171,7 @@ impl Group {
         }
     }
 
+    #[inline]
     pub(crate) fn total_weight(&self, first: usize) -> u64 {
         let [primary, backup] = self.weights;
         if first < self.primaries { primary } else { backup }
@@ -209,5 +211,67 @@ fn number_servers(peers: &mut [Peer]) {
     let mut seen: HashMap<Arc<str>, u32> = HashMap::new();
     for (index, peer) in (0u32..).zip(peers) {
         peer.server_index = *seen.entry(Arc::clone(&peer.server)).or_insert(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{group, requests, sec};
+
+    #[test]
+    fn servers_become_peers() {
+        let group = group(
+            Balancer::RoundRobin,
+            &["10.0.0.1:8081 backup", "name:80=10.0.0.1:8082,[::1]:8083 weight=2", "10.0.0.1:8084 down"],
+        );
+        let text: Vec<String> = group
+            .peers()
+            .map(|(id, role, peer)| {
+                format!("{} {role:?} {} {} {}", id.0, peer.name, peer.server, peer.weight)
+            })
+            .collect();
+        let expected = [
+            "0 Primary 10.0.0.1:8082 name:80 2",
+            "1 Primary [::1]:8083 name:80 2",
+            "2 Primary 10.0.0.1:8084 10.0.0.1:8084 1",
+            "3 Backup 10.0.0.1:8081 10.0.0.1:8081 1",
+        ];
+        assert_eq!(text, expected);
+        assert_eq!((group.tries(), group.is_single(), group.name()), (3, false, "backend"));
+    }
+
+    #[test]
+    fn one_peer_is_single_unless_it_has_a_backup() {
+        let check = |lines: &[&str], expected: bool| {
+            assert_eq!(group(Balancer::RoundRobin, lines).is_single(), expected, "{lines:?}");
+        };
+        check(&["10.0.0.1:8081"], true);
+        check(&["10.0.0.1:8081", "10.0.0.1:8082"], false);
+        check(&["10.0.0.1:8081", "10.0.0.1:8082 backup"], false);
+        check(&["name=10.0.0.1:8081,10.0.0.1:8082"], false);
+    }
+
+    #[test]
+    fn a_group_needs_a_primary() {
+        let server = |role, resolve| Server {
+            name: "a".to_owned(),
+            addrs: vec![],
+            spec: ServerSpec { role, resolve, ..ServerSpec::default() },
+        };
+        let make = |server| Group::new("a", &[server], Balancer::RoundRobin).map(|_| ());
+        assert_eq!(make(server(Role::Primary, Resolve::AtLoad)), Err(GroupError::NoServers));
+        assert_eq!(make(server(Role::Backup, Resolve::WhileRunning)), Err(GroupError::NoServers));
+        assert_eq!(make(server(Role::Primary, Resolve::WhileRunning)), Ok(()));
+    }
+
+    #[test]
+    fn an_implicit_group_holds_all_addresses() {
+        let addrs =
+            ["10.0.0.1:8081", "10.0.0.1:8082"].map(|addr| PeerAddr::Inet(addr.parse().expect("address")));
+        let group = Arc::new(Group::implicit("example.com", addrs.to_vec()).expect("addresses"));
+        assert_eq!(requests(&group, 3, sec(0)), "aba");
+        let unix = Group::implicit("unix:/tmp/a", vec![PeerAddr::Unix("/tmp/a".into())]).expect("address");
+        assert_eq!(unix.peer(PeerId(0)).map(|peer| &*peer.name), Some("unix:/tmp/a"));
     }
 }

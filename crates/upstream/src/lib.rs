@@ -11,6 +11,8 @@ mod now;
 mod peer;
 mod server;
 mod state;
+#[cfg(test)]
+mod testing;
 
 pub use attempt::{Attempt, NoPeer, Notice, Outcome};
 pub use balance::{Balancer, Inflight, Key, LeastTime, Metric, Ring};

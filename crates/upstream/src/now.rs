@@ -9,18 +9,21 @@ pub struct Now(u64);
 impl Now {
     /// The moment `ms` milliseconds after the origin.
     #[must_use]
+    #[inline]
     pub const fn from_ms(ms: u64) -> Self {
         Self(ms)
     }
 
     /// Milliseconds since the origin.
     #[must_use]
+    #[inline]
     pub const fn ms(self) -> u64 {
         self.0
     }
 
     /// Whole seconds since the origin.
     #[must_use]
+    #[inline]
     pub const fn sec(self) -> u64 {
         self.0 / 1000
     }

@@ -123,6 +123,7 @@ impl Peer {
     }
 
     /// The weight that failures have lowered and picks raise again; 0 to [`weight`](Self::weight).
+    #[inline]
     #[must_use]
     pub fn effective_weight(&self) -> u32 {
         let penalty = u32::try_from(self.state.penalty.load()).unwrap_or(u32::MAX);
@@ -135,6 +136,7 @@ impl Peer {
     }
 
     /// Whether the failures of late keep requests away for now (`max_fails`, `fail_timeout`).
+    #[inline]
     #[must_use]
     pub fn is_disabled(&self, now: Now) -> bool {
         let fails = self.state.fails.load();
@@ -142,15 +144,18 @@ impl Peer {
     }
 
     /// Whether as many attempts are under way as `max_conns` allows.
+    #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.max_conns > 0 && self.state.conns.load(Relaxed) >= u64::from(self.max_conns)
     }
 
+    #[inline]
     pub(crate) fn window_is_over(&self, now: Now) -> bool {
         now.sec().saturating_sub(self.state.checked_sec.load()) > self.fail_timeout_sec
     }
 
+    #[inline]
     pub(crate) fn conns(&self) -> u64 {
         self.state.conns.load(Relaxed)
     }

@@ -9,7 +9,9 @@ use crate::peer::{Health, PeerUid};
 
 static NEXT_UID: AtomicU64 = AtomicU64::new(1);
 
+/// On cache lines of its own: threads that use different peers do not slow each other down.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct PeerState {
     pub uid: PeerUid,
     pub conns: AtomicU64,
@@ -53,6 +55,7 @@ impl PeerState {
         }
     }
 
+    #[inline]
     pub fn health(&self) -> Health {
         match self.health.load(Relaxed) {
             1 => Health::Healthy,
@@ -66,6 +69,7 @@ impl PeerState {
     }
 
     /// A success clears the failures only if the peer was let try again after the last of them.
+    #[inline]
     pub fn forgive(&self) {
         if self.accessed_sec.load() < self.checked_sec.load() {
             self.fails.store(0);

@@ -28,3 +28,38 @@ pub(super) fn pick(field: &Field<'_>, walk: &mut Walk, key: Key<'_>) -> Option<u
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{fail_all, request, requests, sec, shared};
+    use crate::{Balancer, Key};
+
+    /// What nginx answers for the keys k0 to k39.
+    #[test]
+    fn places_are_those_of_nginx() {
+        let check = |lines: &[&str], expected: &str| {
+            let group = shared(Balancer::Hash, lines);
+            let place = |n| request(&group, Key::Text(format!("k{n}").as_bytes()), sec(0));
+            assert_eq!((0..40).map(place).collect::<String>(), expected);
+        };
+        let weighted = ["127.0.0.1:18081 weight=2", "127.0.0.1:18082", "127.0.0.1:18083 weight=3"];
+        check(&weighted, "aaaaccacaccacababcccbccccaaccbccccaaacac");
+        let down = ["127.0.0.1:18081", "127.0.0.1:18082 down", "127.0.0.1:18083", "127.0.0.1:18084 weight=2"];
+        check(&down, "dccacddddccdadddddcdddadcadddddddcdcdadd");
+    }
+
+    #[test]
+    fn without_a_key_it_is_round_robin() {
+        let group = shared(Balancer::Hash, &["10.0.0.1:8081", "10.0.0.1:8082"]);
+        assert_eq!(requests(&group, 4, sec(0)), "abab");
+        assert_eq!(request(&group, Key::Text(b""), sec(0)), 'a');
+    }
+
+    #[test]
+    fn every_peer_is_tried_once() {
+        let group = shared(Balancer::Hash, &["10.0.0.1:8081", "10.0.0.1:8082", "10.0.0.1:8083"]);
+        let mut tried: Vec<char> = fail_all(&group, Key::Text(b"key"), sec(0)).chars().collect();
+        tried.sort_unstable();
+        assert_eq!(tried, ['a', 'b', 'c']);
+    }
+}

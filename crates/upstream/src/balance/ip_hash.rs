@@ -38,3 +38,40 @@ pub(super) fn pick(field: &Field<'_>, walk: &mut Walk, key: Key<'_>) -> Option<u
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{request, sec, shared};
+    use crate::{Balancer, Key};
+
+    /// What nginx answers for forty clients of each family.
+    #[test]
+    fn places_are_those_of_nginx() {
+        let check = |lines: &[&str], v4: &str, v6: &str| {
+            let group = shared(Balancer::IpHash, lines);
+            let place =
+                |addr: String| request(&group, Key::Client(Some(addr.parse().expect("address"))), sec(0));
+            let of_v4 = |i: u32| place(format!("10.{i}.{}.{}", i * 37 % 256, i * 11 % 256));
+            let of_v6 = |i: u32| place(format!("2001:db8::{i:x}:{:x}", i * 4099 % 65536));
+            assert_eq!((0..40).map(of_v4).collect::<String>(), v4);
+            assert_eq!((0..40).map(of_v6).collect::<String>(), v6);
+        };
+        check(
+            &["127.0.0.1:18081 weight=2", "127.0.0.1:18082", "127.0.0.1:18083 weight=3"],
+            "ccccccccccccccaaaaaaaccccccccccccccaaaaa",
+            "acbacaccacbacacbbacbccacbacacbaccbccacba",
+        );
+        check(
+            &["127.0.0.1:18081", "127.0.0.1:18082 down", "127.0.0.1:18083", "127.0.0.1:18084 weight=2"],
+            "aaaaaaaddddddddddddddcccccccdaddaaaddddd",
+            "dcdcacadadddadcddddcdcacadadddaddcdddadc",
+        );
+    }
+
+    #[test]
+    fn a_client_without_an_address_stays_at_one_peer() {
+        let group = shared(Balancer::IpHash, &["10.0.0.1:8081", "10.0.0.1:8082"]);
+        let first = request(&group, Key::Client(None), sec(0));
+        assert_eq!(request(&group, Key::Client(None), sec(0)), first);
+    }
+}

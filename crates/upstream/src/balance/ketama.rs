@@ -102,6 +102,36 @@ fn turn_of(server: u32, field: &Field<'_>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Balancer;
+    use crate::testing::{fail_all, request, sec, shared};
+
+    /// What nginx answers for the keys k0 to k39.
+    #[test]
+    fn places_are_those_of_nginx() {
+        let check = |lines: &[&str], expected: &str| {
+            let group = shared(Balancer::ConsistentHash(Ring::default()), lines);
+            let place = |n| request(&group, Key::Text(format!("k{n}").as_bytes()), sec(0));
+            assert_eq!((0..40).map(place).collect::<String>(), expected);
+        };
+        let weighted = ["127.0.0.1:18081 weight=2", "127.0.0.1:18082", "127.0.0.1:18083 weight=3"];
+        check(&weighted, "ccaaaacccccacccacacbabbacccbccccabacabcc");
+        let named = ["127.0.0.1:18081", "localhost:18082=127.0.0.1:18082", "127.0.0.1:18083"];
+        check(&named, "cbacaacbcacaccbacabaacaacbaaacbcabacbbca");
+    }
+
+    #[test]
+    fn the_addresses_of_a_server_take_turns() {
+        let lines = ["x:80=10.0.0.1:8081,10.0.0.1:8082", "y:80=10.0.0.1:8083"];
+        let group = shared(Balancer::ConsistentHash(Ring::default()), &lines);
+        let key = (0..)
+            .map(|n: u32| n.to_string())
+            .find(|key| request(&group, Key::Text(key.as_bytes()), sec(0)) != 'c');
+        let key = key.expect("a key of x");
+        let turns: String = (0..4).map(|_| request(&group, Key::Text(key.as_bytes()), sec(0))).collect();
+        assert_eq!(turns, "baba");
+        let tried = fail_all(&group, Key::Text(key.as_bytes()), sec(0));
+        assert_eq!(tried, "bac");
+    }
 
     #[test]
     fn server_names_split_as_nginx_does() {

@@ -44,6 +44,39 @@ pub(super) fn pick_least(field: &Field<'_>, load: impl Fn(&Peer) -> u64) -> Opti
     Some(picked)
 }
 
-fn scaled(busy: u64, other: &Peer) -> u128 {
-    u128::from(busy) * u128::from(other.weight)
+fn scaled(busy: u64, other: &Peer) -> u64 {
+    busy.saturating_mul(u64::from(other.weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{pick, requests, sec, shared};
+    use crate::{Attempt, Balancer, Key};
+
+    fn held(lines: &[&str], count: usize) -> String {
+        let group = shared(Balancer::LeastConn, lines);
+        let mut attempts: Vec<Attempt> = (0..count).map(|_| group.attempt()).collect();
+        attempts.iter_mut().map(|attempt| pick(attempt, Key::Nothing, sec(0))).collect()
+    }
+
+    #[test]
+    fn connections_divide_by_weight() {
+        let check = |lines: &[&str], expected: &str| assert_eq!(held(lines, expected.len()), expected);
+        check(&["10.0.0.1:8081", "10.0.0.1:8082"], "abba");
+        check(&["10.0.0.1:8081 weight=2", "10.0.0.1:8082"], "ababaa");
+        check(&["10.0.0.1:8081 max_conns=1", "10.0.0.1:8082 max_conns=2"], "abb-");
+        check(
+            &["10.0.0.1:8081 max_conns=1", "10.0.0.1:8082 backup max_conns=1", "10.0.0.1:8083 backup"],
+            "abcc",
+        );
+    }
+
+    #[test]
+    fn the_idle_take_turns() {
+        let group = shared(Balancer::LeastConn, &["10.0.0.1:8081", "10.0.0.1:8082", "10.0.0.1:8083"]);
+        assert_eq!(requests(&group, 6, sec(0)), "abcabc");
+        let mut long = group.attempt();
+        assert_eq!(pick(&mut long, Key::Nothing, sec(0)), 'a');
+        assert_eq!(requests(&group, 4, sec(0)), "bcbc");
+    }
 }

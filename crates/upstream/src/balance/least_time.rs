@@ -165,3 +165,59 @@ fn average(cell: &Cell, value: u64) {
     };
     cell.store(moved);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{pick, request, sec, shared};
+    use crate::{Key, PeerId};
+
+    fn later(now: Now, ms: u64) -> Now {
+        Now::from_ms(now.ms() + ms)
+    }
+
+    #[test]
+    fn the_fast_peer_gets_more() {
+        let how = LeastTime { metric: Metric::LastByte, inflight: Inflight::Ignored };
+        let group = shared(Balancer::LeastTime(how), &["10.0.0.1:8081", "10.0.0.1:8082"]);
+        let mut now = sec(0);
+        let mut picks = String::new();
+        for _ in 0..20 {
+            let mut attempt = group.attempt();
+            let peer = pick(&mut attempt, Key::Nothing, now);
+            picks.push(peer);
+            now = later(now, if peer == 'a' { 200 } else { 10 });
+            attempt.head_seen(now);
+            attempt.release(Outcome::Success, now);
+        }
+        assert_eq!(picks, "abbbbbbbbbbbbbbbbbbb");
+    }
+
+    #[test]
+    fn requests_under_way_make_a_peer_look_slow() {
+        let how = LeastTime { metric: Metric::LastByte, inflight: Inflight::Counted };
+        let group = shared(Balancer::LeastTime(how), &["10.0.0.1:8081", "10.0.0.1:8082"]);
+        let mut stuck = group.attempt();
+        assert_eq!(pick(&mut stuck, Key::Nothing, sec(0)), 'a');
+        let times = |id| &group.peer(PeerId(id)).expect("peer").state.times;
+        assert_eq!(times(0).inflight_requests.load(), 1);
+        assert_eq!(request(&group, Key::Nothing, sec(3)), 'b');
+        assert!(times(0).inflight.load() >= 3000);
+        drop(stuck);
+        assert_eq!((times(0).inflight_requests.load(), times(1).inflight_requests.load()), (0, 0));
+    }
+
+    #[test]
+    fn averages() {
+        let check = |old, value, expected| {
+            let cell = Cell::default();
+            cell.store(old);
+            average(&cell, value);
+            assert_eq!(cell.load(), expected, "{old} {value}");
+        };
+        check(0, 100, 100);
+        check(100, 200, 105);
+        check(100, 100, 100);
+        check(1000, 0, 950);
+    }
+}
