@@ -3,3 +3,4 @@
 //! Nothing here reads a socket or a clock; what is accepted and refused follows nginx's own parsers.
 
 pub mod h1;
+pub mod uri;
