@@ -8,4 +8,4 @@ mod normalize;
 
 pub use escape::{EscapeKind, Unescape, escape, escape_html, escape_json, escaped_len, unescape};
 pub use host::{Host, HostError, InvalidHost, request_host, validate_host};
-pub use normalize::{MergeSlashes, UriError, extension, normalize, parse_target, parse_unsafe};
+pub use normalize::{MergeSlashes, Target, UriError, extension, normalize, parse_target, parse_unsafe};

@@ -120,13 +120,23 @@ fn digit(byte: Option<&u8>) -> Option<u8> {
     }
 }
 
-/// Splits a target that came another way than in an HTTP/1 request line, such as `:path` of HTTP/2:
-/// the raw path, the arguments if they are not empty, and the flags.
+/// The parts of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The path as it was sent, without arguments and fragment.
+    pub path: &'a [u8],
+    /// What follows `?`, if it is not empty.
+    pub args: Option<&'a [u8]>,
+    /// What the path needs.
+    pub flags: PathFlags,
+}
+
+/// Splits a target that came another way than in an HTTP/1 request line, such as `:path` of HTTP/2.
 ///
 /// # Errors
 /// [`UriError::Invalid`] for control bytes and spaces, and where it does not begin with a slash
 /// (`ngx_http_parse_uri`).
-pub fn parse_target(target: &[u8]) -> Result<(&[u8], Option<&[u8]>, PathFlags), UriError> {
+pub fn parse_target(target: &[u8]) -> Result<Target<'_>, UriError> {
     if target.first() != Some(&b'/') || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
         return Err(UriError::Invalid);
     }
@@ -146,7 +156,7 @@ pub fn parse_target(target: &[u8]) -> Result<(&[u8], Option<&[u8]>, PathFlags), 
         }
         after_slash = *byte == b'/' || after_slash && *byte == b'+';
     }
-    Ok((path, args.filter(|args| !args.is_empty()), flags))
+    Ok(Target { path, args: args.filter(|args| !args.is_empty()), flags })
 }
 
 fn cut(text: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
@@ -263,9 +273,9 @@ mod tests {
     #[test]
     fn a_path_without_flags_is_its_own_normal_form() {
         for path in ["/", "/a", "/a/b.c/d", "/a../b..", "/a+", "/a:b@c;d=e&f"] {
-            let (raw, args, flags) = parse_target(path.as_bytes()).expect(path);
-            assert_eq!((raw, args), (path.as_bytes(), None));
-            assert!(!flags.needs_normalizing(), "{path}");
+            let target = parse_target(path.as_bytes()).expect(path);
+            assert_eq!((target.path, target.args), (path.as_bytes(), None));
+            assert!(!target.flags.needs_normalizing(), "{path}");
             assert_eq!(normalized(path, MergeSlashes::Merge), path);
         }
     }
@@ -273,9 +283,9 @@ mod tests {
     #[test]
     fn targets() {
         let check = |target: &str, path: &str, args: Option<&str>, normalize| {
-            let (raw, found, flags) = parse_target(target.as_bytes()).expect(target);
-            assert_eq!((raw, found), (path.as_bytes(), args.map(str::as_bytes)), "{target}");
-            assert_eq!(flags.needs_normalizing(), normalize, "{target}");
+            let found = parse_target(target.as_bytes()).expect(target);
+            assert_eq!((found.path, found.args), (path.as_bytes(), args.map(str::as_bytes)), "{target}");
+            assert_eq!(found.flags.needs_normalizing(), normalize, "{target}");
         };
         check("/a?b=c", "/a", Some("b=c"), false);
         check("/a?", "/a", None, false);
