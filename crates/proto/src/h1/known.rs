@@ -4,6 +4,8 @@
 
 /// Eight bytes at each end of a name and the eight in its middle, folded to lower case.
 type Key = [u64; 3];
+type Table = [(Key, Known); NAMES.len()];
+type ByLength = [(u8, u8); LONGEST + 1];
 
 /// The longest name in the table, in bytes; three words can hold no more than 24.
 const LONGEST: usize = 19;
@@ -167,11 +169,11 @@ const fn short(name: &[u8]) -> u64 {
 }
 
 /// The table sorted by length, with the place where each length begins and ends.
-const SORTED: ([(Key, Known); NAMES.len()], [(u8, u8); LONGEST + 1]) = sorted();
-static TABLE: [(Key, Known); NAMES.len()] = SORTED.0;
-static BY_LENGTH: [(u8, u8); LONGEST + 1] = SORTED.1;
+const SORTED: (Table, ByLength) = sorted();
+static TABLE: Table = SORTED.0;
+static BY_LENGTH: ByLength = SORTED.1;
 
-const fn sorted() -> ([(Key, Known); NAMES.len()], [(u8, u8); LONGEST + 1]) {
+const fn sorted() -> (Table, ByLength) {
     let mut table = [([0; 3], Known::Other); NAMES.len()];
     let mut by_length = [(0, 0); LONGEST + 1];
     let (mut filled, mut length) = (0, 0);

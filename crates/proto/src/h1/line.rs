@@ -93,10 +93,10 @@ impl LineScan {
         if self.skipping {
             return self.skip(buffer);
         }
-        if self.name_end == 0 {
-            if let Some(line) = self.name(buffer, sender) {
-                return line;
-            }
+        if self.name_end == 0
+            && let Some(line) = self.name(buffer, sender)
+        {
+            return line;
         }
         self.value(buffer)
     }
@@ -214,7 +214,7 @@ fn skip_token(buffer: &[u8], mut at: usize) -> usize {
     while let Some(word) = buffer.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*word);
         let low = word & !HIGH;
-        let folded = low | ONES * 0x20;
+        let folded = low | (ONES * 0x20);
         let letter = (folded + ONES * (0x80 - b'a' as u64)) & !(folded + ONES * (0x7f - b'z' as u64));
         let digit = (low + ONES * (0x80 - b'0' as u64)) & !(low + ONES * (0x7f - b'9' as u64));
         let hyphen = !((low ^ (ONES * b'-' as u64)) + ONES * 0x7f);

@@ -14,7 +14,9 @@ mod request_line;
 mod response;
 
 pub use budget::{HeadLimits, InvalidFields, Underscores};
-pub use chunked::{ChunkError, ChunkLimits, ChunkStep, ChunkedDecoder, LAST_CHUNK, Trailers, write_chunk_header};
+pub use chunked::{
+    ChunkError, ChunkLimits, ChunkStep, ChunkedDecoder, LAST_CHUNK, Trailers, write_chunk_header,
+};
 pub use connection::{
     Persistence, asks_upgrade, connection, keep_alive_default, request_persistence, response_persistence,
 };

@@ -1,0 +1,205 @@
+//! The host that a request names: checked, without port and trailing dot, in lower case.
+//!
+//! Follows `ngx_http_validate_host`; the name picks the server, so nothing else may decide what it is.
+
+use crate::h1::{Known, RequestHead, Version};
+use std::borrow::Cow;
+
+/// A checked host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host<'a> {
+    /// Lower case; an IPv6 literal keeps its brackets. Borrowed where it was lower case already.
+    pub name: Cow<'a, [u8]>,
+    /// The port that was named; zero where none was.
+    pub port: u16,
+}
+
+/// The text is no host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidHost;
+
+/// Why a request's host is refused, always with 400; displays as nginx's sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// The authority of an absolute form or of CONNECT.
+    #[error("client sent invalid host in request line")]
+    RequestLine,
+    /// The Host field.
+    #[error("client sent invalid host header")]
+    Field,
+    /// From HTTP/1.1 on there must be a Host field, whatever the request line says.
+    #[error("client sent HTTP/1.1 request without \"Host\" header")]
+    Missing,
+}
+
+/// The host that a request is for: the one of its request line, or the Host field, and both are checked.
+///
+/// # Errors
+/// [`HostError`]. That there are not two Host fields is for
+/// [`request_framing`](crate::h1::request_framing) to see.
+#[inline]
+pub fn request_host<'a>(head: &RequestHead, buffer: &'a [u8]) -> Result<Option<Host<'a>>, HostError> {
+    let authority = match head.authority {
+        Some(text) => Some(validate_host(text.of(buffer)).map_err(|_| HostError::RequestLine)?),
+        None => None,
+    };
+    let field = match head.fields.value(Known::Host, buffer) {
+        Some(text) => Some(validate_host(text).map_err(|_| HostError::Field)?),
+        None if head.version > Version::HTTP_10 => return Err(HostError::Missing),
+        None => None,
+    };
+    Ok(authority.or(field))
+}
+
+/// Bytes of a host name besides letters, digits, dots and colons: `-`, unreserved and sub-delimiters.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_~!$&'()*+,;=".contains(&byte)
+}
+
+/// Checks `host[:port]` and takes it apart.
+///
+/// # Errors
+/// [`InvalidHost`] for an empty name, two dots in a row, a port above 65535 and bytes that RFC 3986 does
+/// not allow in a host.
+#[inline]
+pub fn validate_host(text: &[u8]) -> Result<Host<'_>, InvalidHost> {
+    let literal = text.first() == Some(&b'[');
+    let (mut end, mut dot) = (text.len(), None);
+    let mut upper = false;
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            b'A'..=b'Z' => upper = true,
+            b'.' => {
+                if dot.is_some_and(|before| before + 1 == at) {
+                    return Err(InvalidHost);
+                }
+                dot = Some(at);
+            }
+            b':' if !literal => {
+                end = at;
+                break;
+            }
+            b':' => {}
+            b'[' if at == 0 => {}
+            b']' if literal => {
+                end = at + 1;
+                break;
+            }
+            b'%' if !literal => {}
+            byte if is_name_byte(byte) => {}
+            _ => return Err(InvalidHost),
+        }
+    }
+    let (name, rest) = text.split_at_checked(end).ok_or(InvalidHost)?;
+    if literal && name.last() != Some(&b']') {
+        return Err(InvalidHost);
+    }
+    let port = match rest.split_first() {
+        Some((b':', digits)) => port(digits)?,
+        Some(_) => return Err(InvalidHost),
+        None => 0,
+    };
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    if name.is_empty() {
+        return Err(InvalidHost);
+    }
+    let name = if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
+    Ok(Host { name, port })
+}
+
+/// Decimal digits, none of them too.
+fn port(digits: &[u8]) -> Result<u16, InvalidHost> {
+    digits.iter().try_fold(0u16, |port, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(InvalidHost);
+        }
+        port.checked_mul(10).and_then(|port| port.checked_add(u16::from(digit))).ok_or(InvalidHost)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::HeadLimits;
+
+    #[test]
+    fn hosts() {
+        let check = |text: &str, name: &str, port| {
+            let host = validate_host(text.as_bytes()).expect(text);
+            assert_eq!((&*host.name, host.port), (name.as_bytes(), port), "{text}");
+        };
+        check("example.com", "example.com", 0);
+        check("EXAMPLE.com.", "example.com", 0);
+        check("Example.com.:8080", "example.com", 8080);
+        check("a:", "a", 0);
+        check("a:0", "a", 0);
+        check("a:65535", "a", 65535);
+        check("127.0.0.1:80", "127.0.0.1", 80);
+        check("[::1]", "[::1]", 0);
+        check("[FE80::1]:443", "[fe80::1]", 443);
+        check("a_b~!$&'()*+,;=%41", "a_b~!$&'()*+,;=%41", 0);
+        check(".a", ".a", 0);
+        check("[]", "[]", 0);
+        assert!(matches!(validate_host(b"a.b:1").map(|host| host.name), Ok(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn no_hosts() {
+        for text in [
+            "",
+            ".",
+            ":80",
+            ".:80",
+            "a..b",
+            "a..",
+            "a/b",
+            "a b",
+            "a\0",
+            "a@b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a\"",
+            "<a>",
+            "a[",
+            "a]",
+            "[::1",
+            "[::1]a",
+            "[::1]]",
+            "[::1%25lo]",
+            "[[::1]]",
+            "a:b",
+            "a:80x",
+            "a:65536",
+            "a:99999",
+            "a:80:80",
+            "a:+1",
+            "\u{e9}",
+            "[:..:]",
+        ] {
+            assert_eq!(validate_host(text.as_bytes()), Err(InvalidHost), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_requests() {
+        let check = |input: &str, expected: Result<Option<&str>, HostError>| {
+            let mut head = RequestHead::default();
+            head.parse(input.as_bytes(), &HeadLimits::default()).expect(input);
+            let host = request_host(&head, input.as_bytes());
+            let host = host.map(|host| host.map(|host| String::from_utf8_lossy(&host.name).into_owned()));
+            assert_eq!(host, expected.map(|name| name.map(str::to_owned)), "{input:?}");
+        };
+        check("GET / HTTP/1.1\r\nHost: A:80\r\n\r\n", Ok(Some("a")));
+        check("GET / HTTP/1.0\r\n\r\n", Ok(None));
+        check("GET /\r\n", Ok(None));
+        check("GET / HTTP/1.1\r\n\r\n", Err(HostError::Missing));
+        check("GET http://a/ HTTP/1.1\r\n\r\n", Err(HostError::Missing));
+        check("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", Ok(Some("a")));
+        check("GET http://a/ HTTP/1.1\r\nHost: b/\r\n\r\n", Err(HostError::Field));
+        check("GET http:///b HTTP/1.1\r\nHost: b\r\n\r\n", Err(HostError::RequestLine));
+        check("GET / HTTP/1.1\r\nHost:\r\n\r\n", Err(HostError::Field));
+    }
+}

@@ -1,0 +1,228 @@
+//! Whatever bytes come, in whatever pieces, no parser panics and all pieces come to the same.
+//!
+//! The bytes are drawn from fragments that mean something, so that most of them get past the first line.
+
+use proto::h1::{
+    ChunkLimits, ChunkStep, ChunkedDecoder, HeadLimits, Method, Progress, RequestHead, ResponseHead,
+    Trailers, request_framing, request_persistence, response_framing,
+};
+use proto::uri::{self, MergeSlashes, Unescape};
+use proto::{date, haproxy, range};
+
+/// Small numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below.max(1) as u64) as usize
+    }
+
+    fn text(&mut self, fragments: &[&[u8]]) -> Vec<u8> {
+        let mut text = Vec::new();
+        for _ in 0..self.roll(12) {
+            text.extend_from_slice(fragments[self.roll(fragments.len())]);
+        }
+        if self.roll(3) == 0 && !text.is_empty() {
+            let at = self.roll(text.len());
+            text[at] = self.roll(256) as u8;
+        }
+        text
+    }
+}
+
+/// Cuts `text` into pieces of any length, hands over all that has come and stops when told to.
+fn fed<T: PartialEq>(dice: &mut Dice, text: &[u8], mut parse: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
+    let mut end = 0;
+    loop {
+        end += dice.roll(text.len() - end + 1);
+        let result = parse(&text[..end]);
+        if result.is_some() || end == text.len() {
+            return result;
+        }
+    }
+}
+
+const HEADS: &[&[u8]] = &[
+    b"GET / HTTP/1.1\r\n",
+    b"POST http://a:80?b HTTP/1.0\n",
+    b"GET /a/../%41?b#c ",
+    b"HTTP/1.1\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 103 X\n",
+    b"Host: a\r\n",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\n",
+    b"a_b: c\r\n",
+    b"X",
+    b": ",
+    b" ",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\r\n\r\n",
+    b"CONNECT a:1 ",
+    b"[::1]",
+    b"//",
+    b"/.",
+];
+
+#[test]
+fn heads() {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let limits =
+        HeadLimits { initial: 24, large_count: 2, large_size: 40, max_fields: 3, ..HeadLimits::default() };
+    let (mut whole, mut pieces) = (RequestHead::default(), RequestHead::default());
+    let (mut answer, mut answer_pieces) = (ResponseHead::default(), ResponseHead::default());
+    for _ in 0..100_000 {
+        let text = dice.text(HEADS);
+        whole.reset();
+        pieces.reset();
+        let result = whole.parse(&text, &limits);
+        let in_pieces = fed(&mut dice, &text, |text| {
+            Some(pieces.parse(text, &limits)).filter(|result| *result != Ok(Progress::Partial))
+        });
+        assert_eq!(in_pieces.unwrap_or(Ok(Progress::Partial)), result, "{}", text.escape_ascii());
+        if result == Ok(Progress::Complete) {
+            assert!(whole.fields.iter().eq(pieces.fields.iter()));
+            assert_eq!((whole.path, whole.length), (pieces.path, pieces.length));
+            let _ = request_framing(&whole, &text);
+            let _ = request_persistence(&whole, &text);
+            let _ = uri::request_host(&whole, &text);
+            let mut path = Vec::new();
+            if uri::normalize(whole.path.of(&text), MergeSlashes::Merge, &mut path).is_ok() {
+                assert_eq!(path.first(), Some(&b'/'));
+                assert!(!path.split(|byte| *byte == b'/').any(|segment| segment == b".."));
+            }
+        }
+        answer.reset();
+        answer_pieces.reset();
+        let result = answer.parse(&text, 80, 3);
+        let in_pieces = fed(&mut dice, &text, |text| {
+            Some(answer_pieces.parse(text, 80, 3)).filter(|result| *result != Ok(Progress::Partial))
+        });
+        assert_eq!(in_pieces.unwrap_or(Ok(Progress::Partial)), result, "{}", text.escape_ascii());
+        if result == Ok(Progress::Complete) {
+            assert!(answer.fields.iter().eq(answer_pieces.fields.iter()));
+            let _ = response_framing(&answer, &text, Method::Get);
+        }
+    }
+}
+
+const CHUNKS: &[&[u8]] = &[
+    b"3\r\nabc\r\n",
+    b"0\r\n",
+    b"\r\n",
+    b"0\r\n\r\n",
+    b"A: b\r\n",
+    b";x=y",
+    b"f",
+    b"00",
+    b"\n",
+    b"ffffffffffffffff",
+    b"a\r\n0123456789\r\n",
+];
+
+fn decode(decoder: &mut ChunkedDecoder, body: &mut Vec<u8>, input: &[u8]) -> Option<Result<usize, String>> {
+    let mut at = 0;
+    loop {
+        match decoder.decode(&input[at..]) {
+            Ok(ChunkStep::Data(data)) => {
+                body.extend_from_slice(&input[at..][data.clone()]);
+                at += data.end;
+            }
+            Ok(ChunkStep::NeedMore) => return None,
+            Ok(ChunkStep::Done(used)) => return Some(Ok(at + used)),
+            Err(error) => return Some(Err(error.to_string())),
+        }
+    }
+}
+
+#[test]
+fn chunks() {
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    for round in 0..100_000 {
+        let text = dice.text(CHUNKS);
+        let trailers = if round % 2 == 0 { Trailers::Keep } else { Trailers::Discard };
+        let mut whole = ChunkedDecoder::new(trailers, ChunkLimits { line: 20, trailers: 20 });
+        let mut pieces = whole.clone();
+        let (mut body, mut body_pieces) = (Vec::new(), Vec::new());
+        let result = decode(&mut whole, &mut body, &text);
+        let mut seen = 0;
+        let in_pieces = fed(&mut dice, &text, |text| {
+            let result = decode(&mut pieces, &mut body_pieces, &text[seen..]);
+            let before = std::mem::replace(&mut seen, text.len());
+            result.map(|result| result.map(|used| before + used))
+        });
+        assert_eq!(in_pieces, result, "{}", text.escape_ascii());
+        assert_eq!(body, body_pieces);
+        assert!(whole.trailers().0.iter().eq(pieces.trailers().0.iter()));
+    }
+}
+
+const WORDS: &[&[u8]] = &[
+    b"bytes=",
+    b"0-",
+    b"-5",
+    b"1-2",
+    b",",
+    b"9999999999999999999",
+    b" ",
+    b"Sun, ",
+    b"06 Nov 1994 ",
+    b"06-Nov-94 ",
+    b"08:49:37",
+    b" GMT",
+    b"Sun Nov  6 ",
+    b"PROXY TCP4 ",
+    b"1.2.3.4 ",
+    b"5 ",
+    b"6\r\n",
+    b"UNKNOWN",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\x21\x11\0\x0c",
+    b"\x21\x21\0\x05",
+    b"/../",
+    b"%2e",
+    b"%",
+    b"/",
+    b"?",
+    b"#",
+    b"a.b",
+    b"[::1]",
+    b":80",
+    b"A",
+    b"\0",
+];
+
+#[test]
+fn words() {
+    let mut dice = Dice(0xd1b5_4a32_d192_ed03);
+    for _ in 0..200_000 {
+        let text = dice.text(WORDS);
+        let mut out = Vec::new();
+        if let range::Ranges::Parts(parts) = range::parse(&text, 100, None) {
+            assert!(parts.iter().all(|(start, end)| start < end && *end <= 100));
+        }
+        let _ = date::parse(&text);
+        if let Ok(Some(header)) = haproxy::parse(&text) {
+            assert!(header.length <= text.len());
+            let _ = header.tlv("ssl_cn");
+        }
+        let _ = uri::validate_host(&text);
+        let _ = uri::parse_target(&text);
+        let _ = uri::normalize(&text, MergeSlashes::Keep, &mut out);
+        out.clear();
+        if uri::parse_unsafe(&text, &mut out).is_ok() {
+            assert!(!out.split(|byte| *byte == b'/').any(|segment| segment == b".."));
+        }
+        for mode in [Unescape::All, Unescape::Uri, Unescape::Redirect] {
+            assert!(uri::unescape(&text, mode, &mut out) <= text.len());
+        }
+        let _ = uri::extension(&text);
+    }
+}
