@@ -5,10 +5,14 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
+use conf::resources::ListenAddr;
 use net::{Buf, Deadline, Stream};
 use os::errlog::{Scope, Verbosity};
 use os::socket::PeerAddr;
+
+use crate::cycle::Cycle;
 
 /// What the PROXY protocol header of a connection said.
 #[derive(Clone, Debug)]
@@ -31,8 +35,10 @@ pub struct Conn {
     pub number: u64,
     /// The other end.
     pub peer: PeerAddr,
-    /// Which listener of the configuration it came through; moved along by a reload.
-    pub listener: Cell<Option<u32>>,
+    /// The address that its listener listens on.
+    pub listen_addr: ListenAddr,
+    /// Place of its listener among those of a generation of the configuration.
+    listener: Cell<(u64, Option<usize>)>,
     /// Requests so far (`$connection_requests`).
     pub requests: Cell<u64>,
     /// When it was accepted, monotonic milliseconds.
@@ -55,13 +61,21 @@ pub struct Conn {
 impl Conn {
     /// Wraps an accepted socket.
     #[must_use]
-    pub fn new(stream: Stream, peer: PeerAddr, number: u64, listener: u32, verbosity: Verbosity) -> Self {
+    pub fn new(
+        stream: Stream,
+        peer: PeerAddr,
+        number: u64,
+        (generation, listener): (u64, usize),
+        listen_addr: ListenAddr,
+        verbosity: Verbosity,
+    ) -> Self {
         Self {
             stream,
             deadline: Deadline::new(),
             number,
             peer,
-            listener: Cell::new(Some(listener)),
+            listen_addr,
+            listener: Cell::new((generation, Some(listener))),
             requests: Cell::new(0),
             started_ms: net::timer::now_ms(),
             verbosity,
@@ -74,9 +88,21 @@ impl Conn {
         }
     }
 
+    /// Its listener in a configuration; `None` where that one listens there no more.
+    #[must_use]
+    pub fn listener_in(&self, cycle: &Cycle) -> Option<usize> {
+        let (generation, index) = self.listener.get();
+        if generation == cycle.generation {
+            return index;
+        }
+        let index = cycle.http.listeners.iter().position(|listener| listener.spec.addr == self.listen_addr);
+        self.listener.set((cycle.generation, index));
+        index
+    }
+
     /// The address that the client connected to; asked from the kernel once.
     pub fn local(&self) -> &PeerAddr {
-        self.local.get_or_init(|| os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unnamed))
+        self.local.get_or_init(|| os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unix(PathBuf::new())))
     }
 
     /// The IP address that the client connected to.

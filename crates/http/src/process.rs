@@ -29,8 +29,16 @@ enum Entry {
 
 /// Handles one request to its end: the answer is sent (or the connection is to be closed) and logged.
 pub async fn process(r: &mut Request) {
+    conclude(r, Outcome::Declined).await;
+}
+
+/// Answers a request whose head was refused with `status`.
+pub async fn process_failed(r: &mut Request, status: u16) {
+    conclude(r, Outcome::Status(status)).await;
+}
+
+async fn conclude(r: &mut Request, mut outcome: Outcome) {
     let mut entry = Entry::Start;
-    let mut outcome = Outcome::Declined;
     loop {
         if matches!(outcome, Outcome::Declined) {
             outcome = phases(r, entry).await;

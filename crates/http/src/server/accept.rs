@@ -1,0 +1,190 @@
+//! Accepting connections on a worker thread.
+//!
+//! One thread waits on the sockets themselves. With several, each waits on an epoll of its own that holds the
+//! sockets exclusively, so that one connection wakes one thread and no connection belongs to a thread that is
+//! gone.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use conf::resources::{ListenAddr, SocketSpec};
+use net::Stream;
+use os::errlog::{Level, Verbosity};
+use os::socket::PeerAddr;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+use super::{h1, stats};
+use crate::connection::Conn;
+use crate::cycle::{Cycle, DebugConnections, Worker};
+
+/// Connections accepted in one go before others get their turn.
+const BATCH: usize = 64;
+
+struct Shared(Arc<OwnedFd>);
+
+impl AsRawFd for Shared {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// The sockets that this thread accepts on, by address.
+#[derive(Default)]
+pub struct Acceptors {
+    running: HashMap<(ListenAddr, Option<u32>), JoinHandle<()>>,
+}
+
+impl Acceptors {
+    /// Accepts on the sockets of this configuration, and on no others.
+    pub fn follow(&mut self, cycle: &Cycle) {
+        let wanted = |key: &(ListenAddr, Option<u32>)| {
+            cycle.http.listeners.iter().any(|listener| key_of(&listener.spec) == *key)
+        };
+        self.running.retain(|key, task| {
+            let stays = wanted(key);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for listener in &cycle.http.listeners {
+            let key = key_of(&listener.spec);
+            if self.running.contains_key(&key) {
+                continue;
+            }
+            let (socket, spec) = (Arc::clone(&listener.socket), listener.spec.clone());
+            let exclusive = cycle.globals.threads > 1;
+            self.running.insert(
+                key,
+                tokio::task::spawn_local(async move {
+                    let done = if exclusive { accept_shared(socket, &spec).await } else { accept_alone(socket, &spec).await };
+                    if let Err(error) = done {
+                        let worker = Worker::current();
+                        worker.cycle().globals.log.log(Level::Alert, format_args!("accepting failed {}", os::errlog::Errno(&error)));
+                    }
+                }),
+            );
+        }
+    }
+
+    /// Accepts no more.
+    pub fn stop(&mut self) {
+        for (_, task) in self.running.drain() {
+            task.abort();
+        }
+    }
+}
+
+fn key_of(spec: &SocketSpec) -> (ListenAddr, Option<u32>) {
+    (spec.addr.clone(), spec.reuseport)
+}
+
+async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
+    let ready = AsyncFd::with_interest(Shared(socket), tokio::io::Interest::READABLE)?;
+    loop {
+        let mut guard = ready.readable().await?;
+        match accept_batch(guard.get_inner().0.as_fd(), spec) {
+            Batch::Empty => guard.clear_ready(),
+            Batch::More => tokio::task::yield_now().await,
+            Batch::Pause => net::timer::sleep(500).await,
+        }
+    }
+}
+
+async fn accept_shared(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
+    let epoll = os::epoll::ExclusiveEpoll::new()?;
+    epoll.add(socket.as_fd(), 0)?;
+    let ready = AsyncFd::with_interest(epoll.as_fd().try_clone_to_owned()?, tokio::io::Interest::READABLE)?;
+    loop {
+        let mut guard = ready.readable().await?;
+        match accept_batch(socket.as_fd(), spec) {
+            Batch::Empty => {
+                guard.clear_ready();
+                // The nested epoll reports edges: what arrived in between is asked for once.
+                let _ = epoll.ready(&mut [0; 4])?;
+            }
+            Batch::More => tokio::task::yield_now().await,
+            Batch::Pause => net::timer::sleep(500).await,
+        }
+    }
+}
+
+enum Batch {
+    /// Nobody is waiting any more.
+    Empty,
+    /// There may be more.
+    More,
+    /// No descriptors are left: wait a little, as nginx does.
+    Pause,
+}
+
+fn accept_batch(socket: BorrowedFd<'_>, spec: &SocketSpec) -> Batch {
+    for _ in 0..BATCH {
+        match os::socket::accept4(socket) {
+            Ok((fd, peer)) => begin(fd, peer, spec),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return Batch::Empty,
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                _ => {
+                    let worker = Worker::current();
+                    let level = if is_out_of_descriptors(&error) { Level::Crit } else { Level::Alert };
+                    worker.cycle().globals.log.log(level, format_args!("accept4() failed {}", os::errlog::Errno(&error)));
+                    return Batch::Pause;
+                }
+            },
+        }
+    }
+    Batch::More
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // EMFILE and ENFILE have no kind of their own.
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec) {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let worker = Worker::current();
+    let counters = stats::own();
+    stats::add(&counters.accepted);
+    let cycle = worker.cycle();
+    if worker.is_full() && !worker.close_an_idle_connection() {
+        let limit = cycle.globals.worker_connections;
+        cycle.globals.log.log(Level::Alert, format_args!("{limit} worker_connections are not enough"));
+        return;
+    }
+    stats::add(&counters.handled);
+    if matches!(spec.addr, ListenAddr::Inet(_)) {
+        // Answers leave at once; small pieces are gathered by us, not by the kernel.
+        let _ = os::tcp::set_nodelay(fd.as_fd(), os::tcp::Switch::On);
+        keepalive(&fd, spec);
+    }
+    let verbosity = verbosity(&cycle.globals.debug_connections, &peer);
+    let Some(index) = cycle.http.listeners.iter().position(|l| key_of(&l.spec) == key_of(spec)) else { return };
+    let Ok(stream) = Stream::new(fd) else { return };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let listener = cycle.http.listeners[index].spec.addr.clone();
+    let conn = Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), listener, verbosity));
+    worker.enter(&conn);
+    stats::shift(&counters.active, 1);
+    tokio::task::spawn_local(h1::serve(conn));
+}
+
+fn keepalive(fd: &OwnedFd, spec: &SocketSpec) {
+    let Some(keepalive) = spec.keepalive else { return };
+    let keepalive = keepalive.map(|k| os::tcp::Keepalive { idle_sec: k.idle_sec, interval_sec: k.interval_sec, count: k.count });
+    let _ = os::tcp::set_keepalive(fd.as_fd(), keepalive);
+}
+
+fn verbosity(debug: &DebugConnections, peer: &PeerAddr) -> Verbosity {
+    let is_named = match peer.ip() {
+        Some(ip) => debug.networks.iter().any(|network| network.contains(ip)),
+        None => debug.unix,
+    };
+    if is_named { Verbosity::Everything } else { Verbosity::Configured }
+}

@@ -1,0 +1,239 @@
+//! The HTTP/1 driver: one task per connection, which reads heads and handles requests one after another.
+//!
+//! While a connection idles, all that is left is a small future with the connection; the large one that
+//! handles requests is made when bytes arrive and kept as long as they keep arriving.
+
+use std::rc::Rc;
+
+use net::Buf;
+use os::errlog::Level;
+use proto::h1::{HeadLimits, InvalidFields, Progress, Underscores};
+
+use super::{lingering, proxy_header, route, stats};
+use crate::body;
+use crate::conf::core::{CoreSettings, LingeringClose};
+use crate::connection::Conn;
+use crate::cycle::Worker;
+use crate::output;
+use crate::process;
+use crate::request::Request;
+
+/// How long a connection keeps what it needs for handling requests after the last one, milliseconds.
+const WARM_MS: u64 = 500;
+/// Bytes of the buffer that a head is first read into.
+const HEAD_SIZE: usize = 4096;
+
+/// What becomes of a connection that has nothing to do.
+enum Next {
+    /// It waits for another request, so many milliseconds.
+    Idle(u64),
+    Close,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(conn: Rc<Conn>) {
+    let worker = Worker::current();
+    let mut next = Next::Idle(first_timeout(&conn));
+    while let Next::Idle(timeout_ms) = next {
+        conn.is_idle.set(true);
+        if worker.is_quitting() && conn.requests.get() > 0 {
+            break;
+        }
+        conn.deadline.set_after(timeout_ms);
+        if conn.stream.readable(&conn.deadline).await.is_err() {
+            break;
+        }
+        conn.is_idle.set(false);
+        next = Box::pin(active(&worker, &conn)).await;
+    }
+    worker.leave(&conn);
+    stats::shift(&stats::own().active, -1);
+}
+
+fn first_timeout(conn: &Conn) -> u64 {
+    let cycle = Worker::current().cycle();
+    let server = conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index));
+    let root = server.map(|listener| cycle.http.server(listener.address(None).default_server).root);
+    root.map_or(60_000, |root| cycle.http.location(root).core.client_header_timeout)
+}
+
+/// Handles requests as long as they follow closely.
+async fn active(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Next {
+    if !proxy_header::read(worker, conn).await {
+        return Next::Close;
+    }
+    let mut r = Request::new(worker.cycle(), Rc::clone(conn));
+    loop {
+        let handled = handle(&mut r).await;
+        let core = std::sync::Arc::clone(&r.location().core);
+        if !handled {
+            return Next::Close;
+        }
+        if !r.keepalive || conn.is_aborted.get() {
+            if needs_lingering(&r, &core) {
+                r.head = Buf::empty();
+                lingering::close(conn, &core).await;
+            }
+            return Next::Close;
+        }
+        r.reset(worker.cycle());
+        r.head = Buf::empty();
+        if !conn.leftover.borrow().is_empty() {
+            continue;
+        }
+        conn.is_idle.set(true);
+        if worker.is_quitting() {
+            return Next::Close;
+        }
+        conn.deadline.set_after(core.keepalive_timeout.min(WARM_MS));
+        if conn.stream.readable(&conn.deadline).await.is_err() {
+            let rest = core.keepalive_timeout.saturating_sub(WARM_MS);
+            let is_over = rest == 0 || worker.is_quitting() || conn.is_aborted.get();
+            return if is_over { Next::Close } else { Next::Idle(rest) };
+        }
+        conn.is_idle.set(false);
+    }
+}
+
+fn needs_lingering(r: &Request, core: &CoreSettings) -> bool {
+    match core.lingering_close {
+        LingeringClose::Off => false,
+        LingeringClose::Always => true,
+        LingeringClose::On => r.lingering,
+    }
+}
+
+/// Reads and handles one request; says whether anything was asked.
+async fn handle(r: &mut Request) -> bool {
+    let counters = stats::own();
+    stats::shift(&counters.reading, 1);
+    let read = read_head(r).await;
+    stats::shift(&counters.reading, -1);
+    let bad = match read {
+        Head::Ready => None,
+        Head::Bad(status) => Some(status),
+        Head::Nothing => return false,
+    };
+    stats::shift(&counters.writing, 1);
+    match bad {
+        None => {
+            r.lingering = r.reader.is_open();
+            process::process(r).await;
+        }
+        Some(status) => {
+            r.keepalive = false;
+            process::process_failed(r, status).await;
+        }
+    }
+    finish(r).await;
+    stats::shift(&counters.writing, -1);
+    true
+}
+
+/// What is left to do once the answer is made: send the rest, log, and bring the connection to the next head.
+async fn finish(r: &mut Request) {
+    if !r.output.queue.is_empty() && output::flush(r).await.is_err() {
+        r.keepalive = false;
+        r.lingering = false;
+    }
+    process::log(r).await;
+    if r.reader.is_open() {
+        if r.expects_continue.get() {
+            // The body was announced and never asked for: whether it comes is not known.
+            r.keepalive = false;
+        } else if r.keepalive && !body::discard(r).await {
+            r.keepalive = false;
+        }
+        if r.reader.is_open() {
+            r.lingering = true;
+            return;
+        }
+    }
+    if r.keepalive {
+        let rest = r.reader.take_rest();
+        if !rest.is_empty() {
+            *r.conn.leftover.borrow_mut() = rest;
+        }
+    }
+}
+
+enum Head {
+    Ready,
+    Bad(u16),
+    Nothing,
+}
+
+async fn read_head(r: &mut Request) -> Head {
+    r.head = r.conn.leftover.take();
+    route::begin(r);
+    let core = std::sync::Arc::clone(&r.location().core);
+    let limits = head_limits(&core);
+    let mut begun = false;
+    loop {
+        if !r.head.is_empty() {
+            if !begun {
+                begun = true;
+                start(r);
+            }
+            match r.line.parse(&r.head, &limits) {
+                Ok(Progress::Complete) => {
+                    return route::route(r).map_or_else(Head::Bad, |()| Head::Ready);
+                }
+                Ok(Progress::Partial) => {}
+                Err(error) => return Head::Bad(route::refuse(r, error)),
+            }
+        }
+        if r.head.capacity() == 0 {
+            // Only what is readable is worth a buffer.
+            r.conn.deadline.set_after(core.client_header_timeout);
+            if r.conn.stream.readable(&r.conn.deadline).await.is_err() {
+                return Head::Nothing;
+            }
+        }
+        let room = if r.head.len() < HEAD_SIZE { HEAD_SIZE - r.head.len() } else { 16 << 10 };
+        r.head.reserve(room);
+        match r.conn.stream.recv(&mut r.head, room, &r.conn.deadline).await {
+            Ok(0) => {
+                if begun && r.line.begun() {
+                    r.log(Level::Info, format_args!("client prematurely closed connection while reading client request line"));
+                    r.close_silently(400);
+                    process::log(r).await;
+                }
+                return Head::Nothing;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                if begun && !r.conn.is_aborted.get() {
+                    r.log(Level::Info, format_args!("client timed out (110: Connection timed out) while reading client request line"));
+                    r.close_silently(408);
+                    process::log(r).await;
+                }
+                return Head::Nothing;
+            }
+            Err(error) => {
+                r.log(Level::Info, format_args!("recv() failed {} while reading client request line", os::errlog::Errno(&error)));
+                return Head::Nothing;
+            }
+        }
+    }
+}
+
+/// The first byte of a request is here.
+fn start(r: &mut Request) {
+    r.conn.requests.set(r.conn.requests.get() + 1);
+    stats::add(&stats::own().requests);
+    r.started = os::clock::realtime_coarse();
+    r.started_ms = net::timer::now_ms();
+    r.conn.deadline.set_after(r.location().core.client_header_timeout);
+}
+
+fn head_limits(core: &CoreSettings) -> HeadLimits {
+    HeadLimits {
+        initial: core.client_header_buffer_size,
+        large_count: core.large_client_header_buffers.0 as usize,
+        large_size: core.large_client_header_buffers.1,
+        max_fields: core.max_headers,
+        underscores: if core.underscores_in_headers { Underscores::Allow } else { Underscores::Invalid },
+        invalid: if core.ignore_invalid_headers { InvalidFields::Ignore } else { InvalidFields::Keep },
+    }
+}

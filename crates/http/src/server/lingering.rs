@@ -1,0 +1,31 @@
+//! Closing without losing the answer: what the client still sends is read and dropped for a while.
+
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+
+use net::Buf;
+
+use crate::conf::core::CoreSettings;
+use crate::connection::Conn;
+
+/// Shuts the sending side and reads on, until the client closes too or `lingering_time` is over.
+pub(super) async fn close(conn: &Conn, core: &CoreSettings) {
+    if os::io::shutdown(conn.stream.as_fd(), Shutdown::Write).is_err() {
+        return;
+    }
+    let until = net::timer::now_ms() + core.lingering_time;
+    let mut scrap = Buf::empty();
+    while net::timer::now_ms() < until && !conn.is_aborted.get() {
+        conn.deadline.set_after(core.lingering_timeout);
+        if conn.stream.readable(&conn.deadline).await.is_err() {
+            return;
+        }
+        if scrap.capacity() == 0 {
+            scrap = Buf::with_capacity(16 << 10);
+        }
+        scrap.clear();
+        if !matches!(conn.stream.recv(&mut scrap, 16 << 10, &conn.deadline).await, Ok(1..)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! From accepted sockets to requests: accepting, the HTTP version drivers, and the thread's statistics.
+
+pub mod accept;
+pub mod h1;
+mod lingering;
+mod proxy_header;
+mod route;
+pub mod stats;
+
+use crate::cycle::Worker;
+
+/// Whether the worker ends after the requests at hand.
+#[must_use]
+pub fn is_quitting() -> bool {
+    Worker::current().is_quitting()
+}

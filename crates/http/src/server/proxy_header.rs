@@ -1,0 +1,51 @@
+//! The PROXY protocol header in front of a connection's first request (`listen … proxy_protocol`).
+
+use std::rc::Rc;
+
+use net::Buf;
+use os::errlog::Level;
+
+use crate::connection::{Conn, ProxyInfo};
+use crate::cycle::Worker;
+
+/// Reads the header where the listener wants one; says whether the connection may go on.
+pub(super) async fn read(worker: &Worker, conn: &Rc<Conn>) -> bool {
+    if conn.proxy.get().is_some() || conn.requests.get() > 0 {
+        return true;
+    }
+    let cycle = worker.cycle();
+    let Some(listener) = conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index)) else {
+        return true;
+    };
+    let local = if listener.needs_local_address() { conn.local_ip() } else { None };
+    if !listener.address(local).options.proxy_protocol {
+        return true;
+    }
+    let mut buf = Buf::with_capacity(4096);
+    loop {
+        if !matches!(conn.stream.recv(&mut buf, 4096, &conn.deadline).await, Ok(1..)) {
+            return false;
+        }
+        match proto::haproxy::parse(&buf) {
+            Ok(None) if buf.len() < 4096 => {}
+            Ok(Some(header)) => {
+                if let Some((source, destination)) = header.addresses {
+                    let tlvs = header.tlvs.iter().map(|tlv| (tlv.kind, tlv.value.of(&buf).to_vec())).collect();
+                    let _ = conn.proxy.set(Box::new(ProxyInfo { source, destination, tlvs }));
+                }
+                buf.drain(..header.length);
+                *conn.leftover.borrow_mut() = buf;
+                return true;
+            }
+            Ok(None) | Err(_) => {
+                let shown = String::from_utf8_lossy(&buf).into_owned();
+                cycle.globals.log.log_for(
+                    Level::Error,
+                    conn.scope(),
+                    format_args!("broken header: \"{shown}\" while reading PROXY protocol, client: {}", conn.peer),
+                );
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! From a parsed head to a routed request: the server, the normalised path, the body's framing.
+//!
+//! What is wrong with a head is found here, before any module sees the request.
+
+use std::rc::Rc;
+
+use net::Buf;
+use os::errlog::Level;
+use proto::h1::{HeadError, Known, Method, Persistence, Version};
+
+use crate::body::BodyReader;
+use crate::conf::server_name::Found;
+use crate::request::Request;
+
+/// Starts the request under the default server of its address, so that even a bad head has settings.
+pub(super) fn begin(r: &mut Request) {
+    let cycle = Rc::clone(&r.cycle);
+    let listener = r.conn.listener_in(&cycle);
+    let Some(listener) = listener.and_then(|index| cycle.http.listeners.get(index)) else { return };
+    let address = if listener.needs_local_address() {
+        listener.address(r.conn.local_ip())
+    } else {
+        listener.address(None)
+    };
+    r.server = address.default_server;
+    r.location = r.server().root;
+}
+
+/// The status of a head that cannot be parsed, logged as nginx does.
+pub(super) fn refuse(r: &Request, error: HeadError) -> u16 {
+    let culprit = String::from_utf8_lossy(r.line.culprit.of(&r.head)).into_owned();
+    let reading = if r.line.line.is_empty() { "client request line" } else { "client request headers" };
+    match error {
+        HeadError::BadRequest(sentence) if sentence.contains("header line") => {
+            r.log(Level::Info, format_args!("{sentence}: \"{culprit}\" while reading {reading}"));
+        }
+        HeadError::BadRequest(sentence) => {
+            r.log(Level::Info, format_args!("{sentence} while reading {reading}"));
+        }
+        HeadError::UriTooLong => {
+            r.log(Level::Info, format_args!("client sent too long URI while reading {reading}"));
+        }
+        HeadError::HeadTooLarge => {
+            r.log(Level::Info, format_args!("client sent too long header line: \"{culprit}...\" while reading {reading}"));
+        }
+        HeadError::TooManyFields => {
+            r.log(Level::Info, format_args!("client sent too many header lines while reading {reading}"));
+        }
+        HeadError::VersionNotSupported => {
+            r.log(Level::Info, format_args!("client sent invalid version while reading {reading}"));
+        }
+    }
+    error.status()
+}
+
+/// Routes a complete head.
+///
+/// # Errors
+/// The status to answer a bad request with.
+pub(super) fn route(r: &mut Request) -> Result<(), u16> {
+    r.method = r.line.method;
+    r.received = r.line.request_length() as u64;
+    r.args.extend_from_slice(r.line.args.unwrap_or_default().of(&r.head));
+    normalize(r)?;
+    r.valid_unparsed_uri = true;
+    log_ignored(r);
+    find_server(r)?;
+    if r.version() >= Version::HTTP_11 && r.header(Known::Host).is_none() {
+        r.log(Level::Info, format_args!("client sent HTTP/1.1 request without \"Host\" header while reading client request headers"));
+        return Err(400);
+    }
+    let framing = proto::h1::request_framing(&r.line, &r.head).map_err(|error| {
+        r.log(Level::Info, format_args!("client sent {error} while reading client request headers"));
+        error.status()
+    })?;
+    let mut rest = Buf::empty();
+    if r.head.len() > r.line.length {
+        let bytes = &r.head[r.line.length..];
+        rest = Buf::with_capacity(bytes.len());
+        rest.extend_from_slice(bytes);
+        let length = r.line.length;
+        r.head.truncate(length);
+    }
+    r.content_length = match framing {
+        proto::h1::Framing::Length(length) => Some(length),
+        _ => None,
+    };
+    r.reader = BodyReader::new(framing, rest);
+    match r.method {
+        Method::Trace => {
+            r.log(Level::Info, format_args!("client sent TRACE method"));
+            return Err(405);
+        }
+        Method::Connect => {
+            r.log(Level::Info, format_args!("client sent CONNECT method"));
+            return Err(405);
+        }
+        _ => {}
+    }
+    r.keepalive = proto::h1::request_persistence(&r.line, &r.head) == Persistence::KeepAlive;
+    if r.version() >= Version::HTTP_11
+        && r.header(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    {
+        r.expects_continue.set(r.reader.is_open());
+    }
+    Ok(())
+}
+
+fn normalize(r: &mut Request) -> Result<(), u16> {
+    let flags = r.line.path_flags;
+    let path = r.line.path.of(&r.head);
+    if !flags.needs_normalizing() {
+        r.uri.extend_from_slice(path);
+        return Ok(());
+    }
+    let merge = if r.cycle.http.location(r.location).core.merge_slashes {
+        proto::uri::MergeSlashes::Yes
+    } else {
+        proto::uri::MergeSlashes::No
+    };
+    if proto::uri::normalize(path, merge, &mut r.uri).is_err() {
+        r.uri.clear();
+        r.log(Level::Info, format_args!("client sent invalid request while reading client request line"));
+        return Err(400);
+    }
+    Ok(())
+}
+
+fn log_ignored(r: &Request) {
+    if r.line.ignored_count == 0 || !r.logs(Level::Info) {
+        return;
+    }
+    for span in &r.line.ignored {
+        let line = String::from_utf8_lossy(span.of(&r.head)).into_owned();
+        r.log(Level::Info, format_args!("client sent invalid header line: \"{line}\" while reading client request headers"));
+    }
+}
+
+/// The name asked for, and the server that has it (`ngx_http_set_virtual_server`).
+fn find_server(r: &mut Request) -> Result<(), u16> {
+    let raw = match (r.line.authority, r.line.fields.first(Known::Host)) {
+        (Some(authority), _) => authority,
+        (None, Some(field)) => field.value,
+        (None, None) => return Ok(()),
+    };
+    let text = raw.of(&r.head);
+    if text.is_empty() {
+        return Ok(());
+    }
+    let Ok(host) = proto::uri::validate_host(text, &mut r.host) else {
+        r.log(Level::Info, format_args!("client sent invalid host header while reading client request headers"));
+        return Err(400);
+    };
+    r.host_port = host.port;
+    let cycle = Rc::clone(&r.cycle);
+    let Some(listener) = r.conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index)) else {
+        return Ok(());
+    };
+    let address =
+        listener.address(if listener.needs_local_address() { r.conn.local_ip() } else { None });
+    if address.hosts.is_empty() {
+        return Ok(());
+    }
+    match address.hosts.find(&r.host) {
+        Some(Found::Server(server)) => r.server = server,
+        Some(Found::Regex(regex, server)) => {
+            let host = std::mem::take(&mut r.host);
+            r.matches(regex, &host);
+            r.host = host;
+            r.server = server;
+        }
+        None => {}
+    }
+    r.location = r.server().root;
+    Ok(())
+}
