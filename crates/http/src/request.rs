@@ -9,7 +9,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use net::Buf;
+use net::{Buf, Deadline};
 use os::errlog::{ErrorLog, Level};
 use proto::h1::{Known, Method, RequestHead, Version};
 
@@ -105,6 +105,14 @@ pub struct Request {
     pub upstream_head: UpstreamHead,
     /// The upstream's address for the error log.
     pub upstream_url: Option<Vec<u8>>,
+    /// The last answer of an upstream was an internal redirect, so the next attempt is another one's.
+    pub upstream_redirected: bool,
+    /// `X-Accel-Buffering` of the upstream.
+    pub upstream_buffering: Option<bool>,
+    /// `ignore_client_abort` of the protocol in use.
+    pub ignores_client_abort: bool,
+    /// The deadline of whatever is waited for at the upstream.
+    pub peer_deadline: Rc<Deadline>,
     /// What modules remember.
     pub contexts: Contexts,
     values: RefCell<Values>,
@@ -172,6 +180,10 @@ impl Request {
             upstreams: Vec::new(),
             upstream_head: UpstreamHead::default(),
             upstream_url: None,
+            upstream_redirected: false,
+            upstream_buffering: None,
+            ignores_client_abort: false,
+            peer_deadline: Rc::new(Deadline::new()),
             contexts: Contexts::default(),
             values: RefCell::default(),
             captures: RefCell::default(),
@@ -213,6 +225,9 @@ impl Request {
         self.upstreams.clear();
         self.upstream_head.clear();
         self.upstream_url = None;
+        self.upstream_redirected = false;
+        self.upstream_buffering = None;
+        self.ignores_client_abort = false;
         self.contexts.0.clear();
         self.values.get_mut().reset();
         self.captures.get_mut().groups.clear();

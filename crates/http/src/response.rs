@@ -176,6 +176,8 @@ pub struct Response {
     pub content_type: Vec<u8>,
     /// Charset appended to the content type when not empty.
     pub charset: Vec<u8>,
+    /// `X-Accel-Charset`: the charset that the upstream wants the answer to have.
+    pub charset_override: Option<Vec<u8>>,
     /// Length of the body in bytes, when it is known.
     pub content_length: Option<u64>,
     /// `Last-Modified` in unix seconds.
@@ -207,6 +209,7 @@ impl Response {
         self.headers.clear();
         self.content_type.clear();
         self.charset.clear();
+        self.charset_override = None;
         self.trailers.clear();
         self.status = 0;
         self.content_length = None;

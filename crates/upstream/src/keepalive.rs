@@ -66,6 +66,14 @@ impl<C> Pooled<C> {
         Self { conn, created: now, requests: 1 }
     }
 
+    /// The same connection in another form, with its age and use.
+    ///
+    /// # Errors
+    /// What `change` says; the connection is then gone.
+    pub fn try_map<D, E>(self, change: impl FnOnce(C) -> Result<D, E>) -> Result<Pooled<D>, E> {
+        Ok(Pooled { conn: change(self.conn)?, created: self.created, requests: self.requests })
+    }
+
     /// When it was made.
     pub fn created(&self) -> Now {
         self.created

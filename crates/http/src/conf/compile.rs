@@ -406,6 +406,7 @@ impl<'a> Cx<'a> {
             phases,
             content: self.registry.content.clone(),
             header_filters: self.registry.header_filters.clone(),
+            prefix: self.paths.prefix.clone(),
             main: self.main.into_iter().flatten().collect(),
         };
         Ok((conf, self.notices))

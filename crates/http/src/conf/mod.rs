@@ -10,10 +10,11 @@ pub mod server_name;
 mod upstreams;
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::location::{Location, LocationId, LocationTree};
-pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef};
+pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
 
 use crate::filters::HeaderFilter;
 use crate::module::{ContentHandler, Module};
@@ -71,6 +72,8 @@ pub struct HttpConf {
     pub content: Vec<ContentHandler>,
     /// Header filters.
     pub header_filters: Vec<&'static dyn HeaderFilter>,
+    /// The prefix (`-p`) that relative paths refer to.
+    pub prefix: PathBuf,
     main: Vec<Box<dyn Any + Send + Sync>>,
 }
 

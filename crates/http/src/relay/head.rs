@@ -1,0 +1,280 @@
+//! From the upstream's head to the client's: which fields pass, which are rewritten, and what they command
+//! (`ngx_http_upstream_process_headers`).
+
+use std::sync::Arc;
+
+use net::Buf;
+use os::errlog::Level;
+use proto::h1::{Known, Method, ResponseFraming};
+
+use super::connect::Connected;
+use super::exchange::Failure;
+use super::settings::{ignore, next};
+use super::{Relay, Rewritten, now, pump, tunnel};
+use crate::output;
+use crate::phases::Outcome;
+use crate::request::Request;
+use crate::response::Ranges;
+
+impl Relay<'_> {
+    /// Goes on with a complete head.
+    pub(super) async fn answer(
+        &mut self,
+        r: &mut Request,
+        conn: Connected,
+        buf: Buf,
+    ) -> Result<Outcome, Failure> {
+        let status = r.upstream_head.head.status;
+        let method = if r.method == Method::Head { Method::Head } else { r.line.method };
+        if let Some(state) = r.upstreams.last_mut() {
+            state.status = status;
+            state.header_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
+        }
+        self.attempt.head_seen(now());
+        let framing = proto::h1::response_framing(&r.upstream_head.head, &r.upstream_head.text, method);
+        let framing = match framing {
+            Ok(framing) => framing,
+            Err(error) => {
+                let doing = "reading response header from upstream";
+                r.log(Level::Error, format_args!("upstream sent {error} while {doing}"));
+                if let Some(state) = r.upstreams.last_mut() {
+                    state.status = 502;
+                }
+                return Err(Failure {
+                    kind: next::INVALID_HEADER,
+                    is_stale: false,
+                    is_final: false,
+                    while_doing: doing,
+                });
+            }
+        };
+        if let Some(kind) = self.wants_next(r, status) {
+            return Err(Failure {
+                kind,
+                is_stale: false,
+                is_final: false,
+                while_doing: "reading response header from upstream",
+            });
+        }
+        if let Some(outcome) = self.intercept(r, status) {
+            self.succeed(r);
+            self.finish_unread(conn, framing, &buf, r);
+            return Ok(outcome);
+        }
+        if let Some(outcome) = self.accel_redirect(r) {
+            self.succeed(r);
+            self.finish_unread(conn, framing, &buf, r);
+            return Ok(outcome);
+        }
+        self.copy_head(r, framing);
+        if status == 101 && self.plan.may_upgrade {
+            return Ok(tunnel::run(self, r, conn, buf).await);
+        }
+        if let Err(outcome) = output::send_head(r) {
+            self.succeed(r);
+            return Ok(outcome);
+        }
+        Ok(pump::run(self, r, conn, buf, framing).await)
+    }
+
+    /// The peer did its part.
+    pub(super) fn succeed(&mut self, r: &Request) {
+        if let Some(notice) = self.attempt.release(::upstream::Outcome::Success, now()) {
+            r.log(Level::Warn, format_args!("{notice}"));
+        }
+    }
+
+    /// A connection whose answer's body is not wanted serves on only when there is none.
+    fn finish_unread(&self, conn: Connected, framing: ResponseFraming, buf: &Buf, r: &Request) {
+        let is_complete = buf.len() == r.upstream_head.head.length
+            && matches!(framing, ResponseFraming::None | ResponseFraming::Length(0));
+        if is_complete && pump::may_keep(r) {
+            conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
+        }
+    }
+
+    /// `intercept_errors`: an error status that has an `error_page` is answered by that.
+    fn intercept(&self, r: &mut Request, status: u16) -> Option<Outcome> {
+        if status < 300 || !self.settings.intercept_errors {
+            return None;
+        }
+        let core = Arc::clone(&r.location().core);
+        if r.error_page && !core.recursive_error_pages {
+            return None;
+        }
+        if !core.error_pages.iter().any(|page| page.status == status) {
+            return None;
+        }
+        if status == 401 {
+            self.copy_where(r, |known| known == Known::WwwAuthenticate);
+        }
+        Some(Outcome::Status(status))
+    }
+
+    /// `X-Accel-Redirect`: another location answers, with a few of the upstream's fields.
+    fn accel_redirect(&self, r: &mut Request) -> Option<Outcome> {
+        if self.settings.ignore_headers & ignore::XA_REDIRECT != 0 {
+            return None;
+        }
+        let head = &r.upstream_head;
+        let target = head.head.fields.value(Known::XAccelRedirect, &head.text)?.to_vec();
+        self.copy_where(r, |known| {
+            matches!(
+                known,
+                Known::ContentType
+                    | Known::SetCookie
+                    | Known::ContentDisposition
+                    | Known::CacheControl
+                    | Known::Expires
+                    | Known::AcceptRanges
+            )
+        });
+        r.upstream_redirected = true;
+        if target.first() == Some(&b'@') {
+            return Some(Outcome::Named(target));
+        }
+        let mut path = Vec::new();
+        let args = match proto::uri::parse_unsafe(&target, &mut path) {
+            Ok(args) => args.unwrap_or_default().to_vec(),
+            Err(_) => {
+                let shown = String::from_utf8_lossy(&target).into_owned();
+                r.log(Level::Error, format_args!("unsafe URI \"{shown}\" was detected"));
+                return Some(Outcome::Status(404));
+            }
+        };
+        if r.method != Method::Head {
+            r.method = Method::Get;
+        }
+        Some(Outcome::Redirect { uri: path, args })
+    }
+
+    /// Fills the client's head from the upstream's.
+    fn copy_head(&self, r: &mut Request, framing: ResponseFraming) {
+        let head = std::mem::take(&mut r.upstream_head);
+        r.response.status = head.head.status;
+        r.response.status_line.extend_from_slice(head.head.status_line.of(&head.text));
+        r.response.content_length = match framing {
+            ResponseFraming::Length(length) => Some(length),
+            // What a body would have been long is said for HEAD and 304 too.
+            ResponseFraming::None => head
+                .head
+                .fields
+                .value(Known::ContentLength, &head.text)
+                .and_then(proto::h1::content_length),
+            _ => None,
+        };
+        r.response.disable_not_modified = true;
+        if self.settings.force_ranges {
+            r.response.ranges = Ranges::SingleOnly;
+        }
+        for (index, field) in head.head.fields.iter().enumerate() {
+            if proto::h1::is_ignored_duplicate(&head.head.fields, index) {
+                let line = String::from_utf8_lossy(field.name.of(&head.text)).into_owned();
+                r.log(Level::Warn, format_args!("upstream sent duplicate header line: \"{line}\", ignored while reading response header from upstream"));
+                continue;
+            }
+            let (name, value) = (field.name.of(&head.text), field.value.of(&head.text));
+            self.obey(r, field.known, value);
+            if !self.is_hidden(name) {
+                self.copy_field(r, field.known, name, value);
+            }
+        }
+        r.upstream_head = head;
+    }
+
+    fn copy_where(&self, r: &mut Request, is_wanted: impl Fn(Known) -> bool) {
+        let head = std::mem::take(&mut r.upstream_head);
+        for field in head.head.fields.iter().filter(|field| is_wanted(field.known)) {
+            self.copy_field(r, field.known, field.name.of(&head.text), field.value.of(&head.text));
+        }
+        r.upstream_head = head;
+    }
+
+    fn is_hidden(&self, name: &[u8]) -> bool {
+        // Only fields that somebody may hide are looked up; the set is small and names are short.
+        let hidden = &self.settings.hidden;
+        if hidden.is_empty() {
+            return false;
+        }
+        let mut lower = [0u8; 64];
+        match lower.get_mut(..name.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(name);
+                lower.make_ascii_lowercase();
+                hidden.contains(&*lower)
+            }
+            None => hidden.contains(&*name.to_ascii_lowercase()),
+        }
+    }
+
+    /// What a field commands.
+    fn obey(&self, r: &mut Request, known: Known, value: &[u8]) {
+        let ignored = self.settings.ignore_headers;
+        match known {
+            Known::XAccelLimitRate if ignored & ignore::XA_LIMIT_RATE == 0 => {
+                if let Some(rate) = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()) {
+                    r.limit_rate = Some(rate);
+                }
+            }
+            Known::XAccelBuffering if ignored & ignore::XA_BUFFERING == 0 => {
+                if value.eq_ignore_ascii_case(b"no") {
+                    r.upstream_buffering = Some(false);
+                } else if value.eq_ignore_ascii_case(b"yes") {
+                    r.upstream_buffering = Some(true);
+                }
+            }
+            Known::XAccelCharset if ignored & ignore::XA_CHARSET == 0 => {
+                r.response.charset_override = Some(value.into());
+            }
+            _ => {}
+        }
+    }
+
+    fn copy_field(&self, r: &mut Request, known: Known, name: &[u8], value: &[u8]) {
+        match known {
+            Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::KeepAlive => {}
+            Known::Upgrade if r.response.status != 101 => {}
+            Known::ContentType => set_content_type(r, value),
+            Known::LastModified => {
+                r.response.last_modified = proto::date::parse(value);
+                r.response.headers.push_known(known, name, value);
+            }
+            Known::AcceptRanges if self.settings.force_ranges => {}
+            Known::Location => {
+                let mut out = Vec::new();
+                let rewritten = self.protocol.rewrite_redirect(r, value, &mut out);
+                let value = if rewritten == Rewritten::Changed { &out[..] } else { value };
+                r.response.headers.push_known(known, name, value);
+            }
+            Known::Refresh => match refresh_url(value) {
+                Some(at) => {
+                    let mut out = value[..at].to_vec();
+                    let rewritten = self.protocol.rewrite_redirect(r, &value[at..], &mut out);
+                    let value = if rewritten == Rewritten::Changed { &out[..] } else { value };
+                    r.response.headers.push_known(known, name, value);
+                }
+                None => r.response.headers.push_known(known, name, value),
+            },
+            Known::SetCookie => {
+                let mut out = Vec::new();
+                let rewritten = self.protocol.rewrite_cookie(r, value, &mut out);
+                let value = if rewritten == Rewritten::Changed { &out[..] } else { value };
+                r.response.headers.push_known(known, name, value);
+            }
+            _ => r.response.headers.push_known(known, name, value),
+        }
+    }
+}
+
+/// Where the address begins in a `Refresh` field.
+fn refresh_url(value: &[u8]) -> Option<usize> {
+    let lower = value.to_ascii_lowercase();
+    memchr::memmem::find(&lower, b"url=").map(|at| at + 4)
+}
+
+/// The type and the charset that is written behind it are kept apart, as filters look at them
+/// (`ngx_http_upstream_copy_content_type`).
+fn set_content_type(r: &mut Request, value: &[u8]) {
+    r.response.content_type.clear();
+    r.response.content_type.extend_from_slice(value);
+}

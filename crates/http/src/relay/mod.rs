@@ -1,0 +1,301 @@
+//! Passing a request to an upstream and its answer back (`ngx_http_upstream.c`), for every upstream protocol.
+//!
+//! A protocol brings its request's bytes, its settings and a few rewrites; peers, retries, buffering and
+//! tunnels are here once.
+
+mod connect;
+mod exchange;
+mod head;
+mod pump;
+pub mod settings;
+mod state;
+mod target;
+mod tunnel;
+mod upstream;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ::upstream::{Attempt, Key, NoPeer, Now};
+use net::Buf;
+use os::errlog::Level;
+
+pub use self::connect::parse_bind;
+pub use self::settings::RelaySettings;
+pub use self::state::{UpstreamHead, UpstreamState};
+pub use self::target::Target;
+pub use self::upstream::{KeepaliveConf, PeerConn, Upstream};
+
+use self::exchange::Failure;
+use crate::body;
+use crate::body::RequestBody;
+use crate::conf::location::Location;
+use crate::phases::Outcome;
+use crate::request::Request;
+
+/// The clock of failure windows and idle connections.
+#[must_use]
+pub fn now() -> Now {
+    let (seconds, millis) = os::clock::realtime_coarse();
+    Now::from_ms(u64::try_from(seconds).unwrap_or(0) * 1000 + u64::from(millis))
+}
+
+/// How the request's body follows its head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlanBody {
+    /// No body.
+    #[default]
+    None,
+    /// The body that was read (memory or file).
+    Whole,
+    /// As it comes from the client.
+    Stream,
+    /// As it comes from the client, in chunks.
+    StreamChunked,
+}
+
+/// The bytes of a request to an upstream.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The head, and a body that the configuration sets.
+    pub head: Buf,
+    /// The client's body.
+    pub body: PlanBody,
+    /// The client asked for an upgrade that the request passes on.
+    pub may_upgrade: bool,
+}
+
+/// What a protocol makes of a value of the upstream's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewritten {
+    /// It stays as it is.
+    Same,
+    /// The new value was appended to the buffer.
+    Changed,
+}
+
+/// An upstream protocol: HTTP/1, and later FastCGI and others.
+pub trait Protocol: Send + Sync {
+    /// The settings in force at a location.
+    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings;
+
+    /// Where this request goes.
+    ///
+    /// # Errors
+    /// What becomes of a request whose target cannot be made out.
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome>;
+
+    /// Writes the request.
+    ///
+    /// # Errors
+    /// What becomes of a request that cannot be expressed.
+    fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome>;
+
+    /// The scheme and the path that the error log shows the upstream with.
+    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>);
+
+    /// `Location` and `Refresh` of the answer.
+    fn rewrite_redirect(&self, _r: &Request, _value: &[u8], _out: &mut Vec<u8>) -> Rewritten {
+        Rewritten::Same
+    }
+
+    /// A `Set-Cookie` of the answer.
+    fn rewrite_cookie(&self, _r: &Request, _value: &[u8], _out: &mut Vec<u8>) -> Rewritten {
+        Rewritten::Same
+    }
+}
+
+/// One request's way through its peers.
+struct Relay<'a> {
+    protocol: &'a dyn Protocol,
+    settings: &'a RelaySettings,
+    upstream: Arc<Upstream>,
+    attempt: Attempt,
+    plan: Plan,
+    started_ms: u64,
+    location: u32,
+    /// Bytes of the client's body were taken from it: they cannot be sent again.
+    body_is_spent: bool,
+    /// A head was answered by the last peer's failure; kept for what the client gets in the end.
+    is_request_sent: bool,
+}
+
+/// Passes the request on and its answer back.
+pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
+    let cycle = Rc::clone(&r.cycle);
+    let location = cycle.http.location(r.location);
+    let settings = protocol.settings(location);
+    if settings.request_buffering || !r.reader.is_open() {
+        if let Err(outcome) = body::read_all(r).await {
+            return outcome;
+        }
+    } else {
+        if matches!(r.body, RequestBody::Unread) && body::send_continue(r).await.is_err() {
+            return Outcome::Broken(400);
+        }
+        r.body = RequestBody::Streaming;
+    }
+    let target = match protocol.target(r) {
+        Ok(target) => target,
+        Err(outcome) => return outcome,
+    };
+    let upstream = match target::find(r, target).await {
+        Ok(upstream) => upstream,
+        Err(outcome) => return outcome,
+    };
+    r.ignores_client_abort = settings.ignore_client_abort;
+    let mut plan = Plan::default();
+    if let Err(outcome) = protocol.create(r, &mut plan) {
+        return outcome;
+    }
+    let mut attempt = upstream.group().attempt();
+    attempt.limit_tries(settings.next_upstream_tries);
+    let relay = Relay {
+        protocol: &**protocol,
+        settings,
+        attempt,
+        upstream,
+        plan,
+        started_ms: net::timer::now_ms(),
+        location: r.location.0,
+        body_is_spent: false,
+        is_request_sent: false,
+    };
+    relay.try_peers(r).await
+}
+
+impl Relay<'_> {
+    /// Tries peers until one answers or none is left.
+    async fn try_peers(mut self, r: &mut Request) -> Outcome {
+        loop {
+            if let Err(NoPeer) = self.pick(r) {
+                self.begin_state(r, Arc::from(&*self.upstream.name));
+                if let Some(state) = r.upstreams.last_mut() {
+                    state.status = 502;
+                }
+                self.name_upstream(r, &self.upstream.name);
+                r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
+                return Outcome::Status(502);
+            }
+            let Some(name) = self.attempt.peer().map(|peer| Arc::clone(&peer.name)) else {
+                return Outcome::Status(500);
+            };
+            self.name_upstream(r, &name);
+            self.begin_state(r, name);
+            match self.exchange(r).await {
+                Ok(outcome) => {
+                    end_state(r);
+                    return outcome;
+                }
+                Err(failure) => {
+                    end_state(r);
+                    if let Some(status) = self.give_up(r, &failure) {
+                        return Outcome::Status(status);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pick(&mut self, r: &Request) -> Result<(), NoPeer> {
+        let key_text;
+        let key = match &self.upstream.key {
+            Some(template) => {
+                key_text = template.value(r);
+                Key::Text(&key_text)
+            }
+            None => Key::Client(r.conn.peer.ip()),
+        };
+        self.attempt.pick(key, now()).map(drop)
+    }
+
+    /// What the error log says of the upstream from now on.
+    fn name_upstream(&self, r: &mut Request, peer: &str) {
+        let mut url = r.upstream_url.take().unwrap_or_default();
+        url.clear();
+        self.protocol.log_url(r, peer, &mut url);
+        r.upstream_url = Some(url);
+    }
+
+    fn begin_state(&self, r: &mut Request, addr: Arc<str>) {
+        let after_redirect = std::mem::take(&mut r.upstream_redirected) && !r.upstreams.is_empty();
+        let started_ms = net::timer::now_ms();
+        r.upstreams.push(UpstreamState { addr, started_ms, after_redirect, ..UpstreamState::default() });
+    }
+
+    /// Whether another peer may be tried after a failure; if not, the status of the answer
+    /// (`ngx_http_upstream_next`). The only place that decides whether a request is repeated.
+    fn give_up(&mut self, r: &mut Request, failure: &Failure) -> Option<u16> {
+        let outcome = match failure.kind {
+            settings::next::HTTP_403 | settings::next::HTTP_404 => ::upstream::Outcome::Next,
+            _ => ::upstream::Outcome::Failure,
+        };
+        if let Some(notice) = self.attempt.release(outcome, now()) {
+            r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing));
+        }
+        if failure.is_stale && failure.kind == settings::next::ERROR {
+            self.attempt.grant_try();
+        }
+        let status = failure.status();
+        if let Some(state) = r.upstreams.last_mut()
+            && state.status == 0
+        {
+            state.status = status;
+        }
+        if failure.is_final {
+            return Some(status);
+        }
+        let mut kind = failure.kind;
+        if self.is_request_sent && !is_idempotent(r) {
+            kind |= settings::next::NON_IDEMPOTENT;
+        }
+        let allowed = self.settings.next_upstream;
+        let is_late = self.settings.next_upstream_timeout > 0
+            && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
+        if self.attempt.tries() == 0 || allowed & kind != kind || self.body_is_spent || is_late {
+            return Some(status);
+        }
+        None
+    }
+
+    /// As [`Self::give_up`] for an answer whose status asks for the next peer, while there is one
+    /// (`ngx_http_upstream_test_next`).
+    fn wants_next(&self, r: &Request, status: u16) -> Option<u32> {
+        use settings::next;
+        let kind = match status {
+            500 => next::HTTP_500,
+            502 => next::HTTP_502,
+            503 => next::HTTP_503,
+            504 => next::HTTP_504,
+            403 => next::HTTP_403,
+            404 => next::HTTP_404,
+            429 => next::HTTP_429,
+            _ => return None,
+        };
+        let mut needed = kind;
+        if self.is_request_sent && !is_idempotent(r) {
+            needed |= next::NON_IDEMPOTENT;
+        }
+        let is_late = self.settings.next_upstream_timeout > 0
+            && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
+        let may = self.attempt.tries() > 1
+            && self.settings.next_upstream & needed == needed
+            && !self.body_is_spent
+            && !is_late;
+        may.then_some(kind)
+    }
+}
+
+fn end_state(r: &mut Request) {
+    if let Some(state) = r.upstreams.last_mut()
+        && state.response_ms.is_none()
+    {
+        state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
+    }
+}
+
+/// Whether a request may be sent twice: not for POST, LOCK and PATCH, as in nginx.
+fn is_idempotent(r: &Request) -> bool {
+    use proto::h1::Method;
+    !matches!(r.method, Method::Post | Method::Lock | Method::Patch)
+}

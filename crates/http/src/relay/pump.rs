@@ -1,0 +1,481 @@
+//! The body of an answer on its way from the upstream to the client.
+//!
+//! With buffering the upstream is read while the client is slow, into memory and then a temporary file, within
+//! the configured bounds; without it one piece is written before the next is read.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use net::{Buf, Deadline};
+use os::errlog::{Errno, Level};
+use proto::h1::{ChunkLimits, ChunkStep, ChunkedDecoder, ResponseFraming, Trailers};
+
+use super::connect::Connected;
+use super::{Relay, now};
+use crate::body::RequestBody;
+use crate::chunk::{Chunk, Queue};
+use crate::cycle::Worker;
+use crate::filters::More;
+use crate::output;
+use crate::phases::Outcome;
+use crate::request::Request;
+
+/// Sizes of reads: small at first, larger while a body streams faster than it is asked for.
+const READ_SIZES: [usize; 3] = [32 << 10, 64 << 10, 256 << 10];
+
+/// Where the body ends.
+enum Decoder {
+    Nothing,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    UntilClose,
+}
+
+/// How a body ended.
+enum End {
+    /// All of it was passed on.
+    Complete,
+    /// The upstream broke off: the client gets no proper end either.
+    Truncated,
+    /// The client failed.
+    ClientFailed,
+}
+
+struct Pump<'a> {
+    conn: &'a Connected,
+    decoder: Decoder,
+    deadline: &'a Deadline,
+    read_timeout: u64,
+    /// Bytes that may wait in memory.
+    memory_limit: u64,
+    /// Bytes that may wait in a file; zero without buffering.
+    file_limit: u64,
+    spool: Option<Spool>,
+    size: usize,
+    is_done: bool,
+    is_buffered: bool,
+    /// Bytes behind the end of the body: the connection cannot serve on.
+    has_extra: bool,
+    rate: u64,
+    rate_started_ms: u64,
+    rate_received: u64,
+    temp_path: &'a crate::conf::core::TempPath,
+}
+
+/// A temporary file that takes what the client has no time for.
+struct Spool {
+    file: Rc<std::fs::File>,
+    length: u64,
+}
+
+/// Whether the upstream's connection may serve another request after this answer.
+pub(super) fn may_keep(r: &Request) -> bool {
+    let head = &r.upstream_head;
+    let is_sent = !matches!(r.body, RequestBody::Streaming) || !r.reader.is_open();
+    is_sent && proto::h1::response_persistence(&head.head, &head.text) == proto::h1::Persistence::KeepAlive
+}
+
+/// Passes the body on; the head is queued already.
+pub(super) async fn run(
+    relay: &mut Relay<'_>,
+    r: &mut Request,
+    conn: Connected,
+    mut buf: Buf,
+    framing: ResponseFraming,
+) -> Outcome {
+    let head_length = r.upstream_head.head.length;
+    let keep = may_keep(r);
+    if r.response.header_only {
+        return finish_head_only(relay, r, conn, framing, buf.len() > head_length, keep).await;
+    }
+    let decoder = match framing {
+        ResponseFraming::None => Decoder::Nothing,
+        ResponseFraming::Length(length) => Decoder::Length(length),
+        ResponseFraming::Chunked => {
+            let trailers = if relay.settings.pass_trailers { Trailers::Keep } else { Trailers::Discard };
+            let limits = ChunkLimits { trailers: relay.settings.buffer_size, ..ChunkLimits::default() };
+            Decoder::Chunked(Box::new(ChunkedDecoder::new(trailers, limits)))
+        }
+        ResponseFraming::UntilClose => Decoder::UntilClose,
+    };
+    let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
+    let deadline = Rc::clone(&r.peer_deadline);
+    let rate = relay.settings.limit_rate.as_ref().and_then(|rate| base::parse_size(&rate.value(r)).ok()).unwrap_or(0);
+    let received = (buf.len() - head_length) as u64;
+    let mut pump = Pump {
+        conn: &conn,
+        decoder,
+        deadline: &deadline,
+        read_timeout: relay.settings.read_timeout,
+        memory_limit: if is_buffered { relay.settings.memory_limit() } else { 0 },
+        file_limit: if is_buffered { relay.settings.file_limit() } else { 0 },
+        spool: None,
+        size: 0,
+        is_done: false,
+        is_buffered,
+        has_extra: false,
+        rate,
+        rate_started_ms: net::timer::now_ms(),
+        rate_received: received,
+        temp_path: &relay.settings.temp_path,
+    };
+    let first = if buf.len() > head_length || matches!(pump.decoder, Decoder::Nothing | Decoder::Length(0)) {
+        let start = std::mem::replace(&mut buf, Buf::empty());
+        pump.take(r, start, head_length)
+    } else {
+        Ok(())
+    };
+    drop(buf);
+    let end = match first {
+        Err(end) => end,
+        Ok(()) => pump.run(r).await,
+    };
+    let (has_extra, is_done) = (pump.has_extra, pump.is_done);
+    if has_extra {
+        r.log(Level::Warn, format_args!("upstream sent more data than specified in \"Content-Length\" header while reading upstream"));
+    }
+    relay.succeed(r);
+    match end {
+        End::Complete => {
+            if keep && is_done && !has_extra && !matches!(framing, ResponseFraming::UntilClose) {
+                conn.keep(&relay.upstream, &Worker::current(), now());
+            }
+            Outcome::Sent
+        }
+        End::Truncated => {
+            let _ = output::flush(r).await;
+            Outcome::Broken(0)
+        }
+        End::ClientFailed => Outcome::Broken(0),
+    }
+}
+
+/// The client wants no body: what the upstream sends of one is not read.
+async fn finish_head_only(
+    relay: &mut Relay<'_>,
+    r: &mut Request,
+    conn: Connected,
+    framing: ResponseFraming,
+    has_more: bool,
+    keep: bool,
+) -> Outcome {
+    relay.succeed(r);
+    if keep && !has_more && matches!(framing, ResponseFraming::None | ResponseFraming::Length(0)) {
+        conn.keep(&relay.upstream, &Worker::current(), now());
+    }
+    if output::push_body(r, Queue::default(), More::End).is_err() || output::flush(r).await.is_err() {
+        return Outcome::Broken(0);
+    }
+    Outcome::Sent
+}
+
+impl Pump<'_> {
+    async fn run(&mut self, r: &mut Request) -> End {
+        self.deadline.set_after(self.read_timeout);
+        r.conn.deadline.set_after(r.location().core.send_timeout);
+        poll_fn(|cx| self.poll(r, cx)).await
+    }
+
+    fn poll(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let is_stuck = match output::poll_flush(r, cx) {
+                Poll::Ready(Ok(())) => {
+                    if self.is_done {
+                        return Poll::Ready(End::Complete);
+                    }
+                    if let Some(spool) = &mut self.spool {
+                        // All of the file has been sent: it is used from its beginning again.
+                        spool.length = 0;
+                    }
+                    false
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(client_failed(r, &error)),
+                Poll::Pending => true,
+            };
+            if self.is_done || (is_stuck && !self.make_room(r)) {
+                return Poll::Pending;
+            }
+            if let Some(wait) = self.rate_wait() {
+                self.deadline.set_after(wait);
+                if self.deadline.poll_over(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.deadline.set_after(self.read_timeout);
+            }
+            match self.poll_read(r, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Pending => {
+                    if self.deadline.poll_over(cx).is_ready() {
+                        r.log(Level::Error, format_args!("upstream timed out (110: Connection timed out) while reading upstream"));
+                        return Poll::Ready(End::Truncated);
+                    }
+                    if !is_stuck && self.client_is_gone(r, cx) {
+                        return Poll::Ready(End::ClientFailed);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// A client that went away is noticed while nothing is written to it.
+    fn client_is_gone(&self, r: &Request, cx: &mut Context<'_>) -> bool {
+        if r.ignores_client_abort || r.conn.stream.poll_peer_closed(cx).is_pending() {
+            return false;
+        }
+        r.log(Level::Info, format_args!("client prematurely closed connection while reading upstream"));
+        true
+    }
+
+    /// Bytes per second from the upstream (`proxy_limit_rate`): milliseconds until more may be read.
+    fn rate_wait(&self) -> Option<u64> {
+        if self.rate == 0 {
+            return None;
+        }
+        let seconds = net::timer::now_ms().saturating_sub(self.rate_started_ms) / 1000 + 1;
+        let allowed = self.rate.saturating_mul(seconds);
+        (self.rate_received >= allowed).then(|| (self.rate_received - allowed) * 1000 / self.rate + 1)
+    }
+
+    /// The client is slow: room for more is made by moving what waits in memory to a file. Says whether there is
+    /// any.
+    fn make_room(&mut self, r: &mut Request) -> bool {
+        if !self.is_buffered {
+            return false;
+        }
+        if r.output.queue.in_memory() < self.memory_limit {
+            return true;
+        }
+        let used = self.spool.as_ref().map_or(0, |spool| spool.length);
+        if self.file_limit == 0 || used + r.output.queue.in_memory() > self.file_limit {
+            return false;
+        }
+        if self.spool.is_none() {
+            match crate::temp_file::create(self.temp_path) {
+                Ok((file, path)) => {
+                    r.log(Level::Warn, format_args!("an upstream response is buffered to a temporary file {} while reading upstream", path.display()));
+                    let _ = std::fs::remove_file(&path);
+                    self.spool = Some(Spool { file: Rc::new(file), length: 0 });
+                }
+                Err(error) => {
+                    r.log(Level::Crit, format_args!("creating a temporary file failed {}", Errno(&error)));
+                    self.file_limit = 0;
+                    return false;
+                }
+            }
+        }
+        let Some(spool) = &mut self.spool else { return false };
+        match spill(&mut r.output.queue, spool) {
+            Ok(()) => true,
+            Err(error) => {
+                // A full disk costs the buffering, not the answer.
+                r.log(Level::Crit, format_args!("writing a temporary file failed {}", Errno(&error)));
+                self.file_limit = 0;
+                false
+            }
+        }
+    }
+
+    fn poll_read(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if let Poll::Ready(result) = self.conn.stream().poll_readable(cx) {
+            if let Err(error) = result {
+                return Poll::Ready(Err(upstream_failed(r, &error)));
+            }
+        } else {
+            return Poll::Pending;
+        }
+        let size = self.read_size();
+        let mut buf = Buf::with_capacity(size);
+        let count = match self.conn.stream().poll_recv(cx, &mut buf, size) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(upstream_failed(r, &error))),
+            Poll::Ready(Ok(0)) => return Poll::Ready(self.end_of_stream(r)),
+            Poll::Ready(Ok(count)) => count,
+        };
+        if count == size && self.size + 1 < READ_SIZES.len() {
+            self.size += 1;
+        }
+        self.rate_received += count as u64;
+        if let Some(state) = r.upstreams.last_mut() {
+            state.received += count as u64;
+        }
+        self.deadline.set_after(self.read_timeout);
+        Poll::Ready(self.take(r, buf, 0))
+    }
+
+    fn read_size(&self) -> usize {
+        let size = READ_SIZES[self.size];
+        if self.rate == 0 {
+            return size;
+        }
+        let seconds = net::timer::now_ms().saturating_sub(self.rate_started_ms) / 1000 + 1;
+        let left = self.rate.saturating_mul(seconds).saturating_sub(self.rate_received);
+        size.min(usize::try_from(left).unwrap_or(size)).max(1)
+    }
+
+    fn end_of_stream(&mut self, r: &mut Request) -> Result<(), End> {
+        if matches!(self.decoder, Decoder::UntilClose) {
+            return self.end(r);
+        }
+        r.log(Level::Error, format_args!("upstream prematurely closed connection while reading upstream"));
+        Err(End::Truncated)
+    }
+
+    /// The body is over.
+    fn end(&mut self, r: &mut Request) -> Result<(), End> {
+        self.is_done = true;
+        if let Some(state) = r.upstreams.last_mut() {
+            state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
+        }
+        output::push_body(r, Queue::default(), More::End).map_err(|_| End::Truncated)
+    }
+
+    /// Decodes what lies in `buf` from `start` and queues it.
+    fn take(&mut self, r: &mut Request, mut buf: Buf, start: usize) -> Result<(), End> {
+        let mut part = Queue::default();
+        let mut is_end = false;
+        match &mut self.decoder {
+            Decoder::Nothing => is_end = true,
+            Decoder::UntilClose => part.push(Chunk::Buf { buf, start }),
+            Decoder::Length(left) => {
+                let here = buf.len() - start;
+                let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
+                if here > wanted {
+                    self.has_extra = true;
+                    buf.truncate(start + wanted);
+                }
+                *left -= here.min(wanted) as u64;
+                is_end = *left == 0;
+                part.push(Chunk::Buf { buf, start });
+            }
+            Decoder::Chunked(decoder) => match unchunk(decoder, &mut buf, start) {
+                Ok(Unchunked { start, is_end: ended, has_extra }) => {
+                    self.has_extra |= has_extra;
+                    is_end = ended;
+                    part.push(Chunk::Buf { buf, start });
+                }
+                Err(()) => {
+                    r.log(Level::Error, format_args!("upstream sent invalid chunked response while reading upstream"));
+                    return Err(End::Truncated);
+                }
+            },
+        }
+        if let Some(state) = r.upstreams.last_mut() {
+            state.response_length += part.len();
+        }
+        if is_end {
+            self.is_done = true;
+            if let Decoder::Chunked(decoder) = &self.decoder {
+                let (fields, bytes) = decoder.trailers();
+                for field in fields {
+                    let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+                    r.upstream_head.trailers.push((name.to_vec(), value.to_vec()));
+                    r.response.trailers.push(name, value);
+                }
+            }
+            if let Some(state) = r.upstreams.last_mut() {
+                state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
+            }
+        }
+        let more = if is_end { More::End } else { More::Flush };
+        output::push_body(r, part, more).map_err(|_| End::Truncated)
+    }
+}
+
+struct Unchunked {
+    start: usize,
+    is_end: bool,
+    has_extra: bool,
+}
+
+/// Decodes chunks in place: the data moves together, so that one slice remains.
+fn unchunk(decoder: &mut ChunkedDecoder, buf: &mut Buf, start: usize) -> Result<Unchunked, ()> {
+    let mut at = start;
+    let mut data: Option<(usize, usize)> = None;
+    let mut is_end = false;
+    let mut has_extra = false;
+    while at < buf.len() {
+        match decoder.decode(&buf[at..]).map_err(|_| ())? {
+            ChunkStep::Data(range) => {
+                let (from, to) = (at + range.start, at + range.end);
+                data = Some(match data {
+                    None => (from, to),
+                    Some((first, end)) => {
+                        buf.copy_within(from..to, end);
+                        (first, end + (to - from))
+                    }
+                });
+                at = to;
+            }
+            ChunkStep::NeedMore => break,
+            ChunkStep::Done(used) => {
+                has_extra = at + used < buf.len();
+                is_end = true;
+                break;
+            }
+        }
+    }
+    if !is_end && decoder.is_done() {
+        is_end = true;
+    }
+    let (first, end) = data.unwrap_or((buf.len(), buf.len()));
+    buf.truncate(end);
+    Ok(Unchunked { start: first, is_end, has_extra })
+}
+
+/// Writes what waits in memory to the file; the queue then names the file's part in its place.
+fn spill(queue: &mut Queue, spool: &mut Spool) -> io::Result<()> {
+    let mut kept = Queue::default();
+    let from = spool.length;
+    let mut written = from;
+    let mut file_part: Option<(u64, u64)> = None;
+    while let Some(chunk) = queue.pop() {
+        match chunk.bytes() {
+            None => {
+                if let Some((start, end)) = file_part.take() {
+                    kept.push(Chunk::File { file: Rc::clone(&spool.file), offset: start, end });
+                }
+                kept.push(chunk);
+            }
+            Some(bytes) => {
+                if let Err(error) = spool.file.write_all_at(bytes, written) {
+                    if let Some((start, end)) = file_part.take() {
+                        kept.push(Chunk::File { file: Rc::clone(&spool.file), offset: start, end });
+                    }
+                    spool.length = written;
+                    kept.push(chunk);
+                    kept.append(queue);
+                    *queue = kept;
+                    return Err(error);
+                }
+                let end = written + bytes.len() as u64;
+                file_part = Some((file_part.map_or(written, |(start, _)| start), end));
+                written = end;
+            }
+        }
+    }
+    if let Some((start, end)) = file_part {
+        kept.push(Chunk::File { file: Rc::clone(&spool.file), offset: start, end });
+    }
+    spool.length = written;
+    *queue = kept;
+    Ok(())
+}
+
+fn upstream_failed(r: &Request, error: &io::Error) -> End {
+    r.log(Level::Error, format_args!("recv() failed {} while reading upstream", Errno(error)));
+    End::Truncated
+}
+
+fn client_failed(r: &Request, error: &io::Error) -> End {
+    if error.kind() == io::ErrorKind::TimedOut {
+        r.log(Level::Info, format_args!("client timed out (110: Connection timed out) while sending to client"));
+    } else {
+        r.log(Level::Info, format_args!("send() failed {} while sending to client", Errno(error)));
+    }
+    End::ClientFailed
+}

@@ -1,0 +1,315 @@
+//! Settings that every upstream protocol shares, and their directive rows under each protocol's prefix.
+//!
+//! A protocol's own settings hold a [`RelaySettings`] in a field named `relay`; `relay_rows!` makes the rows.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use conf::{Directive, Error};
+
+use crate::conf::compile::Cx;
+use crate::conf::core::TempPath;
+use crate::variables::Template;
+
+/// Conditions of `*_next_upstream`, as bits.
+pub mod next {
+    /// The connection failed.
+    pub const ERROR: u32 = 1 << 1;
+    /// A timeout passed.
+    pub const TIMEOUT: u32 = 1 << 2;
+    /// The answer's head was empty or invalid.
+    pub const INVALID_HEADER: u32 = 1 << 3;
+    /// Status 500.
+    pub const HTTP_500: u32 = 1 << 4;
+    /// Status 502.
+    pub const HTTP_502: u32 = 1 << 5;
+    /// Status 503.
+    pub const HTTP_503: u32 = 1 << 6;
+    /// Status 504.
+    pub const HTTP_504: u32 = 1 << 7;
+    /// Status 403.
+    pub const HTTP_403: u32 = 1 << 8;
+    /// Status 404.
+    pub const HTTP_404: u32 = 1 << 9;
+    /// Status 429.
+    pub const HTTP_429: u32 = 1 << 10;
+    /// Also for requests that must not be repeated.
+    pub const NON_IDEMPOTENT: u32 = 1 << 14;
+    /// The upstream's address was denied.
+    pub const DENIED: u32 = 1 << 15;
+    /// Never.
+    pub const OFF: u32 = 1 << 31;
+
+    /// Names in the configuration.
+    pub const NAMES: [(&str, u32); 13] = [
+        ("error", ERROR),
+        ("timeout", TIMEOUT),
+        ("invalid_header", INVALID_HEADER),
+        ("non_idempotent", NON_IDEMPOTENT),
+        ("denied", DENIED),
+        ("http_500", HTTP_500),
+        ("http_502", HTTP_502),
+        ("http_503", HTTP_503),
+        ("http_504", HTTP_504),
+        ("http_403", HTTP_403),
+        ("http_404", HTTP_404),
+        ("http_429", HTTP_429),
+        ("off", OFF),
+    ];
+}
+
+/// Fields of `*_ignore_headers`, as bits.
+pub mod ignore {
+    /// `X-Accel-Redirect`.
+    pub const XA_REDIRECT: u32 = 1 << 1;
+    /// `X-Accel-Expires`.
+    pub const XA_EXPIRES: u32 = 1 << 2;
+    /// `Expires`.
+    pub const EXPIRES: u32 = 1 << 3;
+    /// `Cache-Control`.
+    pub const CACHE_CONTROL: u32 = 1 << 4;
+    /// `Set-Cookie`.
+    pub const SET_COOKIE: u32 = 1 << 5;
+    /// `X-Accel-Limit-Rate`.
+    pub const XA_LIMIT_RATE: u32 = 1 << 6;
+    /// `X-Accel-Buffering`.
+    pub const XA_BUFFERING: u32 = 1 << 7;
+    /// `X-Accel-Charset`.
+    pub const XA_CHARSET: u32 = 1 << 8;
+    /// `Vary`.
+    pub const VARY: u32 = 1 << 9;
+
+    /// Names in the configuration.
+    pub const NAMES: [(&str, u32); 9] = [
+        ("X-Accel-Redirect", XA_REDIRECT),
+        ("X-Accel-Expires", XA_EXPIRES),
+        ("X-Accel-Limit-Rate", XA_LIMIT_RATE),
+        ("X-Accel-Buffering", XA_BUFFERING),
+        ("X-Accel-Charset", XA_CHARSET),
+        ("Expires", EXPIRES),
+        ("Cache-Control", CACHE_CONTROL),
+        ("Set-Cookie", SET_COOKIE),
+        ("Vary", VARY),
+    ];
+}
+
+/// `*_bind`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bind {
+    /// The kernel chooses.
+    #[default]
+    Off,
+    /// This address.
+    Address {
+        /// The address, perhaps with variables.
+        address: Template,
+        /// The address need not be the machine's own.
+        transparent: bool,
+    },
+}
+
+/// Settings shared by all upstream protocols; field names are the directives' without their prefix.
+#[derive(Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
+pub struct RelaySettings {
+    pub buffering: bool,
+    pub request_buffering: bool,
+    pub ignore_client_abort: bool,
+    pub intercept_errors: bool,
+    pub force_ranges: bool,
+    pub socket_keepalive: bool,
+    pub pass_request_headers: bool,
+    pub pass_request_body: bool,
+    pub pass_trailers: bool,
+    pub connect_timeout: u64,
+    pub send_timeout: u64,
+    pub read_timeout: u64,
+    pub next_upstream: u32,
+    pub next_upstream_tries: u32,
+    pub next_upstream_timeout: u64,
+    pub ignore_headers: u32,
+    pub buffer_size: usize,
+    pub buffers: (u64, usize),
+    pub busy_buffers_size: Option<usize>,
+    pub max_temp_file_size: Option<u64>,
+    pub temp_file_write_size: Option<usize>,
+    pub temp_path: TempPath,
+    pub limit_rate: Option<Template>,
+    pub bind: Bind,
+    pub hide_headers: Option<Arc<Vec<Box<[u8]>>>>,
+    pub pass_headers: Option<Arc<Vec<Box<[u8]>>>>,
+    hide_own: bool,
+    pass_own: bool,
+    /// Lower-case names of fields that are not passed on: the protocol's own and `hide_headers` without
+    /// `pass_headers`; made by [`Self::finish`].
+    pub hidden: Arc<HashSet<Box<[u8]>>>,
+}
+
+impl RelaySettings {
+    /// For [`crate::module::Settings::enter`].
+    pub fn enter(&mut self) {
+        self.hide_own = false;
+        self.pass_own = false;
+    }
+
+    /// For [`crate::module::Settings::finish`]: `default_hidden` are the fields that the protocol hides.
+    ///
+    /// # Errors
+    /// nginx's sentences for buffer sizes that do not go together.
+    pub fn finish(&mut self, cx: &mut Cx<'_>, prefix: &str, default_hidden: &[&str]) -> Result<(), Error> {
+        let mut hidden: HashSet<Box<[u8]>> =
+            default_hidden.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
+        hidden.extend(self.hide_headers.iter().flat_map(|names| names.iter().cloned()));
+        for name in self.pass_headers.iter().flat_map(|names| names.iter()) {
+            hidden.remove(name);
+        }
+        self.hidden = Arc::new(hidden);
+        if self.buffers.0 < 2 {
+            return Err(Error::bare(format!("there must be at least 2 \"{prefix}_buffers\"")));
+        }
+        let largest = self.buffer_size.max(self.buffers.1);
+        let all = usize::try_from(self.buffers.0 - 1).unwrap_or(usize::MAX).saturating_mul(self.buffers.1);
+        if let Some(busy) = self.busy_buffers_size {
+            if busy < largest {
+                return Err(Error::bare(format!(
+                    "\"{prefix}_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
+                     \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
+                )));
+            }
+            if busy > all {
+                return Err(Error::bare(format!(
+                    "\"{prefix}_busy_buffers_size\" must be less than the size of all \"{prefix}_buffers\" minus one buffer"
+                )));
+            }
+        }
+        if self.temp_file_write_size.is_some_and(|size| size < largest) {
+            return Err(Error::bare(format!(
+                "\"{prefix}_temp_file_write_size\" must be equal to or greater than the maximum of the value of \
+                 \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
+            )));
+        }
+        if self.max_temp_file_size.is_some_and(|size| size > 0 && size < largest as u64) {
+            return Err(Error::bare(format!(
+                "\"{prefix}_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be \
+                 equal to or greater than the maximum of the value of \"{prefix}_buffer_size\" and one of the \
+                 \"{prefix}_buffers\""
+            )));
+        }
+        if !self.temp_path.path.as_os_str().is_empty() {
+            cx.resources
+                .directory(&self.temp_path.path)
+                .map_err(|error| Error::bare(format!("mkdir() \"{}\" failed {}", self.temp_path.path.display(), os::errlog::Errno(&error))))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of an answer that may wait in memory for a slow client.
+    #[must_use]
+    pub fn memory_limit(&self) -> u64 {
+        self.buffer_size as u64 + self.buffers.0 * self.buffers.1 as u64
+    }
+
+    /// Bytes that may wait in a temporary file; zero: none is used.
+    #[must_use]
+    pub fn file_limit(&self) -> u64 {
+        self.max_temp_file_size.unwrap_or(1 << 30)
+    }
+
+    /// `hide_header` and `pass_header`.
+    ///
+    /// # Errors
+    /// None beyond a missing argument.
+    pub fn add_name(&mut self, d: &Directive, list: NameList) -> Result<(), Error> {
+        let name: Box<[u8]> = d.arg(0)?.bytes.to_ascii_lowercase().into();
+        let (names, own) = match list {
+            NameList::Hide => (&mut self.hide_headers, &mut self.hide_own),
+            NameList::Pass => (&mut self.pass_headers, &mut self.pass_own),
+        };
+        if !*own {
+            *names = None;
+            *own = true;
+        }
+        Arc::make_mut(names.get_or_insert_default()).push(name);
+        Ok(())
+    }
+
+    /// `bind`.
+    ///
+    /// # Errors
+    /// `invalid address`, `invalid parameter`.
+    pub fn set_bind(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+        let word = d.arg(0)?;
+        if word.is("off") {
+            self.bind = Bind::Off;
+            return Ok(());
+        }
+        let transparent = match d.args.get(1) {
+            None => false,
+            Some(word) if word.is("transparent") => true,
+            Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str()))),
+        };
+        let address = Template::compile(cx, word)?;
+        if let Some(text) = address.as_literal()
+            && super::connect::parse_bind(text).is_none()
+        {
+            return Err(Error::at(word, format!("invalid address \"{}\"", word.as_str())));
+        }
+        self.bind = Bind::Address { address, transparent };
+        Ok(())
+    }
+}
+
+/// Which list of names a directive adds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameList {
+    /// `hide_header`.
+    Hide,
+    /// `pass_header`.
+    Pass,
+}
+
+/// The rows that every upstream protocol has, under its prefix: `relay_rows!("proxy", Proxy, ROWS)` makes
+/// `static ROWS: [Row<Proxy>; N]`. The module's settings have a field `relay`.
+#[macro_export]
+macro_rules! relay_rows {
+    ($prefix:literal, $module:ty, $rows:ident) => {
+        static $rows: [$crate::rows::Row<$module>; 25] = {
+            use conf::{Arity, Contexts};
+            use $crate::relay::settings::{NameList, ignore, next};
+            use $crate::rows::{flag, row, size, time, value};
+            const ALL: Contexts = Contexts::HTTP_ALL;
+            [
+                flag(concat!($prefix, "_buffering"), ALL, "on", "Reads an answer as fast as it comes.", |s, v| s.relay.buffering = v),
+                flag(concat!($prefix, "_request_buffering"), ALL, "on", "Reads the whole request body first.", |s, v| s.relay.request_buffering = v),
+                flag(concat!($prefix, "_ignore_client_abort"), ALL, "off", "Goes on when the client has gone.", |s, v| s.relay.ignore_client_abort = v),
+                flag(concat!($prefix, "_intercept_errors"), ALL, "off", "Answers errors by error_page.", |s, v| s.relay.intercept_errors = v),
+                flag(concat!($prefix, "_force_ranges"), ALL, "off", "Serves ranges whatever the upstream says.", |s, v| s.relay.force_ranges = v),
+                flag(concat!($prefix, "_socket_keepalive"), ALL, "off", "TCP keep-alive to the upstream.", |s, v| s.relay.socket_keepalive = v),
+                flag(concat!($prefix, "_pass_request_headers"), ALL, "on", "Passes the request's fields.", |s, v| s.relay.pass_request_headers = v),
+                flag(concat!($prefix, "_pass_request_body"), ALL, "on", "Passes the request's body.", |s, v| s.relay.pass_request_body = v),
+                time(concat!($prefix, "_connect_timeout"), ALL, "60s", "Time to connect.", |s, v| s.relay.connect_timeout = v),
+                time(concat!($prefix, "_send_timeout"), ALL, "60s", "Time between two writes to the upstream.", |s, v| s.relay.send_timeout = v),
+                time(concat!($prefix, "_read_timeout"), ALL, "60s", "Time between two reads from the upstream.", |s, v| s.relay.read_timeout = v),
+                row(concat!($prefix, "_next_upstream"), ALL, Arity::MORE1, "error timeout", "When the next server is tried.",
+                    |s, cx, d| { s.relay.next_upstream = d.bits(&next::NAMES, &mut cx.notices)?; Ok(()) }),
+                $crate::rows::number(concat!($prefix, "_next_upstream_tries"), ALL, "0", "Most servers tried.", |s, v| s.relay.next_upstream_tries = u32::try_from(v).unwrap_or(u32::MAX)),
+                time(concat!($prefix, "_next_upstream_timeout"), ALL, "0", "Time in which servers are tried.", |s, v| s.relay.next_upstream_timeout = v),
+                row(concat!($prefix, "_ignore_headers"), ALL, Arity::MORE1, "", "Fields of the answer without effect.",
+                    |s, cx, d| { s.relay.ignore_headers = d.bits(&ignore::NAMES, &mut cx.notices)?; Ok(()) }),
+                size(concat!($prefix, "_buffer_size"), ALL, "4k", "Buffer for the head of the answer.", |s, v| s.relay.buffer_size = v),
+                value(concat!($prefix, "_buffers"), ALL, Arity::TWO, "8 4k", "Buffers for the answer.",
+                    |s, d| { let bufs = d.bufs()?; s.relay.buffers = (bufs.number, usize::try_from(bufs.size).unwrap_or(usize::MAX)); Ok(()) }),
+                size(concat!($prefix, "_busy_buffers_size"), ALL, "", "Buffers that may be on their way to the client.", |s, v| s.relay.busy_buffers_size = Some(v)),
+                $crate::rows::offset(concat!($prefix, "_max_temp_file_size"), ALL, "", "Largest temporary file of an answer.", |s, v| s.relay.max_temp_file_size = Some(v)),
+                size(concat!($prefix, "_temp_file_write_size"), ALL, "", "Bytes written to a temporary file at once.", |s, v| s.relay.temp_file_write_size = Some(v)),
+                row(concat!($prefix, "_temp_path"), ALL, Arity::TAKE1234, concat!($prefix, "_temp"), "Directory for answers that wait.",
+                    |s, cx, d| { s.relay.temp_path = $crate::conf::core::temp_path(cx, d)?; Ok(()) }),
+                row(concat!($prefix, "_limit_rate"), ALL, Arity::ONE, "", "Bytes per second read from the upstream.",
+                    |s, cx, d| { s.relay.limit_rate = Some($crate::variables::Template::compile(cx, d.arg(0)?)?); Ok(()) }),
+                row(concat!($prefix, "_bind"), ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
+                value(concat!($prefix, "_hide_header"), ALL, Arity::ONE, "", "A field that is not passed on.", |s, d| s.relay.add_name(d, NameList::Hide)).many(),
+                value(concat!($prefix, "_pass_header"), ALL, Arity::ONE, "", "A hidden field that is passed on.", |s, d| s.relay.add_name(d, NameList::Pass)).many(),
+            ]
+        };
+    };
+}

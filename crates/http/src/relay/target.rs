@@ -1,0 +1,70 @@
+//! Where a request goes: an upstream of the configuration, or an address that variables gave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::upstream::{Group, PeerAddr};
+use os::errlog::Level;
+
+use super::Upstream;
+use crate::conf::UpstreamId;
+use crate::phases::Outcome;
+use crate::request::Request;
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// An upstream that the configuration names.
+    Known(UpstreamId),
+    /// A host that variables named: a group, an address or a name to be resolved.
+    Host {
+        /// Group, address, name, or `unix:` and a path.
+        host: String,
+        /// The port as written.
+        port: Option<u16>,
+        /// The port of the scheme.
+        default_port: u16,
+    },
+}
+
+/// The upstream of a target; names are resolved by the location's `resolver`.
+pub(super) async fn find(r: &mut Request, target: Target) -> Result<Arc<Upstream>, Outcome> {
+    let (host, port, default_port) = match target {
+        Target::Known(id) => {
+            let known = r.cycle.http.upstreams.get(id.0 as usize).cloned();
+            return known.ok_or(Outcome::Status(500));
+        }
+        Target::Host { host, port, default_port } => (host, port, default_port),
+    };
+    let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    if let Some(known) = r.cycle.http.upstreams.iter().find(|known| known.name.eq_ignore_ascii_case(&written)) {
+        return Ok(Arc::clone(known));
+    }
+    let addrs = addresses(r, &host, port.unwrap_or(default_port)).await?;
+    match Group::implicit(&written, addrs) {
+        Ok(group) => Ok(Arc::new(Upstream::new(&written, group, None, 1))),
+        Err(_) => Err(Outcome::Status(502)),
+    }
+}
+
+async fn addresses(r: &mut Request, host: &str, port: u16) -> Result<Vec<PeerAddr>, Outcome> {
+    if let Some(path) = host.strip_prefix("unix:") {
+        return Ok(vec![PeerAddr::Unix(path.into())]);
+    }
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(ip) = bare.parse() {
+        return Ok(vec![PeerAddr::Inet(SocketAddr::new(ip, port))]);
+    }
+    let core = Arc::clone(&r.location().core);
+    let Some(resolver) = &core.resolver else {
+        r.log(Level::Error, format_args!("no resolver defined to resolve {host}"));
+        return Err(Outcome::Status(502));
+    };
+    match net::resolver::resolve(resolver, host, port, core.resolver_timeout).await {
+        Ok(addrs) => Ok(addrs.into_iter().map(PeerAddr::Inet).collect()),
+        Err(error) => {
+            r.log(Level::Error, format_args!("{host} could not be resolved ({error})"));
+            Err(Outcome::Status(502))
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! An upstream of the configuration at work: its peers, and the idle connections to them.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, RwLock};
+
+use net::Stream;
+use upstream::{Group, Limits, Pool};
+
+/// A connection to a peer, as the pool keeps it.
+pub struct PeerConn {
+    /// The socket, registered with the event loop of thread `owner`.
+    pub stream: Stream,
+    /// The worker thread that it belongs to.
+    pub owner: usize,
+}
+
+impl PeerConn {
+    /// Takes the socket over to this thread.
+    ///
+    /// # Errors
+    /// The error of registering it.
+    pub fn adopt(self, thread: usize) -> std::io::Result<Self> {
+        if self.owner == thread {
+            return Ok(self);
+        }
+        let fd: OwnedFd = self.stream.into_fd();
+        Ok(Self { stream: Stream::new(fd)?, owner: thread })
+    }
+}
+
+/// How idle connections to an upstream are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepaliveConf {
+    /// How many, how long, for how many requests; a capacity of zero keeps none.
+    pub limits: Limits,
+    /// Only the location that opened a connection uses it again (`local`).
+    pub is_local: bool,
+}
+
+/// An upstream group or a plain address.
+pub struct Upstream {
+    /// The group's name or the address as written.
+    pub name: Box<str>,
+    /// Idle connections; `None` for plain addresses, as in nginx.
+    pub keepalive: Option<KeepaliveConf>,
+    /// Idle connections of all threads.
+    pub pool: Pool<PeerConn>,
+    /// For `hash`: what the key is made of.
+    pub key: Option<crate::variables::Template>,
+    group: RwLock<Arc<Group>>,
+}
+
+impl Upstream {
+    /// An upstream of these peers for so many worker threads.
+    #[must_use]
+    pub fn new(name: &str, group: Group, keepalive: Option<KeepaliveConf>, threads: usize) -> Self {
+        Self {
+            name: name.into(),
+            keepalive,
+            pool: Pool::new(threads.max(1)),
+            key: None,
+            group: RwLock::new(Arc::new(group)),
+        }
+    }
+
+    /// The peers as they are now.
+    #[must_use]
+    pub fn group(&self) -> Arc<Group> {
+        match self.group.read() {
+            Ok(group) => Arc::clone(&group),
+            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+        }
+    }
+
+    /// Replaces the peers (names resolved anew, live changes), keeping the state of those that stay.
+    pub fn replace(&self, mut group: Group) {
+        let mut slot = match self.group.write() {
+            Ok(slot) => slot,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        group.adopt(&slot);
+        *slot = Arc::new(group);
+    }
+
+    /// Takes the running state over from the same upstream of an earlier configuration.
+    pub fn inherit(&self, earlier: &Self) {
+        let mut slot = match self.group.write() {
+            Ok(slot) => slot,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        if let Some(group) = Arc::get_mut(&mut slot) {
+            group.adopt(&earlier.group());
+        }
+    }
+}
