@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(crate) type Errno = i32;
 pub(crate) struct Bundle {
     pub(crate) files: HashMap<PathBuf, Result<Arc<[u8]>, Errno>>,
     pub(crate) globs: HashMap<PathBuf, Result<Vec<PathBuf>, Errno>>,
+    pub(crate) hosts: HashMap<String, Result<Vec<IpAddr>, Errno>>,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) logs: Vec<Log>,
     pub(crate) directories: Vec<PathBuf>,
@@ -112,5 +114,13 @@ impl Resources for BundleResources<'_> {
     fn directory(&mut self, path: &Path) -> io::Result<()> {
         let is_there = self.0.directories.iter().any(|known| known == path);
         if is_there { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn resolve(&mut self, host: &str) -> io::Result<Vec<IpAddr>> {
+        match self.0.hosts.get(host) {
+            Some(Ok(found)) => Ok(found.clone()),
+            Some(Err(number)) => Err(error_of(*number)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 }

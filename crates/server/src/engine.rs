@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use conf::resources::Resources;
 use conf::{Row, Tree};
+use os::credentials::Capabilities;
 use os::errlog::{ErrorLog, Level};
 use tokio::sync::mpsc;
 
@@ -43,6 +44,11 @@ pub trait Engine: 'static {
     /// The first thing wrong. Errors of [`Resources::socket`], [`Resources::log`] and
     /// [`Resources::directory`] have been reported by then: return any error for them.
     fn compile(input: Input<'_, Self::Cycle>) -> Result<Self::Cycle, conf::Error>;
+
+    /// What the worker keeps of root's rights: `CAP_NET_RAW` where local addresses are `transparent`.
+    fn capabilities(_: &Self::Cycle) -> Capabilities {
+        Capabilities::Drop
+    }
 
     /// Serves on one thread, within a `LocalRuntime`, until told to end; the thread ends with the future.
     fn serve(

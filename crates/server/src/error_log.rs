@@ -41,7 +41,9 @@ fn target(word: &Word, prefix: &Path, resources: &mut dyn Resources) -> Result<T
         let parameters = String::from_utf8_lossy(parameters);
         let options =
             SyslogOptions::parse(&parameters).map_err(|error| Error::at(word, error.to_string()))?;
-        let addr = options.resolve().map_err(|error| Error::at(word, error.to_string()))?;
+        let addr = options
+            .resolve(|host| resources.resolve(host))
+            .map_err(|error| Error::at(word, error.to_string()))?;
         return Ok(Target::Syslog(Arc::new(Syslog::new(options, addr))));
     }
     let path = prefix.join(OsStr::from_bytes(&word.bytes));

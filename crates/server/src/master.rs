@@ -26,19 +26,6 @@ use crate::pid_file;
 use crate::reporter::{Console, Reporter};
 use crate::worker::{self, log_signal, reopen_logs};
 
-const SIGNALS: &[Signal] = &[
-    Signal::Hup,
-    Signal::Int,
-    Signal::Quit,
-    Signal::Usr1,
-    Signal::Usr2,
-    Signal::Term,
-    Signal::Winch,
-    Signal::Chld,
-    Signal::Io,
-    Signal::Alrm,
-];
-
 /// Time after `TERM` at which workers that are still there are killed, milliseconds.
 const KILL_AFTER_MS: u64 = 1500;
 
@@ -60,6 +47,7 @@ pub(crate) struct Start<E: Engine> {
     pub(crate) bundle: Bundle,
     pub(crate) origin: Origin,
     pub(crate) args: Vec<OsString>,
+    pub(crate) signals: SignalFd,
 }
 
 /// Where the master is heading.
@@ -127,15 +115,7 @@ enum Turn {
 
 /// Runs the master to its end, or the worker that it has forked to the worker's.
 pub(crate) fn run<E: Engine>(start: Start<E>) -> ExitCode {
-    let reporter = Reporter { log: Arc::clone(&start.loaded.error_log), console: Console::Silent };
-    let signals = match SignalFd::new(SIGNALS) {
-        Ok(signals) => signals,
-        Err(error) => {
-            reporter.report(Level::Emerg, format_args!("signalfd() failed {}", Errno(&error)));
-            return ExitCode::from(2);
-        }
-    };
-    let Start { setup, loaded, bundle, origin, args } = start;
+    let Start { setup, loaded, bundle, origin, args, signals } = start;
     let mut master = Master {
         setup,
         args,
@@ -157,8 +137,11 @@ pub(crate) fn run<E: Engine>(start: Start<E>) -> ExitCode {
             Turn::Again => turn = master.turn(),
             Turn::Exit => return ExitCode::SUCCESS,
             Turn::Worker(channel) => {
-                // Dropping the rest closes what belongs to the master alone.
-                let Master { setup, current: Generation { loaded, bundle }, .. } = master;
+                let Master {
+                    setup, current: Generation { loaded, bundle }, previous, children, signals, ..
+                } = master;
+                // What belongs to the master alone: sockets no longer listened on, other workers' channels.
+                drop((previous, children, signals));
                 worker::run(worker::Start { setup, loaded, bundle, channel })
             }
         }

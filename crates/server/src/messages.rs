@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -109,6 +109,14 @@ pub(crate) fn send_reload(
             paths.iter().for_each(|path| writer.path(path));
         });
     }
+    writer.u64(bundle.hosts.len() as u64);
+    for (host, addresses) in &bundle.hosts {
+        writer.bytes(host.as_bytes());
+        write_result(&mut writer, addresses, |writer, addresses| {
+            writer.u64(addresses.len() as u64);
+            addresses.iter().for_each(|address| writer.bytes(address.to_string().as_bytes()));
+        });
+    }
     writer.u64(bundle.directories.len() as u64);
     bundle.directories.iter().for_each(|path| writer.path(path));
     writer.u64(bundle.sockets.len() as u64);
@@ -197,6 +205,10 @@ fn read_bundle(
         let pattern = reader.path()?;
         Ok((pattern, read_result(reader, |reader| reader.list(Reader::path))?))
     })?;
+    let hosts = reader.list(|reader| {
+        let host = reader.text()?.to_owned();
+        Ok((host, read_result(reader, |reader| reader.list(read_address))?))
+    })?;
     let directories = reader.list(Reader::path)?;
     let sockets = reader.list(|reader| {
         let key = read_key(reader)?;
@@ -216,8 +228,9 @@ fn read_bundle(
         };
         Ok(Log { id, file: file.ok_or_else(malformed)? })
     })?;
-    let (files, globs) = (files.into_iter().collect(), globs.into_iter().collect());
-    Ok(Bundle { files, globs, sockets, logs, directories })
+    let (files, globs, hosts) =
+        (files.into_iter().collect(), globs.into_iter().collect(), hosts.into_iter().collect());
+    Ok(Bundle { files, globs, hosts, sockets, logs, directories })
 }
 
 fn read_result<'a, T>(
@@ -230,12 +243,13 @@ fn read_result<'a, T>(
     }
 }
 
+fn read_address(reader: &mut Reader<'_>) -> io::Result<IpAddr> {
+    reader.text()?.parse().map_err(|_| malformed())
+}
+
 fn read_key(reader: &mut Reader<'_>) -> io::Result<SocketKey> {
     let addr = match reader.u8()? {
-        0 => {
-            let text = std::str::from_utf8(reader.bytes()?).map_err(|_| malformed())?;
-            ListenAddr::Inet(text.parse::<SocketAddr>().map_err(|_| malformed())?)
-        }
+        0 => ListenAddr::Inet(reader.text()?.parse::<SocketAddr>().map_err(|_| malformed())?),
         _ => ListenAddr::Unix(reader.path()?),
     };
     let kind = if reader.u8()? == 0 { SocketKind::Stream } else { SocketKind::Datagram };
@@ -274,6 +288,7 @@ mod tests {
         let bundle = Bundle {
             files: HashMap::from([("/a".into(), Ok(Arc::from(&b"text"[..]))), ("/b".into(), Err(2))]),
             globs: HashMap::from([("/*".into(), Ok(vec![PathBuf::from("/a")]))]),
+            hosts: HashMap::from([("h".into(), Ok(vec![[127, 0, 0, 1].into()])), ("none".into(), Err(5))]),
             sockets: vec![kept.clone(), fresh],
             logs: vec![log],
             directories: vec!["/d".into()],
@@ -286,6 +301,7 @@ mod tests {
         };
         assert_eq!(seen.files, bundle.files);
         assert_eq!(seen.globs, bundle.globs);
+        assert_eq!(seen.hosts, bundle.hosts);
         assert_eq!(seen.directories, bundle.directories);
         assert_eq!(seen.sockets[0].fd.as_raw_fd(), kept.fd.as_raw_fd());
         assert_eq!(seen.sockets[1].key, key("/run/x.sock"));

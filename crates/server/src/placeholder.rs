@@ -31,7 +31,7 @@ static ROWS: &[Row] = &Row::of(
         Row::new("http", Contexts::MAIN, Arity::NOARGS).block(Contexts::HTTP).once().doc("Web servers."),
         Row::new("server", Contexts::HTTP, Arity::NOARGS).block(Contexts::SERVER).doc("A server."),
         Row::new("listen", Contexts::SERVER, Arity::MORE1).many().doc("An address that it listens on."),
-        Row::new("return", Contexts::SERVER, Arity::ONE).doc("Its answer."),
+        Row::new("return", Contexts::SERVER, Arity::TAKE12).doc("Its answer."),
     ],
 );
 
@@ -53,7 +53,7 @@ impl Engine for Placeholder {
         for line in lines {
             let word = line.arg(0)?;
             if line.name.is("return") {
-                answer = word.as_str().into_owned();
+                answer = line.args.last().unwrap_or(word).as_str().into_owned();
                 continue;
             }
             let addr = address(&word.as_str())

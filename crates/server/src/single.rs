@@ -12,22 +12,11 @@ use os::signal::{Signal, SignalFd, wait_readable};
 use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::load::{Loaded, Setup, Told, load, report};
+use crate::master::{redirect_stderr, remove_unlistened};
 use crate::pool::Pool;
 use crate::reporter::{Console, Reporter};
 use crate::system::{Purpose, SystemResources};
 use crate::worker::{environment, log_signal, reopen_logs};
-
-const SIGNALS: &[Signal] = &[
-    Signal::Hup,
-    Signal::Int,
-    Signal::Quit,
-    Signal::Usr1,
-    Signal::Usr2,
-    Signal::Term,
-    Signal::Winch,
-    Signal::Io,
-    Signal::Alrm,
-];
 
 /// Milliseconds that threads have to write their logs after `TERM`.
 const LAST_WORDS_MS: u32 = 1000;
@@ -46,12 +35,16 @@ enum Ending {
     Fast,
 }
 
-pub(crate) fn run<E: Engine>(setup: Setup, loaded: Loaded<E>, bundle: Bundle) -> ExitCode {
+pub(crate) fn run<E: Engine>(
+    setup: Setup,
+    loaded: Loaded<E>,
+    bundle: Bundle,
+    signals: &SignalFd,
+) -> ExitCode {
     let reporter = Reporter { log: Arc::clone(&loaded.error_log), console: Console::Silent };
     let started = os::process::replace_env(&environment(&loaded.core))
-        .and_then(|()| SignalFd::new(SIGNALS))
-        .and_then(|signals| Ok((signals, Pool::start(&loaded.core, &loaded.error_log, &loaded.cycle)?)));
-    let (signals, pool) = match started {
+        .and_then(|()| Pool::start(&loaded.core, &loaded.error_log, &loaded.cycle));
+    let pool = match started {
         Ok(started) => started,
         Err(error) => {
             reporter.alert(format_args!("could not start {}", Errno(&error)));
@@ -59,8 +52,8 @@ pub(crate) fn run<E: Engine>(setup: Setup, loaded: Loaded<E>, bundle: Bundle) ->
         }
     };
     let mut single = Single { setup, loaded, bundle, pool };
-    let ending = single.serve(&signals);
-    single.end(ending, &signals)
+    let ending = single.serve(signals);
+    single.end(ending, signals)
 }
 
 impl<E: Engine> Single<E> {
@@ -86,6 +79,7 @@ impl<E: Engine> Single<E> {
                     Signal::Usr1 => {
                         self.reporter().notice(format_args!("reopening logs"));
                         reopen_logs(&self.bundle, &self.reporter());
+                        redirect_stderr(&self.loaded);
                         self.pool.reopen();
                     }
                     _ => {}
@@ -120,13 +114,14 @@ impl<E: Engine> Single<E> {
         }
         let old = std::mem::replace(&mut self.loaded, loaded);
         let old_bundle = std::mem::replace(&mut self.bundle, bundle);
-        crate::master::remove_unlistened(&old_bundle, &self.bundle);
+        redirect_stderr(&self.loaded);
+        remove_unlistened(&old_bundle, &self.bundle);
         old.cycle.replaced();
     }
 
     fn end(mut self, ending: Ending, signals: &SignalFd) -> ExitCode {
         let pid_file = self.loaded.core.pid_file.clone();
-        crate::master::remove_unlistened(&self.bundle, &Bundle::default());
+        remove_unlistened(&self.bundle, &Bundle::default());
         self.bundle.sockets.clear();
         match ending {
             Ending::Graceful => self.pool.quit(self.loaded.core.shutdown_timeout_ms),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use os::errlog::{Errno, ErrorLog, Level, Sink, Target};
+use os::signal::SignalFd;
 
 use crate::bundle::Bundle;
 use crate::cli::{self, Options, Testing};
@@ -17,6 +18,7 @@ use crate::master::{self, Origin, redirect_stderr};
 use crate::paths::Paths;
 use crate::reporter::{Console, Reporter};
 use crate::system::{Purpose, SystemResources};
+use crate::worker::SIGNALS;
 use crate::{new_binary, pid_file, signaller, single, test_mode, version};
 
 /// Runs the program with this engine, and returns its exit code.
@@ -110,7 +112,9 @@ fn serve<E: Engine>(
         }
     };
     let bundle = resources.finish();
+    // What was inherited and is not used closes here, as does the log that was there until now.
     drop(before);
+    drop(reporter);
     let reporter = Reporter { log: Arc::clone(&loaded.error_log), console: Console::Shown };
     tell_system(&reporter);
 
@@ -125,6 +129,13 @@ fn serve<E: Engine>(
             Origin::Daemon
         }
     };
+    let signals = match SignalFd::new(SIGNALS) {
+        Ok(signals) => signals,
+        Err(error) => {
+            reporter.report(Level::Emerg, format_args!("signalfd() failed {}", Errno(&error)));
+            return ExitCode::FAILURE;
+        }
+    };
     if let Err(error) = pid_file::write(&loaded.core.pid_file) {
         let path = loaded.core.pid_file.display();
         reporter.report(Level::Emerg, format_args!("open() \"{path}\" failed {}", Errno(&error)));
@@ -132,8 +143,10 @@ fn serve<E: Engine>(
     }
     redirect_stderr(&loaded);
     match loaded.core.processes {
-        Processes::Single => single::run(setup, loaded, bundle),
-        Processes::MasterAndWorker => master::run(master::Start { setup, loaded, bundle, origin, args }),
+        Processes::Single => single::run(setup, loaded, bundle, &signals),
+        Processes::MasterAndWorker => {
+            master::run(master::Start { setup, loaded, bundle, origin, args, signals })
+        }
     }
 }
 

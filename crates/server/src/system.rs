@@ -4,12 +4,13 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use conf::resources::{ListenAddr, LogFile, Resources, SocketKind, SocketSpec};
+use conf::resources::{ListenAddr, LogFile, Resources, SocketKind, SocketSpec, look_up};
 use os::errlog::{Errno, Level};
 use os::listen::{Families, Handover, ListenerOptions, Sharing, Step};
 use os::socket::{Kind, PeerAddr};
@@ -222,6 +223,16 @@ impl Resources for SystemResources<'_> {
         }
         self.bundle.directories.push(path.to_owned());
         Ok(())
+    }
+
+    fn resolve(&mut self, host: &str) -> io::Result<Vec<IpAddr>> {
+        if let Some(Ok(found)) = self.bundle.hosts.get(host) {
+            return Ok(found.clone());
+        }
+        let result = look_up(host);
+        let record = result.as_ref().map(Vec::clone).map_err(errno_of);
+        self.bundle.hosts.insert(host.to_owned(), record);
+        result
     }
 }
 

@@ -71,6 +71,10 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
+    pub(crate) fn text(&mut self) -> io::Result<&'a str> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| malformed())
+    }
+
     pub(crate) fn path(&mut self) -> io::Result<PathBuf> {
         Ok(PathBuf::from(OsString::from_vec(self.bytes()?.to_vec())))
     }

@@ -14,12 +14,14 @@ use crate::bundle::{Bundle, BundleResources, HandleId};
 use crate::core_conf::CoreConf;
 use crate::engine::Engine;
 use crate::load::{Loaded, Setup, Told, load};
+use crate::master::redirect_stderr;
 use crate::messages::{Answer, Order, receive_order, send_answer};
 use crate::pool::Pool;
 use crate::reporter::{Console, Reporter};
 
-/// Signals that a worker takes note of (`ngx_signal_handler`).
-const SIGNALS: &[Signal] = &[
+/// Signals that master, worker and single process take note of (`ngx_signal_handler`); all are blocked before
+/// the pid file tells anybody whom to send them to.
+pub(crate) const SIGNALS: &[Signal] = &[
     Signal::Hup,
     Signal::Int,
     Signal::Quit,
@@ -69,7 +71,8 @@ struct Worker<E: Engine> {
 pub(crate) fn run<E: Engine>(start: Start<E>) -> ! {
     let log = Arc::clone(&start.loaded.error_log);
     let reporter = Reporter { log, console: Console::Silent };
-    if let Err(why) = prepare(&start.loaded.core, &reporter) {
+    let capabilities = E::capabilities(&start.loaded.cycle);
+    if let Err(why) = prepare(&start.loaded.core, capabilities, &reporter) {
         reporter.report(Level::Emerg, format_args!("{why}"));
         std::process::exit(FATAL);
     }
@@ -93,7 +96,7 @@ pub(crate) fn run<E: Engine>(start: Start<E>) -> ! {
 }
 
 /// What is done once, before threads exist (`ngx_worker_process_init`).
-fn prepare(core: &CoreConf, reporter: &Reporter) -> Result<(), String> {
+fn prepare(core: &CoreConf, capabilities: Capabilities, reporter: &Reporter) -> Result<(), String> {
     let env = environment(core);
     os::process::replace_env(&env)
         .map_err(|error| format!("could not set the environment {}", Errno(&error)))?;
@@ -113,7 +116,7 @@ fn prepare(core: &CoreConf, reporter: &Reporter) -> Result<(), String> {
         reporter.alert(format_args!("setrlimit(RLIMIT_CORE, {bytes}) failed {}", Errno(&error)));
     }
     if let Some(whom) = &core.credentials {
-        os::credentials::drop_to(whom, Capabilities::Drop)
+        os::credentials::drop_to(whom, capabilities)
             .map_err(|failed| format!("{}({}) failed {}", failed.call, whom.uid, Errno(&failed.error)))?;
     }
     if let Some(directory) = &core.working_directory {
@@ -236,6 +239,7 @@ impl<E: Engine> Worker<E> {
                 Ok(()) => {
                     let old = std::mem::replace(&mut self.loaded, loaded);
                     self.bundle = bundle;
+                    redirect_stderr(&self.loaded);
                     old.cycle.replaced();
                     Answer::Adopted
                 }
@@ -261,12 +265,14 @@ impl<E: Engine> Worker<E> {
                 self.reporter().alert(format_args!("dup3() failed {}", Errno(&error)));
             }
         }
+        redirect_stderr(&self.loaded);
         self.pool.reopen();
     }
 
     /// A signal for the worker alone: it opens what its user may open.
     fn reopen_by_itself(&mut self) {
         reopen_logs(&self.bundle, &self.reporter());
+        redirect_stderr(&self.loaded);
         self.pool.reopen();
     }
 

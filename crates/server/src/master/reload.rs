@@ -5,12 +5,13 @@
 use std::os::fd::AsFd;
 
 use os::errlog::{Errno, Level};
+use os::process::Pid;
 
 use super::children::stop;
 use super::{ChildState, Generation, Master, Phase, Turn, redirect_stderr};
 use crate::core_conf::CoreConf;
 use crate::engine::Engine;
-use crate::load::{Told, load, report};
+use crate::load::{Loaded, Told, load, report};
 use crate::messages::send_reload;
 use crate::pid_file;
 use crate::system::{Purpose, SystemResources};
@@ -55,30 +56,29 @@ impl<E: Engine> Master<E> {
         self.is_idle = false;
         self.move_pid_file(&old.loaded.core);
         redirect_stderr(&self.current.loaded);
-        let needs_process = needs_process(&old.loaded.core, &self.current.loaded.core);
+        let needs_process = needs_process(&old.loaded, &self.current.loaded);
         self.previous = Some(old);
-        let worker = self.children.iter_mut().find(|child| child.state == ChildState::Serving);
-        match worker {
-            Some(worker) if !needs_process => {
-                if let Err(error) = send_reload(worker.channel.as_fd(), &self.current.bundle, &worker.held) {
+        let worker = self.children.iter().find(|child| child.state == ChildState::Serving);
+        if let Some(worker) = worker.filter(|_| !needs_process) {
+            match send_reload(worker.channel.as_fd(), &self.current.bundle, &worker.held) {
+                Ok(()) => return Turn::Again,
+                Err(error) => {
                     let pid = worker.pid;
                     reporter.alert(format_args!("message to worker process {pid} failed {}", Errno(&error)));
-                    stop(worker);
-                    return self.replace_worker();
                 }
-                Turn::Again
             }
-            Some(worker) => {
-                stop(worker);
-                self.replace_worker()
-            }
-            None => self.replace_worker(),
         }
+        self.replace_worker()
     }
 
+    /// Starts a worker under the current configuration, and only then lets those before it finish.
     fn replace_worker(&mut self) -> Turn {
+        let before: Vec<Pid> = self.children.iter().map(|child| child.pid).collect();
         let turn = self.start_worker();
-        self.reload_done();
+        if let Turn::Again = turn {
+            self.children.iter_mut().filter(|child| before.contains(&child.pid)).for_each(stop);
+            self.reload_done();
+        }
         turn
     }
 
@@ -99,17 +99,17 @@ impl<E: Engine> Master<E> {
 }
 
 /// Whether settings differ that a process has from its start.
-fn needs_process(old: &CoreConf, new: &CoreConf) -> bool {
+fn needs_process<E: Engine>(old: &Loaded<E>, new: &Loaded<E>) -> bool {
     let from_start = |core: &CoreConf| {
         (
             core.credentials.clone(),
             core.env.clone(),
             core.priority,
-            core.rlimit_nofile,
-            core.rlimit_core,
+            (core.rlimit_nofile, core.rlimit_core),
             core.working_directory.clone(),
             core.affinity.clone(),
         )
     };
-    from_start(old) != from_start(new)
+    from_start(&old.core) != from_start(&new.core)
+        || E::capabilities(&old.cycle) != E::capabilities(&new.cycle)
 }
