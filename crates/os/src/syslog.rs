@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -161,10 +161,21 @@ pub struct Syslog {
 }
 
 impl Syslog {
+    /// A server from what stands behind `syslog:`; a host's name is looked up by the system.
+    ///
+    /// # Errors
+    /// As [`SyslogOptions::parse`] and [`SyslogOptions::resolve`].
+    pub fn parse(text: &str) -> Result<Self, SyslogError> {
+        let options = SyslogOptions::parse(text)?;
+        let addr =
+            options.resolve(|host| Ok((host, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect()))?;
+        Ok(Self::new(options, addr))
+    }
+
     /// A server; nothing is opened before the first line.
     #[must_use]
     pub fn new(options: SyslogOptions, addr: PeerAddr) -> Self {
-        let hostname = crate::credentials::hostname().unwrap_or_default();
+        let hostname = crate::process::hostname();
         Self { options, addr, hostname, socket: Mutex::new(None) }
     }
 
@@ -280,6 +291,7 @@ mod tests {
         let options =
             SyslogOptions::parse(&format!("server={addr},facility=user,nohostname")).expect("options");
         let syslog = Syslog::new(options, addr.into());
+        assert!(Syslog::parse("server=[").is_err());
         assert!(syslog.header(3, 0).starts_with("<11>"));
         assert!(syslog.header(3, 0).ends_with(" nginx: "));
         syslog.send(b"hello").expect("send");
