@@ -3,7 +3,7 @@
 //! Master, worker, `-t` and tests each bring their own [`Resources`], so all compile the same text alike.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +41,25 @@ pub trait Resources {
     /// # Errors
     /// The error of creating it.
     fn directory(&mut self, path: &Path) -> io::Result<()>;
+
+    /// The addresses of a host, IPv4 before IPv6 as in nginx. The same host yields the same addresses, so a
+    /// worker that is started again does not depend on a name server.
+    ///
+    /// # Errors
+    /// The error of the system's resolver; an empty list is no error here.
+    fn resolve(&mut self, host: &str) -> io::Result<Vec<IpAddr>> {
+        look_up(host)
+    }
+}
+
+/// Asks the system's resolver for the addresses of a host, IPv4 before IPv6.
+///
+/// # Errors
+/// The error of the resolver.
+pub fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
+    let mut found: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect();
+    found.sort_by_key(IpAddr::is_ipv6);
+    Ok(found)
 }
 
 /// Where a socket listens.

@@ -2,7 +2,7 @@
 //!
 //! Follows the order of `ngx_worker_process_init`: group, supplementary groups, capabilities, user.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -35,6 +35,12 @@ pub enum Capabilities {
 pub fn effective_uid() -> u32 {
     // SAFETY: the call has no arguments and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Whether this process has root's rights, as far as its user id tells.
+#[must_use]
+pub fn is_root() -> bool {
+    effective_uid() == 0
 }
 
 /// The effective group id of this process.
@@ -110,7 +116,7 @@ pub struct DropError {
 /// # Errors
 /// [`DropError`]; the process must then not go on.
 pub fn drop_to(whom: &Credentials, capabilities: Capabilities) -> Result<(), DropError> {
-    if effective_uid() != 0 {
+    if !is_root() {
         return Ok(());
     }
     let at = |call: &'static str| move |error: io::Error| DropError { call, error };
@@ -157,18 +163,6 @@ fn keep_net_raw() -> io::Result<()> {
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The name of this machine, as `gethostname(2)` tells it, in lower case as nginx keeps it.
-///
-/// # Errors
-/// Those of `gethostname(2)`.
-pub fn hostname() -> io::Result<String> {
-    let mut buf = [0u8; 256];
-    // SAFETY: the buffer's length is passed; the last byte is kept back, so a NUL always ends the name.
-    check(unsafe { libc::gethostname(buf.as_mut_ptr().cast(), buf.len() - 1) })?;
-    let name = CStr::from_bytes_until_nul(&buf).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    Ok(name.to_string_lossy().to_lowercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +174,5 @@ mod tests {
         assert_eq!(user("no-such-user-here").expect("lookup"), None);
         assert_eq!(group("no-such-group-here").expect("lookup"), None);
         assert!(user("a\0b").is_err());
-        assert!(!hostname().expect("hostname").is_empty());
     }
 }

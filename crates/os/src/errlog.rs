@@ -195,6 +195,15 @@ impl ErrorLog {
         self.sinks.iter().any(|sink| matches!(sink.target, Target::Stderr))
     }
 
+    /// The first of its files, for what else should end up there.
+    #[must_use]
+    pub fn first_file(&self) -> Option<BorrowedFd<'_>> {
+        self.sinks.iter().find_map(|sink| match &sink.target {
+            Target::File(file) => Some(file.as_fd()),
+            Target::Stderr | Target::Syslog(_) => None,
+        })
+    }
+
     /// Writes a message that belongs to no connection.
     #[inline]
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {

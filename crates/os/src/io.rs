@@ -27,19 +27,17 @@ pub fn recv_uninit(fd: BorrowedFd<'_>, buf: &mut [MaybeUninit<u8>]) -> io::Resul
     recv_raw(fd, buf.as_mut_ptr().cast(), buf.len(), 0)
 }
 
-/// Receives at most `max` bytes into the spare capacity of `buf` and lengthens it; never allocates.
+/// Receives at most `max` bytes behind the end of `buf`, which grows only where its spare room is smaller.
 ///
-/// Zero is the end of the stream, so the spare capacity must not be empty.
+/// Zero is the end of the stream, so `max` must not be zero.
 ///
 /// # Errors
-/// Those of `recv(2)`, and `InvalidInput` when there is no room.
+/// Those of `recv(2)`.
 #[inline]
-pub fn recv_into_vec_spare(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+pub fn recv_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+    buf.reserve(max);
     let spare = buf.spare_capacity_mut();
     let room = spare.len().min(max);
-    if room == 0 {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
     let received = recv_uninit(fd, &mut spare[..room])?;
     // SAFETY: the kernel has initialised `received` bytes behind the old length, all inside the capacity.
     unsafe { buf.set_len(buf.len() + received) };
@@ -195,17 +193,13 @@ pub fn pread(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usiz
     pread_raw(fd, buf.as_mut_ptr(), buf.len(), offset)
 }
 
-/// As [`pread`], into the spare capacity of `buf`, at most `max` bytes; never allocates.
+/// As [`pread`], at most `max` bytes behind the end of `buf`, which grows only where its spare room is smaller.
 ///
 /// # Errors
 /// Those of `pread(2)`.
 #[inline]
-pub fn pread_into_vec_spare(
-    fd: BorrowedFd<'_>,
-    buf: &mut Vec<u8>,
-    max: usize,
-    offset: u64,
-) -> io::Result<usize> {
+pub fn pread_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize, offset: u64) -> io::Result<usize> {
+    buf.reserve(max);
     let spare = buf.spare_capacity_mut();
     let read = pread_raw(fd, spare.as_mut_ptr().cast(), spare.len().min(max), offset)?;
     // SAFETY: the kernel has initialised `read` bytes behind the old length, all inside the capacity.
@@ -292,12 +286,12 @@ mod tests {
         assert_eq!(send_vectored(a.as_fd(), &slices).expect("send"), 4);
         let mut seen = [0; 1];
         assert_eq!(peek(b.as_fd(), &mut seen).expect("peek"), 1);
-        let mut all = Vec::with_capacity(64);
-        assert_eq!(recv_into_vec_spare(b.as_fd(), &mut all, 4).expect("recv"), 4);
-        assert_eq!(recv_into_vec_spare(b.as_fd(), &mut all, 64).expect("recv"), 2);
+        let mut all = Vec::new();
+        assert_eq!(recv_append(b.as_fd(), &mut all, 4).expect("recv"), 4);
+        assert_eq!(recv_append(b.as_fd(), &mut all, 64).expect("recv"), 2);
         assert_eq!(all, b"abcdef");
         drop(a);
-        assert_eq!(recv_into_vec_spare(b.as_fd(), &mut all, 64).expect("end"), 0);
+        assert_eq!(recv_append(b.as_fd(), &mut all, 64).expect("end"), 0);
         assert!(send(b.as_fd(), b"x").is_err());
     }
 

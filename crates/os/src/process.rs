@@ -57,6 +57,18 @@ pub fn parent_pid() -> Pid {
     Pid(std::os::unix::process::parent_id().cast_signed())
 }
 
+/// The name of this machine, in lower case as nginx keeps it; empty where the system does not tell.
+#[must_use]
+pub fn hostname() -> String {
+    let mut buf = [0u8; 256];
+    // SAFETY: the buffer's length is passed; the last byte is kept back, so a NUL always ends the name.
+    if unsafe { libc::gethostname(buf.as_mut_ptr().cast(), buf.len() - 1) } != 0 {
+        return String::new();
+    }
+    let name = std::ffi::CStr::from_bytes_until_nul(&buf).unwrap_or_default();
+    name.to_string_lossy().to_lowercase()
+}
+
 /// Whether this process has one thread; true where `/proc` cannot tell.
 fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.take(2).count() < 2)
@@ -326,6 +338,12 @@ mod tests {
         assert_eq!(replace_env(&[]).expect_err("refused").kind(), io::ErrorKind::Unsupported);
         drop(stop);
         let _ = other.join();
+    }
+
+    #[test]
+    fn the_machine_has_a_name() {
+        let name = hostname();
+        assert!(!name.is_empty() && name == name.to_lowercase(), "{name}");
     }
 
     #[test]

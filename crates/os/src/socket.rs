@@ -210,12 +210,12 @@ pub fn set_transparent(fd: BorrowedFd<'_>, local: SocketAddr) -> io::Result<()> 
 /// The pending error of a socket, taken off it: how a connection attempt ended.
 ///
 /// # Errors
-/// The pending error, or that of `getsockopt(2)`.
-pub fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
+/// That of `getsockopt(2)`.
+pub fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
     // SAFETY: every bit pattern is a valid integer.
     match unsafe { read_option::<libc::c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR) }? {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
+        0 => Ok(None),
+        code => Ok(Some(io::Error::from_raw_os_error(code))),
     }
 }
 
@@ -318,7 +318,7 @@ mod tests {
         let connecting =
             connect_start(&addr.into(), "127.0.0.1:0".parse().ok(), Transparency::Own).expect("connect");
         let (fd, peer) = accept4(listener.as_fd()).expect("accept");
-        take_error(connecting.fd.as_fd()).expect("connected");
+        assert!(take_error(connecting.fd.as_fd()).expect("option").is_none());
         assert_eq!(local_addr(connecting.fd.as_fd()).expect("local"), peer);
         assert_eq!(peer_addr(fd.as_fd()).expect("peer"), peer);
         assert_eq!(local_addr(fd.as_fd()).expect("local"), PeerAddr::Inet(addr));
@@ -344,8 +344,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let addr = listener.local_addr().expect("addr");
         drop(listener);
-        let outcome = connect_start(&addr.into(), None, Transparency::Own)
-            .and_then(|connecting| take_error(connecting.fd.as_fd()));
-        assert_eq!(outcome.expect_err("refused").raw_os_error(), Some(libc::ECONNREFUSED));
+        let error = match connect_start(&addr.into(), None, Transparency::Own) {
+            Ok(connecting) => take_error(connecting.fd.as_fd()).expect("option").expect("pending"),
+            Err(error) => error,
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
     }
 }

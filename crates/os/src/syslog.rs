@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,9 @@ const FACILITIES: [&str; 24] = [
 const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Where syslog servers listen.
+const DEFAULT_PORT: u16 = 514;
 
 /// The parameters of `syslog:`, read but nothing opened yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,11 +96,14 @@ impl SyslogOptions {
         })
     }
 
-    /// The address behind `server=`; a name is looked up, which may take its time.
+    /// The address behind `server=`; a host's name is given to `lookup`.
     ///
     /// # Errors
     /// [`SyslogError`] with nginx's sentence when there is no such host or the port is none.
-    pub fn resolve(&self) -> Result<PeerAddr, SyslogError> {
+    pub fn resolve(
+        &self,
+        lookup: impl FnOnce(&str) -> io::Result<Vec<IpAddr>>,
+    ) -> Result<PeerAddr, SyslogError> {
         let server = self.server.as_str();
         let failed = |why: &str| SyslogError(format!("{why} in syslog server \"{server}\""));
         if let Some(path) = server.strip_prefix("unix:") {
@@ -106,15 +112,20 @@ impl SyslogOptions {
                 _ => Ok(PeerAddr::Unix(PathBuf::from(path))),
             };
         }
-        let has_port =
-            server.rsplit_once(':').is_some_and(|(head, _)| !head.starts_with('[') || head.ends_with(']'));
-        let with_port = if has_port { server.to_owned() } else { format!("{server}:514") };
-        let port = with_port.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(1..))) {
-            return Err(failed("invalid port"));
-        }
-        let mut found = with_port.to_socket_addrs().map_err(|_| failed("host not found"))?;
-        found.next().map(PeerAddr::Inet).ok_or_else(|| failed("host not found"))
+        let (host, port) = match server.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, port.parse::<u16>().ok())
+            }
+            _ => (server, Some(DEFAULT_PORT)),
+        };
+        let port = port.filter(|port| *port != 0).ok_or_else(|| failed("invalid port"))?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let ip = match bare.parse() {
+            Ok(ip) => Some(ip),
+            Err(_) => lookup(host).ok().and_then(|found| found.first().copied()),
+        };
+        let ip = ip.ok_or_else(|| failed("host not found"))?;
+        Ok(PeerAddr::Inet(SocketAddr::new(ip, port)))
     }
 }
 
@@ -150,10 +161,21 @@ pub struct Syslog {
 }
 
 impl Syslog {
+    /// A server from what stands behind `syslog:`; a host's name is looked up by the system.
+    ///
+    /// # Errors
+    /// As [`SyslogOptions::parse`] and [`SyslogOptions::resolve`].
+    pub fn parse(text: &str) -> Result<Self, SyslogError> {
+        let options = SyslogOptions::parse(text)?;
+        let addr =
+            options.resolve(|host| Ok((host, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect()))?;
+        Ok(Self::new(options, addr))
+    }
+
     /// A server; nothing is opened before the first line.
     #[must_use]
     pub fn new(options: SyslogOptions, addr: PeerAddr) -> Self {
-        let hostname = crate::credentials::hostname().unwrap_or_default();
+        let hostname = crate::process::hostname();
         Self { options, addr, hostname, socket: Mutex::new(None) }
     }
 
@@ -240,7 +262,15 @@ mod tests {
     fn servers() {
         let check = |server: &str, expected: Option<&str>| {
             let options = SyslogOptions::parse(&format!("server={server}")).expect("options");
-            assert_eq!(options.resolve().ok().map(|addr| addr.to_string()).as_deref(), expected, "{server}");
+            assert_eq!(
+                options
+                    .resolve(|_| Ok(vec![[10, 0, 0, 1].into()]))
+                    .ok()
+                    .map(|addr| addr.to_string())
+                    .as_deref(),
+                expected,
+                "{server}"
+            );
         };
         check("127.0.0.1", Some("127.0.0.1:514"));
         check("127.0.0.1:8080", Some("127.0.0.1:8080"));
@@ -250,6 +280,8 @@ mod tests {
         check("unix:", None);
         check("127.0.0.1:0", None);
         check("127.0.0.1:99999", None);
+        check("log.example", Some("10.0.0.1:514"));
+        check("log.example:515", Some("10.0.0.1:515"));
     }
 
     #[test]
@@ -259,6 +291,7 @@ mod tests {
         let options =
             SyslogOptions::parse(&format!("server={addr},facility=user,nohostname")).expect("options");
         let syslog = Syslog::new(options, addr.into());
+        assert!(Syslog::parse("server=[").is_err());
         assert!(syslog.header(3, 0).starts_with("<11>"));
         assert!(syslog.header(3, 0).ends_with(" nginx: "));
         syslog.send(b"hello").expect("send");

@@ -1,1 +1,12 @@
-fn main() {}
+//! The program `tidegate`: takes nginx's place under nginx's command line and configuration.
+//!
+//! All it does is to name the engine; the rest is in the library, where tests can reach it.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    server::run::<server::placeholder::Placeholder>()
+}

@@ -1,0 +1,117 @@
+//! One configuration, from text to a compiled cycle with its log; the same steps everywhere.
+//!
+//! Master, worker, `-t` and a single process differ only in the [`Resources`] that they bring.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use conf::resources::Resources;
+use conf::{Error, Schema, Sources, Style};
+use os::errlog::{ErrorLog, Level};
+
+use crate::core_conf::{self, CoreConf};
+use crate::engine::{Engine, Input, Running};
+use crate::paths::Paths;
+use crate::reporter::Reporter;
+use crate::system::SystemResources;
+
+/// What stays the same from one configuration to the next.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) paths: Paths,
+    pub(crate) globals: Option<String>,
+    pub(crate) schema: Schema,
+}
+
+impl Setup {
+    pub(crate) fn new<E: Engine>(paths: Paths, globals: Option<String>) -> Self {
+        let schema = Schema::new(core_conf::ROWS.iter().chain(E::rows()));
+        Self { paths, globals, schema }
+    }
+}
+
+/// A configuration that is ready to run.
+pub(crate) struct Loaded<E: Engine> {
+    pub(crate) core: CoreConf,
+    pub(crate) error_log: Arc<ErrorLog>,
+    pub(crate) cycle: Arc<Running<E::Cycle>>,
+}
+
+/// The texts and messages of a load, whether it succeeded or not.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) sources: Sources,
+    pub(crate) notices: Vec<Error>,
+}
+
+/// Called between compiling the core settings and the rest: then the owner of directories is known.
+pub(crate) trait Door: Resources {
+    fn owned_by(&mut self, core: &CoreConf);
+}
+
+impl Door for SystemResources<'_> {
+    fn owned_by(&mut self, core: &CoreConf) {
+        self.owner = core.credentials.as_ref().map(|credentials| credentials.uid);
+    }
+}
+
+impl Door for crate::bundle::BundleResources<'_> {
+    fn owned_by(&mut self, _: &CoreConf) {}
+}
+
+/// The settings of `main` and `events` alone, as `-s` needs them.
+pub(crate) fn load_core<E: Engine>(
+    setup: &Setup,
+    door: &mut dyn Resources,
+    told: &mut Told,
+) -> Result<CoreConf, Error> {
+    let globals = setup.globals.as_deref();
+    let tree = conf::parse(&setup.paths.conf_file, &setup.schema, door, globals, &mut told.sources)?;
+    CoreConf::compile(&tree, &setup.paths, E::modules(), &mut told.notices)
+}
+
+/// Reads and compiles; `previous` is the configuration that this one will replace.
+pub(crate) fn load<E: Engine>(
+    setup: &Setup,
+    door: &mut impl Door,
+    previous: Option<&Arc<Running<E::Cycle>>>,
+    told: &mut Told,
+) -> Result<Loaded<E>, Error> {
+    let globals = setup.globals.as_deref();
+    let tree = conf::parse(&setup.paths.conf_file, &setup.schema, door, globals, &mut told.sources)?;
+    told.notices.extend(tree.notices.iter().cloned());
+    let core = CoreConf::compile(&tree, &setup.paths, E::modules(), &mut told.notices)?;
+    door.owned_by(&core);
+    let error_log = Arc::new(core_conf::main_error_log(&tree, &setup.paths, door)?);
+    let input = Input {
+        tree: &tree,
+        core: &core,
+        paths: &setup.paths,
+        error_log: &error_log,
+        previous,
+        resources: door,
+        notices: &mut told.notices,
+    };
+    let cycle = E::compile(input)?;
+    Ok(Loaded { core, cycle: Arc::new(Running::new(cycle, Arc::clone(&error_log))), error_log })
+}
+
+/// Reports a message about the configuration, with line, caret and fix where a terminal shows it.
+pub(crate) fn report(reporter: &Reporter, error: &Error, sources: &Sources) {
+    let level = match error.level {
+        conf::Level::Emerg => Level::Emerg,
+        conf::Level::Warn => Level::Warn,
+        conf::Level::Notice => Level::Notice,
+    };
+    let long = std::io::stderr().is_terminal().then(|| error.render(sources, Style::Terminal));
+    reporter.report_with(level, format_args!("{}", error.render(sources, Style::Plain)), long.as_deref());
+}
+
+impl Told {
+    /// Reports what is worth knowing although nothing is wrong.
+    pub(crate) fn report_notices(&self, reporter: &Reporter) {
+        for notice in &self.notices {
+            report(reporter, notice, &self.sources);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The threads that serve requests, and how they are told what to do.
+//!
+//! Each runs a runtime of its own; the thread that made the pool stays free for orders and signals.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use os::errlog::{ErrorLog, Level};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::core_conf::CoreConf;
+use crate::engine::{Command, Engine, Running, Thread};
+
+/// Code that a worker exits with when one of its threads has panicked: the master starts another worker.
+const PANICKED: i32 = 1;
+
+struct Member<E: Engine> {
+    orders: UnboundedSender<Command<E::Cycle>>,
+    handle: JoinHandle<()>,
+}
+
+/// The serving threads of a process.
+pub(crate) struct Pool<E: Engine> {
+    members: Vec<Member<E>>,
+    // Readable (hung up) when every thread has dropped its copy of the other end.
+    ended: OwnedFd,
+    alive: Option<Arc<OwnedFd>>,
+}
+
+impl<E: Engine> Pool<E> {
+    /// Starts the threads that the configuration asks for.
+    pub(crate) fn start(
+        core: &CoreConf,
+        log: &Arc<ErrorLog>,
+        cycle: &Arc<Running<E::Cycle>>,
+    ) -> io::Result<Self> {
+        let (ended, alive) = os::io::pipe()?;
+        let mut pool = Self { members: Vec::new(), ended, alive: Some(Arc::new(alive)) };
+        pool.grow(core, log, cycle)?;
+        Ok(pool)
+    }
+
+    fn grow(
+        &mut self,
+        core: &CoreConf,
+        log: &Arc<ErrorLog>,
+        cycle: &Arc<Running<E::Cycle>>,
+    ) -> io::Result<()> {
+        while self.members.len() < core.threads {
+            let thread = Thread { index: self.members.len(), count: core.threads };
+            let cpus = core.affinity.of_thread(thread.index);
+            let (orders, commands) = unbounded_channel();
+            let (cycle, log, alive) = (Arc::clone(cycle), Arc::clone(log), self.alive.clone());
+            let body = move || {
+                let _alive = alive;
+                if let Some(cpus) = cpus
+                    && let Err(error) = os::limits::set_affinity(&cpus)
+                {
+                    log.log(Level::Alert, format_args!("sched_setaffinity() failed ({error})"));
+                }
+                let served = catch_unwind(AssertUnwindSafe(|| {
+                    let runtime =
+                        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                    runtime.block_on(E::serve(thread, cycle, commands));
+                    Ok::<(), io::Error>(())
+                }));
+                match served {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => end_process(&log, thread, &error.to_string()),
+                    Err(_) => end_process(&log, thread, "panic"),
+                }
+            };
+            let handle = std::thread::Builder::new().name(format!("worker {}", thread.index)).spawn(body)?;
+            self.members.push(Member { orders, handle });
+        }
+        Ok(())
+    }
+
+    /// Has all threads go over to a configuration, and starts or ends some if it wants more or fewer.
+    pub(crate) fn adopt(
+        &mut self,
+        core: &CoreConf,
+        log: &Arc<ErrorLog>,
+        cycle: &Arc<Running<E::Cycle>>,
+    ) -> io::Result<()> {
+        for member in self.members.drain(core.threads.min(self.members.len())..) {
+            let _ = member.orders.send(Command::Quit { timeout_ms: core.shutdown_timeout_ms });
+        }
+        for member in &self.members {
+            let _ = member.orders.send(Command::Adopt(Arc::clone(cycle)));
+        }
+        self.grow(core, log, cycle)
+    }
+
+    pub(crate) fn reopen(&self) {
+        for member in &self.members {
+            let _ = member.orders.send(Command::Reopen);
+        }
+    }
+
+    /// Has all threads finish; [`Pool::ended`] tells when they have.
+    pub(crate) fn quit(&mut self, timeout_ms: Option<u64>) {
+        self.alive = None;
+        for member in &self.members {
+            let _ = member.orders.send(Command::Quit { timeout_ms });
+        }
+    }
+
+    /// Has all threads return at once.
+    pub(crate) fn terminate(&mut self) {
+        self.alive = None;
+        for member in &self.members {
+            let _ = member.orders.send(Command::Terminate);
+        }
+    }
+
+    /// A descriptor that becomes readable when all threads have ended after [`Pool::quit`].
+    pub(crate) fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+
+    /// Waits for the threads, which must have been told to end.
+    pub(crate) fn join(self) {
+        for member in self.members {
+            let _ = member.handle.join();
+        }
+    }
+}
+
+/// A thread that fell over leaves its connections unserved: better a new worker than half of one.
+fn end_process(log: &ErrorLog, thread: Thread, why: &str) -> ! {
+    log.log(Level::Alert, format_args!("thread {} cannot go on: {why}", thread.index));
+    os::process::exit_now(PANICKED)
+}
