@@ -28,6 +28,14 @@ pub enum Mode {
     Idle,
 }
 
+/// Whether complete responses are followed by new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Runs,
+    /// Responses are still awaited, but nothing new is sent.
+    Drains,
+}
+
 /// What to ask for, and of whom.
 pub struct Plan {
     /// The server's address.
@@ -56,6 +64,7 @@ pub struct Tally {
 /// A set of connections; the token of each is its index.
 pub struct Clients {
     plan: Plan,
+    pace: Pace,
     request: Vec<u8>,
     connections: Vec<Option<Connection>>,
     heads: HeadCache,
@@ -97,8 +106,10 @@ impl Clients {
             "GET {} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: tidegate-bench\r\nAccept: */*\r\n{connection}\r\n",
             plan.path
         );
+        let pace = if plan.mode == Mode::Idle { Pace::Drains } else { Pace::Runs };
         Self {
             plan,
+            pace,
             request: request.into_bytes(),
             connections: Vec::new(),
             heads: HeadCache::default(),
@@ -115,6 +126,32 @@ impl Clients {
     /// Connections that are open.
     pub fn alive(&self) -> usize {
         self.connections.iter().flatten().count()
+    }
+
+    /// Connections that await a response or the end behind it.
+    pub fn awaiting(&self) -> usize {
+        self.connections.iter().flatten().filter(|connection| connection.stage != Stage::Rest).count()
+    }
+
+    /// Sends nothing more; what is on its way still arrives.
+    pub fn pause(&mut self) {
+        self.pace = Pace::Drains;
+    }
+
+    /// Sends a request on every connection that rests, and opens those that are gone.
+    pub fn resume(&mut self, registry: &Registry) {
+        self.pace = Pace::Runs;
+        for index in 0..self.connections.len() {
+            match self.connections.get_mut(index) {
+                Some(Some(connection)) if connection.stage == Stage::Rest => {
+                    if let Err(error) = connection.send(&self.request) {
+                        self.fail(index, format!("write: {error}"), registry);
+                    }
+                }
+                Some(None) => self.connect(index, registry),
+                _ => {}
+            }
+        }
     }
 
     /// Opens `count` more connections and sends a request on each.
@@ -149,14 +186,14 @@ impl Clients {
                 Next::Wait => {}
                 Next::Done => {
                     self.tally.requests += 1;
-                    if let Err(error) = connection.proceed(self.plan.mode, &self.request) {
+                    if let Err(error) = connection.proceed(self.pace, &self.request) {
                         return self.fail(index, format!("write: {error}"), registry);
                     }
                 }
                 Next::DoneAndClosed => {
                     self.tally.requests += 1;
                     self.tally.reconnects += 1;
-                    return self.connect(index, registry);
+                    return self.renew(index, registry);
                 }
                 Next::Failed(reason) => return self.fail(index, reason, registry),
             }
@@ -182,12 +219,17 @@ impl Clients {
         }
     }
 
-    /// Counts an error and begins afresh; a resting connection that ended stays away.
+    /// Counts an error and begins afresh.
     fn fail(&mut self, index: usize, reason: String, registry: &Registry) {
         self.count_error(reason);
-        match self.plan.mode {
-            Mode::Idle => self.connections[index] = None,
-            Mode::KeepAlive | Mode::Close => self.connect(index, registry),
+        self.renew(index, registry);
+    }
+
+    /// Replaces a connection that is used up; while draining that is left to [`Clients::resume`].
+    fn renew(&mut self, index: usize, registry: &Registry) {
+        match self.pace {
+            Pace::Runs => self.connect(index, registry),
+            Pace::Drains => self.connections[index] = None,
         }
     }
 
@@ -261,10 +303,10 @@ impl Connection {
         }
     }
 
-    fn proceed(&mut self, mode: Mode, request: &[u8]) -> io::Result<()> {
-        match mode {
-            Mode::KeepAlive | Mode::Close => self.send(request),
-            Mode::Idle => {
+    fn proceed(&mut self, pace: Pace, request: &[u8]) -> io::Result<()> {
+        match pace {
+            Pace::Runs => self.send(request),
+            Pace::Drains => {
                 self.stage = Stage::Rest;
                 Ok(())
             }
