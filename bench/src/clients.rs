@@ -103,7 +103,8 @@ impl Clients {
     pub fn new(plan: Plan) -> Self {
         let connection = if plan.mode == Mode::Close { "Connection: close\r\n" } else { "" };
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: tidegate-bench\r\nAccept: */*\r\n{connection}\r\n",
+            "GET {} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: tidegate-bench\r\n\
+             Accept: */*\r\n{connection}\r\n",
             plan.path
         );
         let pace = if plan.mode == Mode::Idle { Pace::Drains } else { Pace::Runs };
