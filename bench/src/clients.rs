@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
+use std::ops::Range;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -139,10 +140,15 @@ impl Clients {
         self.pace = Pace::Drains;
     }
 
-    /// Sends a request on every connection that rests, and opens those that are gone.
-    pub fn resume(&mut self, registry: &Registry) {
+    /// How many connections were asked for.
+    pub fn count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Runs again: of the connections `range`, sends a request on those that rest, opens those that are gone.
+    pub fn resume(&mut self, range: Range<usize>, registry: &Registry) {
         self.pace = Pace::Runs;
-        for index in 0..self.connections.len() {
+        for index in range {
             match self.connections.get_mut(index) {
                 Some(Some(connection)) if connection.stage == Stage::Rest => {
                     if let Err(error) = connection.send(&self.request) {

@@ -95,10 +95,21 @@ impl Engine {
     }
 
     /// Sends a request on every connection, which then go on by themselves.
-    pub fn resume(&mut self) {
-        if let Some(clients) = &mut self.clients {
-            clients.resume(self.poll.registry());
+    ///
+    /// The loop turns between batches: requests that all start at once stay in step, and a proxy then
+    /// opens more upstream connections than it keeps.
+    ///
+    /// # Errors
+    /// What the system says on `epoll_wait`.
+    pub fn resume(&mut self) -> io::Result<()> {
+        let count = self.clients.as_ref().map_or(0, Clients::count);
+        for first in (0..count).step_by(BATCH) {
+            if let Some(clients) = &mut self.clients {
+                clients.resume(first..count.min(first + BATCH), self.poll.registry());
+            }
+            self.turn()?;
         }
+        Ok(())
     }
 
     /// Turns until `deadline`.

@@ -1,4 +1,4 @@
-//! The rounds of one row: both servers are started afresh, then loaded in turn for a quarter of a second each.
+//! The rounds of one row: both servers start afresh, then are loaded in turn for a quarter of a second each.
 //! Turns are that short because a machine's speed drifts over seconds; so both servers meet the same drift.
 
 use std::io;

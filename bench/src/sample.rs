@@ -79,7 +79,7 @@ impl Slice {
         let me = [std::process::id()];
         let (usage, own) = (Usage::of(pids), Usage::of(&me));
         let start = Instant::now();
-        engine.resume();
+        engine.resume()?;
         match extent {
             Extent::Time(length) => engine.run_until(start + length)?,
             Extent::Count(count) => engine.run_count(count)?,

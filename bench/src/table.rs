@@ -74,10 +74,7 @@ pub fn notes(rows: &[RowResult]) -> String {
     let mut out = String::new();
     let marks: String = rows.iter().map(marks).collect();
     let remarks = [
-        (
-            '*',
-            "* a server was less than 95 % busy: the load core was the bottleneck, CPU time includes wake-ups",
-        ),
+        ('*', "* a server was less than 95 % busy, the load core was the bottleneck: its wake-ups count"),
         ('!', "! server or load waited more than 5 % of the time for its core: something else ran there"),
         ('E', "E responses were wrong or missing"),
     ];
