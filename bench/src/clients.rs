@@ -18,6 +18,9 @@ const PER_SOURCE: usize = 10_000;
 /// One buffer for all connections; a body is only counted, so none keeps its own.
 const BUFFER: usize = 256 * 1024;
 
+/// Bodies from here on are long, in bytes.
+const LONG: u64 = 512 * 1024;
+
 /// What a connection does behind a complete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -143,6 +146,14 @@ impl Clients {
     /// How many connections were asked for.
     pub fn count(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Closes connections to be opened anew where bodies are long, on which much depends on how the windows
+    /// of a connection happened to grow; a turn each evens that out.
+    pub fn renew_long(&mut self) {
+        if self.plan.body >= LONG && self.plan.mode == Mode::KeepAlive {
+            self.connections.fill_with(|| None);
+        }
     }
 
     /// Runs again: of the connections `range`, sends a request on those that rest, opens those that are gone.

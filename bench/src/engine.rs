@@ -91,6 +91,9 @@ impl Engine {
                 return Err(late());
             }
         }
+        if let Some(clients) = &mut self.clients {
+            clients.renew_long();
+        }
         Ok(())
     }
 
