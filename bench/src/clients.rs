@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
+use std::ops::Range;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -17,6 +18,9 @@ const PER_SOURCE: usize = 10_000;
 /// One buffer for all connections; a body is only counted, so none keeps its own.
 const BUFFER: usize = 256 * 1024;
 
+/// Bodies from here on are long, in bytes.
+const LONG: u64 = 512 * 1024;
+
 /// What a connection does behind a complete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -26,6 +30,14 @@ pub enum Mode {
     Close,
     /// Stays open and silent.
     Idle,
+}
+
+/// Whether complete responses are followed by new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Runs,
+    /// Responses are still awaited, but nothing new is sent.
+    Drains,
 }
 
 /// What to ask for, and of whom.
@@ -56,6 +68,7 @@ pub struct Tally {
 /// A set of connections; the token of each is its index.
 pub struct Clients {
     plan: Plan,
+    pace: Pace,
     request: Vec<u8>,
     connections: Vec<Option<Connection>>,
     heads: HeadCache,
@@ -94,11 +107,14 @@ impl Clients {
     pub fn new(plan: Plan) -> Self {
         let connection = if plan.mode == Mode::Close { "Connection: close\r\n" } else { "" };
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: tidegate-bench\r\nAccept: */*\r\n{connection}\r\n",
+            "GET {} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: tidegate-bench\r\n\
+             Accept: */*\r\n{connection}\r\n",
             plan.path
         );
+        let pace = if plan.mode == Mode::Idle { Pace::Drains } else { Pace::Runs };
         Self {
             plan,
+            pace,
             request: request.into_bytes(),
             connections: Vec::new(),
             heads: HeadCache::default(),
@@ -115,6 +131,45 @@ impl Clients {
     /// Connections that are open.
     pub fn alive(&self) -> usize {
         self.connections.iter().flatten().count()
+    }
+
+    /// Connections that await a response or the end behind it.
+    pub fn awaiting(&self) -> usize {
+        self.connections.iter().flatten().filter(|connection| connection.stage != Stage::Rest).count()
+    }
+
+    /// Sends nothing more; what is on its way still arrives.
+    pub fn pause(&mut self) {
+        self.pace = Pace::Drains;
+    }
+
+    /// How many connections were asked for.
+    pub fn count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Closes connections to be opened anew where bodies are long, on which much depends on how the windows
+    /// of a connection happened to grow; a turn each evens that out.
+    pub fn renew_long(&mut self) {
+        if self.plan.body >= LONG && self.plan.mode == Mode::KeepAlive {
+            self.connections.fill_with(|| None);
+        }
+    }
+
+    /// Runs again: of the connections `range`, sends a request on those that rest, opens those that are gone.
+    pub fn resume(&mut self, range: Range<usize>, registry: &Registry) {
+        self.pace = Pace::Runs;
+        for index in range {
+            match self.connections.get_mut(index) {
+                Some(Some(connection)) if connection.stage == Stage::Rest => {
+                    if let Err(error) = connection.send(&self.request) {
+                        self.fail(index, format!("write: {error}"), registry);
+                    }
+                }
+                Some(None) => self.connect(index, registry),
+                _ => {}
+            }
+        }
     }
 
     /// Opens `count` more connections and sends a request on each.
@@ -149,14 +204,14 @@ impl Clients {
                 Next::Wait => {}
                 Next::Done => {
                     self.tally.requests += 1;
-                    if let Err(error) = connection.proceed(self.plan.mode, &self.request) {
+                    if let Err(error) = connection.proceed(self.pace, &self.request) {
                         return self.fail(index, format!("write: {error}"), registry);
                     }
                 }
                 Next::DoneAndClosed => {
                     self.tally.requests += 1;
                     self.tally.reconnects += 1;
-                    return self.connect(index, registry);
+                    return self.renew(index, registry);
                 }
                 Next::Failed(reason) => return self.fail(index, reason, registry),
             }
@@ -182,12 +237,17 @@ impl Clients {
         }
     }
 
-    /// Counts an error and begins afresh; a resting connection that ended stays away.
+    /// Counts an error and begins afresh.
     fn fail(&mut self, index: usize, reason: String, registry: &Registry) {
         self.count_error(reason);
-        match self.plan.mode {
-            Mode::Idle => self.connections[index] = None,
-            Mode::KeepAlive | Mode::Close => self.connect(index, registry),
+        self.renew(index, registry);
+    }
+
+    /// Replaces a connection that is used up; while draining that is left to [`Clients::resume`].
+    fn renew(&mut self, index: usize, registry: &Registry) {
+        match self.pace {
+            Pace::Runs => self.connect(index, registry),
+            Pace::Drains => self.connections[index] = None,
         }
     }
 
@@ -261,10 +321,10 @@ impl Connection {
         }
     }
 
-    fn proceed(&mut self, mode: Mode, request: &[u8]) -> io::Result<()> {
-        match mode {
-            Mode::KeepAlive | Mode::Close => self.send(request),
-            Mode::Idle => {
+    fn proceed(&mut self, pace: Pace, request: &[u8]) -> io::Result<()> {
+        match pace {
+            Pace::Runs => self.send(request),
+            Pace::Drains => {
                 self.stage = Stage::Rest;
                 Ok(())
             }

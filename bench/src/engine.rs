@@ -16,6 +16,9 @@ const ORIGIN_TOKENS: usize = 1 << 32;
 /// Connections opened before the loop turns; fewer than any listen queue.
 const BATCH: usize = 64;
 
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The loop, an origin and, when they have a target, clients.
 pub struct Engine {
     poll: Poll,
@@ -62,13 +65,52 @@ impl Engine {
             if let Some(clients) = &mut self.clients {
                 clients.open(batch, self.poll.registry());
             }
-            let patience = Instant::now() + Duration::from_secs(10);
+            let patience = Instant::now() + PATIENCE;
             while self.answered() < before + batch as u64 {
                 self.turn()?;
                 if Instant::now() > patience {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 seconds"));
+                    return Err(late());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Sends no more requests and turns until every response has arrived.
+    ///
+    /// # Errors
+    /// What the system says on `epoll_wait`; `TimedOut` when a response takes 10 seconds.
+    pub fn drain(&mut self) -> io::Result<()> {
+        let patience = Instant::now() + PATIENCE;
+        if let Some(clients) = &mut self.clients {
+            clients.pause();
+        }
+        while self.clients.as_ref().is_some_and(|clients| clients.awaiting() > 0) {
+            self.turn()?;
+            if Instant::now() > patience {
+                return Err(late());
+            }
+        }
+        if let Some(clients) = &mut self.clients {
+            clients.renew_long();
+        }
+        Ok(())
+    }
+
+    /// Sends a request on every connection, which then go on by themselves.
+    ///
+    /// The loop turns between batches: requests that all start at once stay in step, and a proxy then
+    /// opens more upstream connections than it keeps.
+    ///
+    /// # Errors
+    /// What the system says on `epoll_wait`.
+    pub fn resume(&mut self) -> io::Result<()> {
+        let count = self.clients.as_ref().map_or(0, Clients::count);
+        for first in (0..count).step_by(BATCH) {
+            if let Some(clients) = &mut self.clients {
+                clients.resume(first..count.min(first + BATCH), self.poll.registry());
+            }
+            self.turn()?;
         }
         Ok(())
     }
@@ -131,4 +173,8 @@ impl Engine {
     fn answered(&self) -> u64 {
         self.clients.as_ref().map_or(0, |clients| clients.tally().requests + clients.tally().errors)
     }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 seconds")
 }

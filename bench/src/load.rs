@@ -10,8 +10,9 @@ use crate::clients::{Mode, Plan};
 use crate::engine::Engine;
 use crate::error::{BenchError, Context};
 use crate::origin::BODIES;
+use crate::process::tree;
 use crate::report::sample_json;
-use crate::sample::{Extent, measure};
+use crate::sample::{Extent, Sample, Slice};
 
 /// `origin`: listens, prints its address and answers until it is ended.
 ///
@@ -42,7 +43,7 @@ pub fn load(mut args: Args) -> Result<ExitCode, BenchError> {
     let seconds = Duration::from_secs_f64(args.option("--seconds")?.unwrap_or(3.0));
     let extent = args.option("--count")?.map_or(Extent::Time(seconds), Extent::Count);
     let warm_up = Duration::from_secs_f64(args.option("--warm-up")?.unwrap_or(0.5));
-    let pid = args.option("--pid")?;
+    let tree = args.option("--pid")?.map(tree).unwrap_or_default();
     let mode = if args.switch("--close") { Mode::Close } else { Mode::KeepAlive };
     args.finish()?;
 
@@ -51,7 +52,9 @@ pub fn load(mut args: Args) -> Result<ExitCode, BenchError> {
     engine.start_clients(Plan { target, path, body, mode });
     engine.open(connections).context(failed)?;
     engine.run_until(Instant::now() + warm_up).context(failed)?;
-    let sample = measure(&mut engine, pid, extent).context(failed)?;
+    engine.drain().context(failed)?;
+    let slice = Slice::take(&mut engine, &tree, extent).context(failed)?;
+    let sample = Sample::new(&slice, &tree, &engine.tally());
     println!("{}", sample_json(&sample));
     match engine.tally().first_error {
         None => Ok(ExitCode::SUCCESS),

@@ -10,6 +10,7 @@ mod load;
 mod origin;
 mod process;
 mod report;
+mod round;
 mod rows;
 mod run;
 mod sample;

@@ -2,7 +2,7 @@
 //! CPU time is `schedstat`, summed over all threads of the whole tree, so no helper thread or process hides.
 
 use std::fs;
-use std::ops::Sub;
+use std::ops::{AddAssign, Sub};
 
 /// CPU figures of a set of processes since they began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,15 @@ impl Usage {
     pub fn user_share(&self) -> f64 {
         let all = self.user_ticks + self.system_ticks;
         if all == 0 { 0.0 } else { self.user_ticks as f64 / all as f64 }
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.cpu_ns += more.cpu_ns;
+        self.wait_ns += more.wait_ns;
+        self.user_ticks += more.user_ticks;
+        self.system_ticks += more.system_ticks;
     }
 }
 

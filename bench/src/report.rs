@@ -145,7 +145,8 @@ fn row_json(result: &RowResult) -> String {
         )
     };
     format!(
-        "    {{\"name\": {}, \"connections\": {}, \"ratio\": {ratio}, \"ratios\": [{}],\n      \"a\": {},\n      \"b\": {}}}",
+        "    {{\"name\": {}, \"connections\": {}, \"ratio\": {ratio}, \"ratios\": [{}],\n      \
+         \"a\": {},\n      \"b\": {}}}",
         quote(result.row.name),
         result.row.connections,
         list.join(", "),

@@ -118,31 +118,39 @@ pub const ROWS: [Row; 10] = [
 ];
 
 impl Row {
-    /// Writes the configuration and the files that it names into the prefix directory `prefix`.
+    /// Writes the configuration into the prefix directory `prefix`, and static files into `html` beside it.
+    ///
+    /// Both servers read the same files: where a file's pages lie in memory is felt with long ones.
     ///
     /// # Errors
     /// What the system says when it cannot write there.
     pub fn prepare(&self, prefix: &Path, listen: u16, origin: u16) -> io::Result<()> {
-        for name in ["logs", "temp", "html"] {
+        for name in ["logs", "temp"] {
             fs::create_dir_all(prefix.join(name))?;
         }
+        let html = prefix.with_file_name("html");
         if self.content == Content::Static {
             let len = usize::try_from(self.body).unwrap_or_default();
-            fs::write(prefix.join("html").join(self.path.trim_start_matches('/')), vec![b'x'; len])?;
+            let file = html.join(self.path.trim_start_matches('/'));
+            if !file.exists() {
+                fs::create_dir_all(&html)?;
+                fs::write(file, vec![b'x'; len])?;
+            }
         }
-        fs::write(prefix.join("nginx.conf"), self.config(listen, origin))
+        fs::write(prefix.join("nginx.conf"), self.config(listen, origin, &html))
     }
 
-    fn config(&self, listen: u16, origin: u16) -> String {
+    fn config(&self, listen: u16, origin: u16, html: &Path) -> String {
         let log = match self.log {
             Log::Off => "access_log off;",
             Log::Combined => "access_log logs/access.log;",
         };
         let location = match self.content {
-            Content::Static => "root html;\n            sendfile on;",
+            Content::Static => format!("root {};\n            sendfile on;", html.display()),
             Content::Proxied => {
                 "proxy_pass http://origin;\n            proxy_http_version 1.1;\n            \
-                 proxy_set_header Connection \"\";"
+                                 proxy_set_header Connection \"\";"
+                    .to_owned()
             }
         };
         let mut temp = String::new();
@@ -198,13 +206,13 @@ mod tests {
     fn configurations_differ_in_log_and_content() {
         let check = |name: &str, expected: &[&str]| {
             let row = ROWS.iter().find(|row| row.name == name);
-            let config = row.map(|row| row.config(8080, 9090)).unwrap_or_default();
+            let config = row.map(|row| row.config(8080, 9090, Path::new("/html"))).unwrap_or_default();
             for text in expected {
                 assert!(config.contains(text), "{name}: {text}");
             }
         };
         check("proxy-100b", &["access_log off;", "proxy_pass http://origin;", "listen 127.0.0.1:8080;"]);
         check("proxy-100b-log", &["access_log logs/access.log;", "server 127.0.0.1:9090;", "keepalive 128;"]);
-        check("static-1k", &["access_log off;", "root html;"]);
+        check("static-1k", &["access_log off;", "root /html;"]);
     }
 }

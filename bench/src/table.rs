@@ -4,13 +4,10 @@
 use std::fmt::Write;
 
 use crate::report::{Bench, RowResult, cost};
-use crate::sample::{Sample, median};
+use crate::sample::{CROWDED, Sample, median};
 
 /// Below this part of a core the load, not the proxy, was the bottleneck.
 const SATURATED: f64 = 0.95;
-
-/// Above this part of the window the server waited for its core, which others used too.
-const CROWDED: f64 = 0.05;
 
 /// The conditions and the heads of the columns.
 pub fn header(bench: &Bench) -> String {
@@ -77,11 +74,8 @@ pub fn notes(rows: &[RowResult]) -> String {
     let mut out = String::new();
     let marks: String = rows.iter().map(marks).collect();
     let remarks = [
-        (
-            '*',
-            "* a server was less than 95 % busy: the load core was the bottleneck, CPU time includes wake-ups",
-        ),
-        ('!', "! a server waited more than 5 % of the time for its core: something else ran there"),
+        ('*', "* a server was less than 95 % busy, the load core was the bottleneck: its wake-ups count"),
+        ('!', "! server or load waited more than 5 % of the time for its core: something else ran there"),
         ('E', "E responses were wrong or missing"),
     ];
     for (_, remark) in remarks.iter().filter(|(mark, _)| marks.contains(*mark)) {
