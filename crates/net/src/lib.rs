@@ -3,6 +3,7 @@
 //! Everything here belongs to the thread that made it; nothing on the way of a request takes a lock.
 
 pub mod buf;
+pub mod resolver;
 pub mod stream;
 pub mod timer;
 
