@@ -139,7 +139,8 @@ impl BodyReader {
     pub fn take_rest(&mut self) -> Buf {
         let mut rest = std::mem::take(&mut self.pending);
         if self.at > 0 {
-            rest.drain(..self.at.min(rest.len()));
+            let used = self.at.min(rest.len());
+            rest.drain(..used);
             self.at = 0;
         }
         rest

@@ -278,7 +278,7 @@ impl Queue {
         let Some(second) = memory.next().filter(|_| (first.len() as u64) < limit) else {
             return stream.poll_send(cx, first).map_ok(|sent| sent as u64);
         };
-        let mut slices = [const { IoSlice::new(&[]) }; SLICES];
+        let mut slices = [IoSlice::new(&[]); SLICES];
         slices[0] = IoSlice::new(first);
         let (mut used, mut left) = (1, limit - first.len() as u64);
         for bytes in std::iter::once(second).chain(memory) {
@@ -302,7 +302,10 @@ fn send_file(
     count: u64,
 ) -> Poll<io::Result<u64>> {
     let count = usize::try_from(count.min(SENDFILE_MAX)).unwrap_or(usize::MAX);
-    let sent = ready!(stream.poll_write_with(cx, |fd| os::io::sendfile(fd, file.as_fd(), offset, count)))?;
+    let sent = ready!(stream.poll_write_with(cx, |fd| {
+        let mut at = offset;
+        os::io::sendfile(fd, file.as_fd(), &mut at, count)
+    }))?;
     if sent == 0 {
         // The file became shorter than its promised length.
         return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));

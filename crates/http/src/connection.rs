@@ -3,7 +3,7 @@
 //! It is all that an idle keep-alive connection holds, so every field is paid for ten thousand times.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use conf::resources::ListenAddr;
 use net::{Buf, Deadline, Stream};
 use os::errlog::{Scope, Verbosity};
 use os::socket::PeerAddr;
+use proto::haproxy::Endpoint;
 
 use crate::cycle::Cycle;
 
@@ -18,11 +19,11 @@ use crate::cycle::Cycle;
 #[derive(Clone, Debug)]
 pub struct ProxyInfo {
     /// Address of the client.
-    pub source: SocketAddr,
+    pub source: Endpoint,
     /// Address that the client connected to.
-    pub destination: SocketAddr,
-    /// Type-length-value fields of version 2.
-    pub tlvs: Vec<(u8, Vec<u8>)>,
+    pub destination: Endpoint,
+    /// Type-length-value fields of version 2, as they were sent.
+    pub tlvs: Vec<u8>,
 }
 
 /// A client's connection.

@@ -70,7 +70,7 @@ pub trait Module: Sized + Send + Sync + 'static {
     type Main: Default + Send + Sync + 'static;
 
     /// The directives.
-    fn rows() -> &'static [Row<Self>];
+    fn rows() -> &'static [Row<Self::Settings>];
 
     /// Adds phase handlers, filters and variables.
     fn register(_registry: &mut Registry) {}

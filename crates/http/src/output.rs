@@ -204,7 +204,7 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
         && !headers.has(Known::LastModified)
     {
         out.extend_from_slice(b"Last-Modified: ");
-        out.extend_from_slice(&proto::date::http_date(time));
+        out.extend_from_slice(&proto::date::http(time));
         out.extend_from_slice(b"\r\n");
     }
     if r.output.framing == Framing::Chunked {
@@ -266,7 +266,7 @@ fn write_date(out: &mut Vec<u8>) {
             line.0 = now;
             line.1.clear();
             line.1.extend_from_slice(b"Date: ");
-            line.1.extend_from_slice(&proto::date::http_date(now));
+            line.1.extend_from_slice(&proto::date::http(now));
             line.1.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(&line.1);

@@ -5,7 +5,6 @@
 use conf::{Arity, Contexts, Directive, Error};
 
 use crate::conf::compile::Cx;
-use crate::module::Module;
 use crate::variables::Template;
 
 /// What a directive does with its arguments. `S` is the settings type of its module.
@@ -47,24 +46,24 @@ impl<S> Setter<S> {
     }
 }
 
-/// A directive of module `M`.
-pub struct Row<M: Module> {
+/// A directive of the module whose settings are `S`.
+pub struct Row<S> {
     /// Name, contexts, arity, default, documentation.
     pub row: conf::Row,
     /// What it does.
-    pub set: Setter<M::Settings>,
+    pub set: Setter<S>,
 }
 
-impl<M: Module> Row<M> {
+impl<S> Row<S> {
     const fn build(
         name: &'static str,
         contexts: Contexts,
         arity: Arity,
         default: &'static str,
         doc: &'static str,
-        set: Setter<M::Settings>,
+        set: Setter<S>,
     ) -> Self {
-        Self { row: conf::Row::new(name, contexts, arity).default(default).doc(doc).module(M::NAME), set }
+        Self { row: conf::Row::new(name, contexts, arity).default(default).doc(doc), set }
     }
 
     /// May be written several times in one block.
@@ -92,101 +91,101 @@ impl<M: Module> Row<M> {
 }
 
 /// A directive with a function of its own.
-pub const fn row<M: Module>(
+pub const fn row<S>(
     name: &'static str,
     contexts: Contexts,
     arity: Arity,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut M::Settings, &mut Cx<'_>, &Directive) -> Result<(), Error>,
-) -> Row<M> {
+    set: fn(&mut S, &mut Cx<'_>, &Directive) -> Result<(), Error>,
+) -> Row<S> {
     Row::build(name, contexts, arity, default, doc, Setter::Any(set))
 }
 
 /// A directive whose value is computed from its arguments alone.
-pub const fn value<M: Module>(
+pub const fn value<S>(
     name: &'static str,
     contexts: Contexts,
     arity: Arity,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut M::Settings, &Directive) -> Result<(), Error>,
-) -> Row<M> {
+    set: fn(&mut S, &Directive) -> Result<(), Error>,
+) -> Row<S> {
     Row::build(name, contexts, arity, default, doc, Setter::Value(set))
 }
 
 /// `on` or `off`.
-pub const fn flag<M: Module>(
+pub const fn flag<S>(
     name: &'static str,
     contexts: Contexts,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut M::Settings, bool),
-) -> Row<M> {
+    set: fn(&mut S, bool),
+) -> Row<S> {
     Row::build(name, contexts, Arity::FLAG, default, doc, Setter::Flag(set))
 }
 
 /// Bytes, up to megabytes.
-pub const fn size<M: Module>(
+pub const fn size<S>(
     name: &'static str,
     contexts: Contexts,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut M::Settings, usize),
-) -> Row<M> {
+    set: fn(&mut S, usize),
+) -> Row<S> {
     Row::build(name, contexts, Arity::ONE, default, doc, Setter::Size(set))
 }
 
 /// Bytes, up to gigabytes.
-pub const fn offset<M: Module>(
+pub const fn offset<S>(
     name: &'static str,
     contexts: Contexts,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut M::Settings, u64),
-) -> Row<M> {
+    set: fn(&mut S, u64),
+) -> Row<S> {
     Row::build(name, contexts, Arity::ONE, default, doc, Setter::Offset(set))
 }
 
 /// A time, handed over in milliseconds.
-pub const fn time<M: Module>(
+pub const fn time<S>(
     name: &'static str,
     contexts: Contexts,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut M::Settings, u64),
-) -> Row<M> {
+    set: fn(&mut S, u64),
+) -> Row<S> {
     Row::build(name, contexts, Arity::ONE, default, doc, Setter::Time(set))
 }
 
 /// A plain number.
-pub const fn number<M: Module>(
+pub const fn number<S>(
     name: &'static str,
     contexts: Contexts,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut M::Settings, u64),
-) -> Row<M> {
+    set: fn(&mut S, u64),
+) -> Row<S> {
     Row::build(name, contexts, Arity::ONE, default, doc, Setter::Number(set))
 }
 
 /// A string with variables.
-pub const fn template<M: Module>(
+pub const fn template<S>(
     name: &'static str,
     contexts: Contexts,
     doc: &'static str,
-    set: fn(&mut M::Settings, Template),
-) -> Row<M> {
+    set: fn(&mut S, Template),
+) -> Row<S> {
     Row::build(name, contexts, Arity::ONE, "", doc, Setter::Template(set))
 }
 
 /// A directive that is accepted and has no meaning here.
-pub const fn without_effect<M: Module>(
+pub const fn without_effect<S>(
     name: &'static str,
     contexts: Contexts,
     arity: Arity,
     why: &'static str,
-) -> Row<M> {
+) -> Row<S> {
     let mut row = Row::build(name, contexts, arity, "", "", Setter::Nothing);
     row.row.status = conf::Status::NoEffect(why);
     row

@@ -66,7 +66,7 @@ impl Stream {
     /// The error of `recv(2)`.
     pub fn poll_recv(&self, cx: &mut Context<'_>, into: &mut Vec<u8>, max: usize) -> Poll<io::Result<usize>> {
         if self.left_unread.take() {
-            match os::io::recv_into_vec_spare(self.io.as_fd(), into, max) {
+            match os::io::recv_append(self.io.as_fd(), into, max) {
                 Err(error) if is_transient(&error) => {}
                 done => {
                     self.left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
@@ -76,7 +76,7 @@ impl Stream {
         }
         loop {
             let mut guard = ready!(self.io.poll_read_ready(cx))?;
-            match os::io::recv_into_vec_spare(self.io.as_fd(), into, max) {
+            match os::io::recv_append(self.io.as_fd(), into, max) {
                 Ok(count) => {
                     // A short read has emptied the socket: waiting needs no further call to find that out.
                     if count > 0 && count < max && !guard.ready().is_read_closed() {
@@ -191,7 +191,10 @@ impl Stream {
             Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
         })
         .await?;
-        os::socket::take_error(self.io.as_fd())
+        match os::socket::take_error(self.io.as_fd())? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Takes the socket off the event loop.

@@ -15,7 +15,7 @@ use super::server_name::ServerName;
 use super::upstreams::{UpstreamBlock, Upstreams};
 use super::{HttpConf, Phases, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
-use crate::regex::{Case, Regex};
+use crate::regex::Regex;
 use crate::variables::{Cache, Change, Compute, Definition, Source, Table, VariableId};
 
 /// Directories that relative paths of the configuration refer to.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use net::{Deadline, Stream};
 use os::socket::{PeerAddr as OsAddr, Transparency};
@@ -46,7 +46,7 @@ impl Connected {
 
 /// Whether an idle connection has neither been closed by the peer nor sent anything unasked.
 fn is_quiet(stream: &Stream) -> bool {
-    stream.poll_readable(&mut Context::from_waker(Waker::noop())) == Poll::Pending
+    stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 /// Takes an idle connection to the peer, if there is one that is still good.

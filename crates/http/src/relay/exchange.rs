@@ -99,19 +99,21 @@ impl Relay<'_> {
             }
             return Ok(conn);
         }
-        let opening = connect::open(r, &self.upstream, self.settings, peer, self.location, deadline);
-        let mut opening = std::pin::pin!(opening);
-        let is_abort_ignored = self.settings.ignore_client_abort;
-        let opened = poll_fn(|cx| {
-            if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
-                return Poll::Ready(Some(opened));
-            }
-            if !is_abort_ignored && r.conn.stream.poll_peer_closed(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            Poll::Pending
-        })
-        .await;
+        let opened = {
+            let opening = connect::open(r, &self.upstream, self.settings, peer, self.location, deadline);
+            let mut opening = std::pin::pin!(opening);
+            let is_abort_ignored = self.settings.ignore_client_abort;
+            poll_fn(|cx| {
+                if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
+                    return Poll::Ready(Some(opened));
+                }
+                if !is_abort_ignored && r.conn.stream.poll_peer_closed(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            })
+            .await
+        };
         let opened = match opened {
             None => return Err(Trouble::Client(client_gone(r, CONNECTING))),
             Some(opened) => opened,

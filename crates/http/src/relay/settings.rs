@@ -268,12 +268,12 @@ pub enum NameList {
     Pass,
 }
 
-/// The rows that every upstream protocol has, under its prefix: `relay_rows!("proxy", Proxy, ROWS)` makes
-/// `static ROWS: [Row<Proxy>; N]`. The module's settings have a field `relay`.
+/// The rows that every upstream protocol has, under its prefix: `relay_rows!("proxy", ProxySettings, ROWS)`
+/// makes `static ROWS: [Row<ProxySettings>; N]`. The settings have a field `relay`.
 #[macro_export]
 macro_rules! relay_rows {
-    ($prefix:literal, $module:ty, $rows:ident) => {
-        static $rows: [$crate::rows::Row<$module>; 25] = {
+    ($prefix:literal, $settings:ty, $rows:ident) => {
+        static $rows: [$crate::rows::Row<$settings>; 25] = {
             use conf::{Arity, Contexts};
             use $crate::relay::settings::{NameList, ignore, next};
             use $crate::rows::{flag, row, size, time, value};

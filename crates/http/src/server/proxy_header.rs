@@ -29,9 +29,8 @@ pub(super) async fn read(worker: &Worker, conn: &Rc<Conn>) -> bool {
         match proto::haproxy::parse(&buf) {
             Ok(None) if buf.len() < 4096 => {}
             Ok(Some(header)) => {
-                if let Some((source, destination)) = header.addresses {
-                    let tlvs = header.tlvs.iter().map(|tlv| (tlv.kind, tlv.value.of(&buf).to_vec())).collect();
-                    let _ = conn.proxy.set(Box::new(ProxyInfo { source, destination, tlvs }));
+                if let Some((source, destination)) = header.addresses.clone() {
+                    let _ = conn.proxy.set(Box::new(ProxyInfo { source, destination, tlvs: header.tlvs }));
                 }
                 buf.drain(..header.length);
                 *conn.leftover.borrow_mut() = buf;

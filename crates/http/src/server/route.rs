@@ -114,9 +114,9 @@ fn normalize(r: &mut Request) -> Result<(), u16> {
         return Ok(());
     }
     let merge = if r.cycle.http.location(r.location).core.merge_slashes {
-        proto::uri::MergeSlashes::Yes
+        proto::uri::MergeSlashes::Merge
     } else {
-        proto::uri::MergeSlashes::No
+        proto::uri::MergeSlashes::Keep
     };
     if proto::uri::normalize(path, merge, &mut r.uri).is_err() {
         r.uri.clear();
@@ -147,11 +147,12 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
     if text.is_empty() {
         return Ok(());
     }
-    let Ok(host) = proto::uri::validate_host(text, &mut r.host) else {
+    let Ok(host) = proto::uri::validate_host(text) else {
         r.log(Level::Info, format_args!("client sent invalid host header while reading client request headers"));
         return Err(400);
     };
-    r.host_port = host.port;
+    r.host.extend_from_slice(&host.name);
+    r.host_port = (host.port > 0).then_some(host.port);
     let cycle = Rc::clone(&r.cycle);
     let Some(listener) = r.conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index)) else {
         return Ok(());

@@ -54,7 +54,7 @@ impl Template {
                 continue;
             }
             let name = variable_name(&mut rest).map_err(|fault| match fault {
-                NameFault::Empty => Error::at(word, "invalid variable name".into()),
+                NameFault::Empty => Error::at(word, "invalid variable name"),
                 NameFault::Unclosed(name) => Error::at(
                     word,
                     format!("the closing bracket in \"{}\" variable is missing", String::from_utf8_lossy(&name)),

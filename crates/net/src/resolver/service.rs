@@ -50,7 +50,7 @@ impl Resolver {
             Box::pin(limited(timeout_ms, addresses)) as Pin<Box<dyn Future<Output = _> + '_>>
         });
         let outcomes = all(lookups.collect()).await;
-        let valid_until_ms = outcomes.iter().flatten().map(|found| found.valid_until_ms).min();
+        let valid_until_ms = outcomes.iter().flatten().map(|found: &Resolved| found.valid_until_ms).min();
         let Some(valid_until_ms) = valid_until_ms else { return Err(worst(&outcomes)) };
         let servers = arrange(services, &outcomes, random::below);
         Ok(ResolvedServices { servers, valid_until_ms: valid_until_ms.min(known.valid_until_ms) })

@@ -11,8 +11,9 @@ mod types;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use self::error_page::ErrorPage;
+pub use self::error_page::{ErrorPage, Overwrite};
 pub use self::location_name::{limit_except_methods, location_name, method_bit};
+pub use self::setters::temp_path;
 pub use self::types::Types;
 
 use crate::logging::ErrorLogs;
@@ -36,7 +37,7 @@ impl Module for Core {
     type Settings = CoreSettings;
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<CoreSettings>] {
         &rows::ROWS
     }
 

@@ -4,7 +4,7 @@ use conf::{Arity, Contexts};
 
 use super::setters as set;
 use super::{
-    BodyInFile, Core, IfModifiedSince, LingeringClose, Satisfy, ServerTokens,
+    BodyInFile, CoreSettings, IfModifiedSince, LingeringClose, Satisfy, ServerTokens,
 };
 use crate::rows::{Row, flag, number, offset, row, size, time, value, without_effect as none};
 
@@ -16,7 +16,7 @@ const NO_HASH: &str = "tables grow as they need to";
 const NO_POOL: &str = "memory does not come from pools of a fixed size";
 const NO_AIO: &str = "files are read by sendfile or from the page cache";
 
-pub(super) static ROWS: [Row<Core>; 82] = [
+pub(super) static ROWS: [Row<CoreSettings>; 82] = [
     none("variables_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("variables_hash_bucket_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("server_names_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),

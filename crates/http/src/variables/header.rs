@@ -1,0 +1,1 @@
+pub fn join_values() {} pub fn name_matches() {}
