@@ -2,8 +2,10 @@
 //!
 //! All sizes are bytes and all times are milliseconds unless a name says otherwise.
 
+mod network;
 mod span;
 mod units;
 
+pub use network::Network;
 pub use span::Span;
 pub use units::{UnitError, parse_offset, parse_size, parse_time_ms, parse_time_sec};

@@ -3,53 +3,20 @@
 //! All threads share one [`Cycle`]; each hands it to its requests by a counter of its own, so that counting
 //! costs no traffic between processors.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 
+use base::Network;
 use os::errlog::ErrorLog;
 
 use crate::conf::HttpConf;
 use crate::connection::Conn;
-
-/// A network in CIDR form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    /// The network's address.
-    pub ip: IpAddr,
-    /// Leading bits that count.
-    pub bits: u8,
-}
-
-impl Cidr {
-    /// Whether the address lies in the network; an IPv4 address mapped to IPv6 counts as IPv4.
-    #[must_use]
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        fn same(a: u128, b: u128, width: u32, bits: u8) -> bool {
-            let shift = width.saturating_sub(u32::from(bits));
-            shift >= width || a >> shift == b >> shift
-        }
-        match (self.ip, ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                same(u128::from(net.to_bits()), u128::from(ip.to_bits()), 32, self.bits)
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => same(net.to_bits(), ip.to_bits(), 128, self.bits),
-            _ => false,
-        }
-    }
-}
-
-/// Clients whose connections are logged at debug level (`debug_connection`).
-#[derive(Clone, Debug, Default)]
-pub struct DebugConnections {
-    /// Networks.
-    pub networks: Vec<Cidr>,
-    /// Connections over Unix sockets.
-    pub unix: bool,
-}
 
 /// What of the main and events contexts the engine needs to know.
 #[derive(Clone, Debug)]
@@ -58,12 +25,10 @@ pub struct Globals {
     pub log: Arc<ErrorLog>,
     /// `worker_connections`, per worker thread.
     pub worker_connections: usize,
-    /// `debug_connection`.
-    pub debug_connections: DebugConnections,
+    /// `debug_connection`: clients whose messages are logged at every level.
+    pub debug_connections: Vec<Network>,
     /// `worker_processes`: threads that serve.
     pub threads: usize,
-    /// The binary's own configuration for `$nginx_version` and others needs none.
-    pub pid: u32,
 }
 
 /// A compiled configuration that is being served.
@@ -74,35 +39,32 @@ pub struct Cycle {
     pub globals: Globals,
     /// Counts configurations, from 1.
     pub generation: u64,
-    on_end: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Cycle {
-    /// A configuration ready to be served; `on_end` is called when its last user is gone.
+    /// A configuration ready to be served.
     #[must_use]
-    pub fn new(http: HttpConf, globals: Globals, on_end: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
+    pub fn new(http: HttpConf, globals: Globals) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(0);
-        Self { http, globals, generation: GENERATION.fetch_add(1, Ordering::Relaxed) + 1, on_end }
+        Self { http, globals, generation: GENERATION.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 }
 
-impl Drop for Cycle {
-    fn drop(&mut self) {
-        if let Some(on_end) = &self.on_end {
-            on_end();
-        }
-    }
-}
+/// Something that is to live as long as a cycle is in use.
+pub type Guard = Arc<dyn Any + Send + Sync>;
 
 /// The thread's own handle on a cycle.
-pub struct Local(Arc<Cycle>);
+pub struct Local {
+    cycle: Arc<Cycle>,
+    _guard: Guard,
+}
 
 impl Deref for Local {
     type Target = Cycle;
 
     #[inline]
     fn deref(&self) -> &Cycle {
-        &self.0
+        &self.cycle
     }
 }
 
@@ -114,6 +76,7 @@ pub struct Worker {
     is_quitting: Cell<bool>,
     connections: RefCell<Vec<Option<Rc<Conn>>>>,
     free_places: RefCell<Vec<usize>>,
+    on_all_closed: Cell<Option<Waker>>,
     /// Connections to upstreams that count towards `worker_connections`.
     pub upstream_connections: Cell<usize>,
 }
@@ -124,13 +87,14 @@ thread_local! {
 
 impl Worker {
     /// Makes this thread a worker thread.
-    pub fn install(index: usize, cycle: Arc<Cycle>) -> Rc<Self> {
+    pub fn install(index: usize, cycle: Arc<Cycle>, guard: Guard) -> Rc<Self> {
         let worker = Rc::new(Self {
             index,
-            cycle: RefCell::new(Rc::new(Local(cycle))),
+            cycle: RefCell::new(Rc::new(Local { cycle, _guard: guard })),
             is_quitting: Cell::new(false),
             connections: RefCell::default(),
             free_places: RefCell::default(),
+            on_all_closed: Cell::new(None),
             upstream_connections: Cell::new(0),
         });
         WORKER.with(|slot| *slot.borrow_mut() = Some(Rc::clone(&worker)));
@@ -156,8 +120,8 @@ impl Worker {
     }
 
     /// Serves new requests under another configuration.
-    pub fn adopt(&self, cycle: Arc<Cycle>) {
-        *self.cycle.borrow_mut() = Rc::new(Local(cycle));
+    pub fn adopt(&self, cycle: Arc<Cycle>, guard: Guard) {
+        *self.cycle.borrow_mut() = Rc::new(Local { cycle, _guard: guard });
     }
 
     /// Whether no further request may follow on a connection.
@@ -195,6 +159,24 @@ impl Worker {
         {
             self.free_places.borrow_mut().push(conn.place.get());
         }
+        if self.is_quitting()
+            && self.open_connections() == 0
+            && let Some(waker) = self.on_all_closed.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Waits until no client is connected.
+    pub async fn all_closed(&self) {
+        poll_fn(|cx| {
+            if self.open_connections() == 0 {
+                return Poll::Ready(());
+            }
+            self.on_all_closed.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Lets no further request begin and closes idle connections.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use conf::{Directive, Error};
 use os::errlog::{ErrorLog, Level, Sink, Target};
-use os::syslog::Syslog;
 
 use crate::conf::compile::Cx;
+use crate::error_log;
 use crate::request::Request;
 
 /// The error logs of one level of the configuration; `None` while it has none of its own.
@@ -27,46 +27,13 @@ impl ErrorLogs {
     /// These logs and the one of an `error_log` line.
     ///
     /// # Errors
-    /// What [`read`] says.
+    /// What [`error_log::sink`] says.
     pub fn with(mut self, cx: &mut Cx<'_>, directive: &Directive) -> Result<Self, Error> {
-        let path = cx.path(&directive.arg(0)?.bytes);
-        self.lines.push(read(directive, || {
-            cx.resources.log(&path).map_err(|error| open_error(directive, &path, &error)).map(|file| Target::File(file))
-        })?);
+        self.lines.push(error_log::target_and_level(directive, &cx.paths.prefix, cx.resources)?);
         let sinks = self.lines.iter().map(|(target, level)| Sink::new(target.clone(), *level)).collect();
         self.log = Some(Arc::new(ErrorLog::new(sinks)));
         Ok(self)
     }
-}
-
-/// Target and level of an `error_log` line (`ngx_log_set_log`).
-///
-/// # Errors
-/// `invalid log level "…"`, a bad syslog address, a file that cannot be opened.
-pub fn read(directive: &Directive, open: impl FnOnce() -> Result<Target, Error>) -> Result<(Target, Level), Error> {
-    let word = directive.arg(0)?;
-    let level = match directive.args.get(1) {
-        None => Level::Error,
-        Some(level) => Level::from_name(&level.as_str())
-            .ok_or_else(|| Error::at(level, format!("invalid log level \"{}\"", level.as_str())))?,
-    };
-    let target = if word.is("stderr") {
-        Target::Stderr
-    } else if let Some(address) = word.after("syslog:") {
-        let text = String::from_utf8_lossy(address);
-        let syslog = Syslog::parse(&text).map_err(|error| Error::at(word, error.to_string()))?;
-        Target::Syslog(Arc::new(syslog))
-    } else {
-        open()?
-    };
-    Ok((target, level))
-}
-
-/// nginx's sentence for a log that cannot be opened.
-#[must_use]
-pub fn open_error(directive: &Directive, path: &std::path::Path, error: &std::io::Error) -> Error {
-    let sentence = format!("open() \"{}\" failed {}", path.display(), os::errlog::Errno(error));
-    Error::on(directive, sentence)
 }
 
 /// The request in which a message arose, as nginx names it at the message's end.

@@ -8,14 +8,14 @@ mod setters;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base::Network;
 use conf::resources::Resources;
 use conf::{Directive, Error, Level, Tree};
 use os::credentials::{self, Credentials};
+use http::error_log;
 use os::errlog::{self, ErrorLog, Sink, Target};
 
-use crate::debug_connection::Network;
 use crate::engine::Module;
-use crate::error_log;
 use crate::paths::{GROUPS, PID_PATH, Paths, USER};
 
 pub use rows::ROWS;

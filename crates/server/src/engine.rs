@@ -50,6 +50,9 @@ pub trait Engine: 'static {
         Capabilities::Drop
     }
 
+    /// Called on a serving thread whenever it has nothing more to do at the moment.
+    fn before_waiting() {}
+
     /// Serves on one thread, within a `LocalRuntime`, until told to end; the thread ends with the future.
     fn serve(
         thread: Thread,

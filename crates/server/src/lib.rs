@@ -6,9 +6,8 @@ mod bundle;
 mod cli;
 pub mod core_conf;
 mod crash;
-mod debug_connection;
 pub mod engine;
-pub mod error_log;
+pub mod http_engine;
 mod load;
 mod master;
 mod messages;
@@ -27,6 +26,6 @@ mod version;
 mod wire;
 mod worker;
 
-pub use debug_connection::Network;
+pub use base::Network;
 pub use paths::Paths;
 pub use start::run;

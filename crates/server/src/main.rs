@@ -8,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    server::run::<server::placeholder::Placeholder>()
+    server::run::<server::http_engine::HttpEngine>()
 }

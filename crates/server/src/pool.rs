@@ -63,8 +63,10 @@ impl<E: Engine> Pool<E> {
                     log.log(Level::Alert, format_args!("sched_setaffinity() failed ({error})"));
                 }
                 let served = catch_unwind(AssertUnwindSafe(|| {
-                    let runtime =
-                        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                    let runtime = Builder::new_current_thread()
+                        .enable_all()
+                        .on_thread_park(E::before_waiting)
+                        .build_local(LocalOptions::default())?;
                     runtime.block_on(E::serve(thread, cycle, commands));
                     Ok::<(), io::Error>(())
                 }));

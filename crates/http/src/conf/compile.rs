@@ -79,6 +79,8 @@ pub struct Cx<'a> {
     pub upstream: Option<UpstreamBlock>,
     /// All upstreams known so far.
     pub upstreams: Upstreams,
+    /// A local address is `transparent`, which takes a privilege.
+    pub needs_net_raw: bool,
     /// Warnings and notices for the operator, in order.
     pub notices: Vec<Error>,
     registry: &'a Registry,
@@ -91,20 +93,22 @@ pub struct Cx<'a> {
     rows: HashMap<*const conf::Row, (usize, usize)>,
 }
 
-/// Compiles the `http` block.
+/// Compiles the `http` block; without one there is nothing to serve.
 ///
 /// # Errors
 /// The first line that cannot be made to work.
 pub fn compile(
     registry: &Registry,
-    http: &Directive,
+    http: Option<&Directive>,
     paths: &Paths,
+    threads: usize,
     resources: &mut dyn Resources,
 ) -> Result<(HttpConf, Vec<Error>), Error> {
     let mut cx = Cx::new(registry, paths, resources);
+    cx.upstreams.threads = threads;
     cx.apply_defaults()?;
     let mut servers = Vec::new();
-    let (_, nested) = cx.read_block(http.body(), true)?;
+    let nested = cx.read_block(http.map(Directive::body).unwrap_or_default(), true)?;
     for block in nested {
         let Nested::Server(directive) = block else { continue };
         servers.push(cx.compile_server(directive)?);
@@ -134,6 +138,7 @@ impl<'a> Cx<'a> {
             server: None,
             upstream: None,
             upstreams: Upstreams::default(),
+            needs_net_raw: false,
             notices: Vec::new(),
             registry,
             main: registry.modules.iter().map(|module| Some((module.default_main)())).collect(),
@@ -174,7 +179,7 @@ impl<'a> Cx<'a> {
         &mut self,
         lines: &'t [Directive],
         all_finish: bool,
-    ) -> Result<(usize, Vec<Nested<'t>>), Error> {
+    ) -> Result<Vec<Nested<'t>>, Error> {
         let mut nested = Vec::new();
         for line in lines {
             match (line.name.as_str().as_ref(), &line.body) {
@@ -195,7 +200,7 @@ impl<'a> Cx<'a> {
                 (self.registry.modules[index].finish_block)(self)?;
             }
         }
-        Ok((nested.len(), nested))
+        Ok(nested)
     }
 
     /// Applies one line by its row's setter.
@@ -240,7 +245,7 @@ impl<'a> Cx<'a> {
         let id = self.new_location();
         let outer = self.nested_block(Contexts::SERVER, id);
         self.block.name = Box::default();
-        let (_, nested) = self.read_block(directive.body(), false)?;
+        let nested = self.read_block(directive.body(), false)?;
         let tree = self.compile_nested(nested)?;
         self.close_block(outer, tree);
         let mut draft = self.server.take().unwrap_or_default();
@@ -291,7 +296,7 @@ impl<'a> Cx<'a> {
         self.block.kind = if kind == Kind::Regex { Kind::Regex } else { Kind::Unnamed };
         self.block.auto_redirect = auto_redirect;
         self.block.content = content;
-        let (_, nested) = self.read_block(directive.body(), false)?;
+        let nested = self.read_block(directive.body(), false)?;
         let tree = self.compile_nested(nested)?;
         self.close_block(outer, tree);
         Ok(())
@@ -326,7 +331,7 @@ impl<'a> Cx<'a> {
         let outer = self.nested_block(Contexts::LOCATION, id);
         self.block.kind = kind;
         self.block.name = name.clone();
-        let (_, nested) = self.read_block(directive.body(), false)?;
+        let nested = self.read_block(directive.body(), false)?;
         let tree = self.compile_nested(nested)?;
         let auto_redirect = self.block.auto_redirect;
         self.close_block(outer, tree);
@@ -407,6 +412,7 @@ impl<'a> Cx<'a> {
             content: self.registry.content.clone(),
             header_filters: self.registry.header_filters.clone(),
             prefix: self.paths.prefix.clone(),
+            needs_net_raw: self.needs_net_raw,
             main: self.main.into_iter().flatten().collect(),
         };
         Ok((conf, self.notices))

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use conf::resources::{ListenAddr, Resources, SocketKind, SocketSpec, TcpKeepalive};
 use conf::{Directive, Error, Level, Word};
@@ -240,13 +240,23 @@ pub struct Address {
 pub struct Listener {
     /// What it was opened as.
     pub spec: SocketSpec,
-    /// The socket.
-    pub socket: Arc<OwnedFd>,
+    socket: Mutex<Option<Arc<OwnedFd>>>,
     /// Its addresses, specific ones first.
     pub addresses: Vec<Address>,
 }
 
 impl Listener {
+    /// The socket, until it was closed.
+    #[must_use]
+    pub fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets go of the socket, so that it closes while requests of this configuration still run.
+    pub fn close(&self) {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Whether the local address of a connection decides who answers.
     #[must_use]
     pub fn needs_local_address(&self) -> bool {
@@ -309,6 +319,7 @@ pub(super) fn build(
         }
         let spec = entry.draft.spec.clone();
         let socket = resources.socket(&spec).map_err(|error| bind_error(&spec, &error))?;
+        let socket = Mutex::new(Some(socket));
         listeners.push(Listener { spec, socket, addresses: vec![address] });
     }
     Ok(listeners)

@@ -72,12 +72,23 @@ pub struct HttpConf {
     pub content: Vec<ContentHandler>,
     /// Header filters.
     pub header_filters: Vec<&'static dyn HeaderFilter>,
+    /// A local address is `transparent`: the worker keeps `CAP_NET_RAW`.
+    pub needs_net_raw: bool,
     /// The prefix (`-p`) that relative paths refer to.
     pub prefix: PathBuf,
     main: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl HttpConf {
+    /// Takes over what outlives a reload: the state of upstreams of the same name.
+    pub fn inherit(&self, earlier: &Self) {
+        for upstream in &self.upstreams {
+            if let Some(same) = earlier.upstreams.iter().find(|other| other.name == upstream.name) {
+                upstream.inherit(same);
+            }
+        }
+    }
+
     /// The server with this id.
     #[inline]
     #[must_use]

@@ -45,7 +45,7 @@ impl Connected {
 }
 
 /// Whether an idle connection has neither been closed by the peer nor sent anything unasked.
-fn is_quiet(stream: &Stream) -> bool {
+pub(super) fn is_quiet(stream: &Stream) -> bool {
     stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 

@@ -40,6 +40,23 @@ pub fn now() -> Now {
     Now::from_ms(u64::try_from(seconds).unwrap_or(0) * 1000 + u64::from(millis))
 }
 
+/// Once a second closes idle connections to upstreams that are over their time or were closed by the peer.
+pub async fn janitor() {
+    loop {
+        net::timer::sleep(1000).await;
+        let worker = crate::cycle::Worker::current();
+        let cycle = worker.cycle();
+        for upstream in &cycle.http.upstreams {
+            if let Some(keepalive) = &upstream.keepalive {
+                drop(upstream.pool.expire(worker.index, &keepalive.limits, now()));
+                drop(upstream.pool.sift(worker.index, |_, conn| {
+                    if connect::is_quiet(&conn.stream) { ::upstream::Keep::Yes } else { ::upstream::Keep::Close }
+                }));
+            }
+        }
+    }
+}
+
 /// How the request's body follows its head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlanBody {

@@ -245,7 +245,10 @@ impl RelaySettings {
         }
         let transparent = match d.args.get(1) {
             None => false,
-            Some(word) if word.is("transparent") => true,
+            Some(word) if word.is("transparent") => {
+                cx.needs_net_raw = true;
+                true
+            }
             Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str()))),
         };
         let address = Template::compile(cx, word)?;

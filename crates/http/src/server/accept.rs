@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base::Network;
 use conf::resources::{ListenAddr, SocketSpec};
 use net::Stream;
 use os::errlog::{Level, Verbosity};
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::{h1, stats};
 use crate::connection::Conn;
-use crate::cycle::{Cycle, DebugConnections, Worker};
+use crate::cycle::{Cycle, Worker};
 
 /// Connections accepted in one go before others get their turn.
 const BATCH: usize = 64;
@@ -57,7 +58,8 @@ impl Acceptors {
             if self.running.contains_key(&key) {
                 continue;
             }
-            let (socket, spec) = (Arc::clone(&listener.socket), listener.spec.clone());
+            let Some(socket) = listener.socket() else { continue };
+            let spec = listener.spec.clone();
             let exclusive = cycle.globals.threads > 1;
             self.running.insert(
                 key,
@@ -181,10 +183,7 @@ fn keepalive(fd: &OwnedFd, spec: &SocketSpec) {
     let _ = os::tcp::set_keepalive(fd.as_fd(), keepalive);
 }
 
-fn verbosity(debug: &DebugConnections, peer: &PeerAddr) -> Verbosity {
-    let is_named = match peer.ip() {
-        Some(ip) => debug.networks.iter().any(|network| network.contains(ip)),
-        None => debug.unix,
-    };
+fn verbosity(debug: &[Network], peer: &PeerAddr) -> Verbosity {
+    let is_named = debug.iter().any(|network| network.contains(peer.ip()));
     if is_named { Verbosity::Everything } else { Verbosity::Configured }
 }

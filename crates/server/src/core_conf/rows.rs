@@ -24,7 +24,7 @@ pub static ROWS: &[Row] = &Row::of(
         Row::new("user", MAIN, Arity::TAKE12)
             .default("nobody")
             .doc("User and group that the worker runs as."),
-        crate::error_log::row(MAIN),
+        http::error_log::row(MAIN),
         Row::new("env", MAIN, Arity::ONE).many().doc("A variable of the environment to keep or set."),
         Row::new("worker_rlimit_nofile", MAIN, Arity::ONE).doc("Largest number of open files of the worker."),
         Row::new("worker_rlimit_core", MAIN, Arity::ONE).doc("Largest core file of the worker, bytes."),

@@ -11,7 +11,7 @@ use os::credentials::{self, Credentials};
 use os::limits::cpu_count;
 
 use super::Affinity;
-use crate::debug_connection::Network;
+use base::Network;
 use crate::engine::Module;
 
 /// The first argument as a path, as it is written.

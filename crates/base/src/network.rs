@@ -1,4 +1,4 @@
-//! `debug_connection`: the clients whose messages are logged at every level.
+//! Networks of clients, as `debug_connection`, `allow` and others name them.
 //!
 //! An address, a network with its prefix length, or `unix:` for all Unix sockets.
 

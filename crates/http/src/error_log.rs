@@ -25,9 +25,21 @@ pub const fn row(contexts: Contexts) -> Row {
 /// # Errors
 /// nginx's sentences about levels and syslog parameters, and the error of opening the file.
 pub fn sink(line: &Directive, prefix: &Path, resources: &mut dyn Resources) -> Result<Sink, Error> {
-    let word = line.arg(0)?;
+    let (target, level) = target_and_level(line, prefix, resources)?;
+    Ok(Sink::new(target, level))
+}
+
+/// As [`sink`], for those who gather several lines into one log.
+///
+/// # Errors
+/// As [`sink`].
+pub fn target_and_level(
+    line: &Directive,
+    prefix: &Path,
+    resources: &mut dyn Resources,
+) -> Result<(Target, Level), Error> {
     let level = level(line)?;
-    Ok(Sink::new(target(word, prefix, resources)?, level))
+    Ok((target(line.arg(0)?, prefix, resources)?, level))
 }
 
 fn target(word: &Word, prefix: &Path, resources: &mut dyn Resources) -> Result<Target, Error> {
