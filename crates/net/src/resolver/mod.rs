@@ -19,7 +19,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use conf::ResolverConf;
+pub use conf::{LookUp, ResolverConf};
 pub use error::ResolveError;
 pub use service::{ResolvedServices, ServiceAddr};
 
