@@ -3,7 +3,8 @@
 //! Two directives that say the same share one cache per thread, also across a reload.
 
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use conf::{Directive, Error, Word};
@@ -20,6 +21,9 @@ const TCP_MS: u64 = 5_000;
 const UNUSED_MS: u64 = 30_000;
 /// Milliseconds after which a failed name is worth another try where `valid=` says nothing.
 const RETRY_MS: u64 = 10_000;
+
+/// How the addresses of a host are found at load.
+pub type LookUp<'a> = dyn FnMut(&str) -> io::Result<Vec<IpAddr>> + 'a;
 
 /// What makes two resolvers the same: they share a cache.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,12 +71,22 @@ pub struct ResolverConf {
 }
 
 impl ResolverConf {
-    /// Reads the directive (`ngx_resolver_create`). A server given by name is looked up at once, which may block.
+    /// Reads the directive (`ngx_resolver_create`). A server given by name is looked up at once by the system,
+    /// which may block; see [`ResolverConf::read_with`].
+    ///
+    /// # Errors
+    /// As [`ResolverConf::read_with`].
+    pub fn read(directive: &Directive) -> Result<Self, Error> {
+        Self::read_with(directive, &mut conf::resources::look_up)
+    }
+
+    /// Reads the directive with the addresses of servers given by name as `look_up` has them, for instance
+    /// [`conf::resources::Resources::resolve`].
     ///
     /// # Errors
     /// `invalid parameter: x`, `host not found in resolver "x"` (also `invalid port`, `invalid host`,
     /// `no host`, `invalid IPv6 address`), `"ipv4" and "ipv6" cannot both be "off"`, `no name servers defined`.
-    pub fn read(directive: &Directive) -> Result<Self, Error> {
+    pub fn read_with(directive: &Directive, look_up: &mut LookUp<'_>) -> Result<Self, Error> {
         let (mut servers, mut valid_ms, mut status_zone) = (Vec::new(), 0, None);
         let (mut ipv4, mut ipv6) = (true, true);
         for word in &directive.args {
@@ -87,7 +101,7 @@ impl ResolverConf {
                 let zone = std::str::from_utf8(zone).ok().filter(|zone| !zone.is_empty());
                 status_zone = Some(zone.ok_or_else(|| invalid(word))?.into());
             } else {
-                let found = name_servers(&word.as_str());
+                let found = name_servers(&word.as_str(), look_up);
                 servers.extend(found.map_err(|reason| {
                     Error::at(word, format!("{reason} in resolver \"{}\"", word.as_str()))
                 })?);
@@ -157,7 +171,7 @@ fn on_off(word: &Word, value: &[u8]) -> Result<bool, Error> {
 }
 
 /// The addresses of one server word (`ngx_parse_url` with a default port of 53).
-fn name_servers(url: &str) -> Result<Vec<SocketAddr>, &'static str> {
+fn name_servers(url: &str, look_up: &mut LookUp<'_>) -> Result<Vec<SocketAddr>, &'static str> {
     if url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix:")) || url.contains(['/', '?']) {
         return Err("invalid host");
     }
@@ -184,8 +198,11 @@ fn name_servers(url: &str) -> Result<Vec<SocketAddr>, &'static str> {
     if let Some(ip) = ipv4_literal(host) {
         return Ok(vec![SocketAddr::new(IpAddr::V4(ip), port)]);
     }
-    let found: Vec<_> = (host, port).to_socket_addrs().map_err(|_| "host not found")?.collect();
-    if found.is_empty() { Err("host not found") } else { Ok(found) }
+    let found = look_up(host).map_err(|_| "host not found")?;
+    if found.is_empty() {
+        return Err("host not found");
+    }
+    Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
 fn read_port(text: &str) -> Result<u16, &'static str> {
@@ -203,7 +220,12 @@ mod tests {
         let args = Box::leak(args.to_owned().into_boxed_str());
         let row = Box::leak(Box::new(Row::new("resolver", Contexts::HTTP_ALL, Arity::MORE1).default(args)));
         let directive = Directive::from_default(row).expect("it lexes").expect("it has words");
-        ResolverConf::read(&directive).map_err(|error| error.to_string())
+        let mut hosts = |host: &str| match host {
+            "dns.example" => Ok(vec![IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])]),
+            "empty.example" => Ok(Vec::new()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        ResolverConf::read_with(&directive, &mut hosts).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -216,6 +238,7 @@ mod tests {
         check("127.0.0.1", &["127.0.0.1:53"]);
         check("127.0.0.1:5353 [::1] [::2]:54", &["127.0.0.1:5353", "[::1]:53", "[::2]:54"]);
         check("10.0.0.1 valid=30s ipv6=off status_zone=dns", &["10.0.0.1:53"]);
+        check("dns.example:54", &["10.0.0.1:54", "10.0.0.2:54"]);
         check("127.0.0.1:00053", &["127.0.0.1:53"]);
         let conf = read("10.0.0.1 valid=30s ipv6=off status_zone=dns").expect("a resolver");
         assert_eq!((conf.valid_ms(), conf.retry_ms()), (Some(30_000), 30_000));
@@ -255,6 +278,7 @@ mod tests {
         check("[::1]x", "invalid host in resolver \"[::1]x\"");
         check("[::g]", "invalid IPv6 address in resolver \"[::g]\"");
         check("127.0.0.1/x", "invalid host in resolver \"127.0.0.1/x\"");
-        check("no-such-host.invalid", "host not found in resolver \"no-such-host.invalid\"");
+        check("none.example", "host not found in resolver \"none.example\"");
+        check("empty.example", "host not found in resolver \"empty.example\"");
     }
 }

@@ -5,10 +5,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use tokio::io::unix::AsyncFd;
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -32,7 +33,7 @@ struct Pending {
 }
 
 struct Shared {
-    socket: AsyncFd<UdpSocket>,
+    socket: UdpSocket,
     server: SocketAddr,
     pending: RefCell<HashMap<u16, Pending>>,
     asked: Cell<u32>,
@@ -62,12 +63,12 @@ impl Line {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let socket = UdpSocket::bind(any)?;
+        let socket = std::net::UdpSocket::bind(any)?;
         // Connected, so datagrams of others never arrive and a closed port is told.
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
         let shared = Rc::new(Shared {
-            socket: AsyncFd::new(socket)?,
+            socket: UdpSocket::from_std(socket)?,
             server,
             pending: RefCell::default(),
             asked: Cell::new(0),
@@ -111,7 +112,8 @@ impl Ticket {
     /// Sends the query, perhaps again. Whether that went well.
     pub fn send(&self) -> bool {
         let shared = &self.line.shared;
-        match shared.socket.get_ref().send(&self.query) {
+        // Tried at once: a datagram socket is ready to send from its beginning.
+        match os::io::send(shared.socket.as_fd(), &self.query) {
             Ok(sent) => sent == self.query.len(),
             Err(error) => {
                 log(format_args!("send() failed ({error}) while resolving, resolver: {}", shared.server));
@@ -141,20 +143,17 @@ impl Drop for Ticket {
 async fn read_answers(shared: Rc<Shared>) {
     let mut datagram = vec![0; MAX_DATAGRAM];
     loop {
-        let Ok(mut guard) = shared.socket.readable().await else { break };
-        let read = guard.try_io(|socket| socket.get_ref().recv(&mut datagram));
-        match read {
-            Ok(Ok(length)) => {
+        match shared.socket.recv(&mut datagram).await {
+            Ok(length) => {
                 if let Err(fault) = shared.deliver(datagram.get(..length).unwrap_or_default()) {
                     log(format_args!("{fault}"));
                 }
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(error)) => {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
                 log(format_args!("recv() failed ({error}) while resolving, resolver: {}", shared.server));
                 break;
             }
-            Err(_would_block) => {}
         }
     }
     shared.broken.set(true);

@@ -178,7 +178,7 @@ mod tests {
         check(addr("127.0.0.1"), failed(), "Server failure for 0");
         check(failed(), addr("::1"), "Server failure for 0");
         check(failed(), Reply::Empty(0), "Server failure for 0");
-        check(failed(), none(5), "Host not found for 5");
+        check(failed(), none(5), "Host not found for 0");
         check(cname("a"), cname("b"), "cname b for 30");
         check(Reply::Empty(0), cname("b"), "cname b for 30");
         check(cname("a"), Reply::Empty(0), "Host not found for 0");

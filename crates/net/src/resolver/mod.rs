@@ -10,6 +10,8 @@ mod line;
 mod literal;
 mod merge;
 mod message;
+#[cfg(test)]
+mod packet;
 mod random;
 mod service;
 mod table;
@@ -17,7 +19,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use conf::ResolverConf;
+pub use conf::{LookUp, ResolverConf};
 pub use error::ResolveError;
 pub use service::{ResolvedServices, ServiceAddr};
 
@@ -195,7 +197,7 @@ impl Resolver {
 
     fn new(identity: Arc<Identity>, now_ms: u64) -> Self {
         Self {
-            lines: RefCell::new(vec![Weak::new(); identity.servers.len()]),
+            lines: RefCell::new(identity.servers.iter().map(|_| Weak::new()).collect()),
             identity,
             addresses: RefCell::default(),
             services: RefCell::default(),

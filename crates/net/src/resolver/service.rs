@@ -47,7 +47,8 @@ impl Resolver {
         let Found::Services(services) = &known.found else { return Err(ResolveError::NotFound) };
         let lookups = services.iter().map(|service| {
             let addresses = self.addresses(&service.target, service.port);
-            Box::pin(limited(timeout_ms, addresses)) as Pin<Box<dyn Future<Output = _> + '_>>
+            Box::pin(limited(timeout_ms, addresses))
+                as Pin<Box<dyn Future<Output = Result<Resolved, ResolveError>> + '_>>
         });
         let outcomes = all(lookups.collect()).await;
         let valid_until_ms = outcomes.iter().flatten().map(|found: &Resolved| found.valid_until_ms).min();

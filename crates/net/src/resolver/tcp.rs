@@ -75,7 +75,7 @@ async fn exchange(server: SocketAddr, question: &Question) -> io::Result<Deliver
     }
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
         match stream.try_write(bytes) {
@@ -87,7 +87,7 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-async fn read_exact(stream: &TcpStream, mut into: &mut [u8]) -> io::Result<()> {
+pub(super) async fn read_exact(stream: &TcpStream, mut into: &mut [u8]) -> io::Result<()> {
     while !into.is_empty() {
         stream.readable().await?;
         match stream.try_read(into) {
