@@ -42,7 +42,11 @@ pub struct Context<'a>(pub &'a Request);
 impl fmt::Display for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = self.0;
-        write!(f, ", client: {}, server: {}", r.conn.peer, String::from_utf8_lossy(&r.server().name))?;
+        match r.conn.peer.ip() {
+            Some(ip) => write!(f, ", client: {ip}")?,
+            None => f.write_str(", client: unix:")?,
+        }
+        write!(f, ", server: {}", String::from_utf8_lossy(&r.server().name))?;
         let line = r.line.line.of(&r.head);
         if !line.is_empty() {
             write!(f, ", request: \"{}\"", String::from_utf8_lossy(line))?;

@@ -46,6 +46,8 @@ pub async fn serve(conn: Rc<Conn>) {
         conn.is_idle.set(false);
         next = Box::pin(active(&worker, &conn)).await;
     }
+    // The log says what happened before the client can see the end.
+    crate::log_buffer::flush();
     worker.leave(&conn);
     stats::shift(&stats::own().active, -1);
 }

@@ -216,7 +216,19 @@ impl Settings for CoreSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let _ = cx;
+        if self.root == Root::Default {
+            self.root = Root::Path(cx.path(b"html"));
+        }
+        if self.types.is_empty() {
+            self.types = Arc::new(Types::built_in());
+        }
+        let path = &self.client_body_temp_path.path;
+        if !path.as_os_str().is_empty() {
+            cx.resources.directory(path).map_err(|error| {
+                let reason = os::errlog::Errno(&error);
+                Error::bare(format!("mkdir() \"{}\" failed {reason}", path.display()))
+            })?;
+        }
         Ok(())
     }
 }

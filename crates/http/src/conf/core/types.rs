@@ -21,6 +21,12 @@ impl Types {
         Self { by_extension }
     }
 
+    /// Whether nothing was written yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_extension.is_empty()
+    }
+
     /// The type of an extension, compared without regard to case.
     #[must_use]
     pub fn find(&self, extension: &[u8]) -> Option<&Arc<[u8]>> {
