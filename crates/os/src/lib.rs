@@ -7,6 +7,7 @@ pub mod clock;
 pub mod credentials;
 pub mod epoll;
 pub mod errlog;
+pub mod errno;
 pub mod fdpass;
 pub mod file;
 pub mod io;
