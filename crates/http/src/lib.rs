@@ -8,6 +8,7 @@ pub mod conf;
 pub mod connection;
 pub mod cycle;
 pub mod error_log;
+mod entity;
 pub mod filters;
 pub mod log_buffer;
 pub mod logging;
