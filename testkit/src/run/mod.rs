@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
                     failure.what.push_str("\nthe server said:\n");
                     let lines: Vec<&str> = said.lines().collect();
                     for line in lines.iter().skip(lines.len().saturating_sub(12)) {
-                        failure.what.push_str(&format!("  {line}\n"));
+                        failure.what.push_str(&format!("  {line:.400}\n"));
                     }
                 }
                 return Outcome::Failed(failure);
