@@ -2,6 +2,7 @@
 //!
 //! Every file gets a fixed time of change, so that its ETag is the same in every run.
 
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -25,7 +26,9 @@ impl Run<'_> {
     }
 
     pub(super) fn file_step(&self, step: &Step) -> Result<(), String> {
-        let at = |path: &str| self.expand(path).map(|path| self.places.root().join(path));
+        let at = |path: &str| {
+            self.bytes(path).map(|path| self.places.root().join(std::ffi::OsString::from_vec(path)))
+        };
         let said = |path: &Path, result: std::io::Result<()>| {
             result.map_err(|error| format!("{}: {error}", path.display()))
         };

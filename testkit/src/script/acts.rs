@@ -34,6 +34,7 @@ pub(super) fn act(step: &StepKind, text: &str) -> Result<ActKind, String> {
             None => Err("unknown line".into()),
         },
         StepKind::File { .. } => match text.split_once(' ') {
+            None if text == "=" => Ok(ActKind::Whole(String::new())),
             Some(("=", whole)) => escaped(whole).map(ActKind::Whole),
             Some(("pattern", length)) => number(length).map(ActKind::Pattern),
             _ => Err("want \"| LINE\", \"= TEXT\" or \"pattern LENGTH\"".into()),
