@@ -53,6 +53,7 @@ struct Shared {
 struct State {
     seen: Vec<Seen>,
     released: BTreeSet<String>,
+    over: bool,
     counts: HashMap<(usize, String), usize>,
 }
 
@@ -157,10 +158,22 @@ impl Origins {
         self.shared.wait(time, |state| state.seen.len() >= count)
     }
 
+    /// Ends all waiting, since nobody will look at the answers any more.
+    fn end(&self) {
+        self.shared.state().over = true;
+        self.shared.changed.notify_all();
+    }
+
     /// Lets all replies go on that hold for `name`, now and later.
     pub fn release(&self, name: &str) {
         self.shared.state().released.insert(name.to_owned());
         self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Origins {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -33,7 +33,7 @@ impl Connection<'_> {
                 }
                 ReplyAct::Hold(name) => {
                     self.flush(&mut out)?;
-                    self.shared.wait(PATIENCE, |state| state.released.contains(name));
+                    self.shared.wait(PATIENCE, |state| state.over || state.released.contains(name));
                 }
                 ReplyAct::Close => {
                     self.flush(&mut out)?;
