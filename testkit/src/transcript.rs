@@ -50,8 +50,14 @@ impl Transcript {
     /// Adds a request that an origin saw.
     pub fn seen(&mut self, line: usize, seen: &Seen, places: &Places) {
         let mut entry = Entry::of(line, format!("seen by origin {}", seen.origin), &seen.request, places);
-        // Versions before 1.29.7 close connections to upstreams unless told otherwise.
+        // Before 1.29.7 nginx asks by HTTP/1.0 and closes, unless told otherwise. Scenarios that are about either
+        // say so by a line of their own.
         entry.headers.retain(|(name, value)| !(name == "Connection" && value == "close"));
+        if let Some(line) =
+            entry.start.strip_suffix("HTTP/1.0").or_else(|| entry.start.strip_suffix("HTTP/1.1"))
+        {
+            entry.start = format!("{line}HTTP/1");
+        }
         self.entries.push(entry);
     }
 

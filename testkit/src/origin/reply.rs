@@ -161,7 +161,10 @@ fn piece(act: &ReplyAct, request: &Message) -> Vec<u8> {
         ReplyAct::Text(text) | ReplyAct::Chunk(text) => unescape(text).unwrap_or_default(),
         ReplyAct::Pattern(length) => pattern(*length),
         ReplyAct::Echo => {
-            let mut echo = request.head().into_bytes();
+            let head = request.head();
+            // Whether a connection is closed by default depends on the version of nginx, see the transcript.
+            let lines = head.lines().filter(|line| *line != "Connection: close");
+            let mut echo = lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes();
             echo.push(b'\n');
             echo.extend_from_slice(&request.body);
             echo

@@ -65,7 +65,7 @@ pub enum ReplyAct {
     Chunk(String),
     /// A trailer of a chunked answer.
     Trailer(String, String),
-    /// The request as it was seen, as the body.
+    /// The request as it was seen, as the body, without a `Connection: close`.
     Echo,
     /// Bytes as they are.
     Raw(String),
