@@ -389,10 +389,16 @@ impl Reader {
     /// Reads once; 0 is the end.
     fn fill(&mut self) -> Result<usize, WireError> {
         let timed_out = || WireError::TimedOut(self.patience.as_millis());
-        let left = self.deadline.checked_duration_since(Instant::now()).ok_or_else(timed_out)?;
-        self.stream.limit(left, self.patience)?;
         let mut buffer = [0; 64 << 10];
-        match self.stream.read(&mut buffer) {
+        let read = loop {
+            let left = self.deadline.checked_duration_since(Instant::now()).ok_or_else(timed_out)?;
+            self.stream.limit(left, self.patience)?;
+            match self.stream.read(&mut buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(length) => {
                 self.ahead.extend_from_slice(buffer.get(..length).unwrap_or_default());
                 Ok(length)
