@@ -85,7 +85,8 @@ fn run_once(scenario: &Scenario, binary: &Binary) -> Outcome {
         Err(error) => return Outcome::Failed(whole(format!("no folder to run in: {error}"))),
     };
     let outcome = Run::new(scenario, binary, &root).map_or_else(Outcome::Failed, Run::finish);
-    let kept = std::env::var_os("TIDEGATE_KEEP").is_some();
+    let failed = matches!(outcome, Outcome::Failed(_));
+    let kept = failed && std::env::var_os("TIDEGATE_KEEP").is_some();
     if !kept {
         let _ = std::fs::remove_dir_all(&root);
     }
