@@ -96,22 +96,30 @@ impl Chunk {
         }
     }
 
+    /// A chunk of the bytes from `start` to just before `end`, counted from the first that is still to be sent.
+    #[must_use]
+    pub fn part(&self, start: u64, end: u64) -> Self {
+        let mut part = match self {
+            Self::Buf { .. } => {
+                let bytes = self.bytes().unwrap_or_default();
+                return Self::copied(bytes.get(start as usize..end as usize).unwrap_or_default());
+            }
+            Self::Static(bytes) => Self::Static(bytes.get(..end as usize).unwrap_or(bytes)),
+            Self::Shared { bytes, start: first, .. } => {
+                Self::Shared { bytes: Arc::clone(bytes), start: *first, end: *first + end as usize }
+            }
+            Self::File { file, offset, .. } => {
+                Self::File { file: Rc::clone(file), offset: *offset, end: *offset + end }
+            }
+        };
+        part.advance(start);
+        part
+    }
+
     /// Cuts off and returns the first `count` bytes; the rest stays.
     #[must_use]
     pub fn split_front(&mut self, count: u64) -> Self {
-        let front = match self {
-            Self::File { file, offset, .. } => {
-                Self::File { file: Rc::clone(file), offset: *offset, end: *offset + count }
-            }
-            Self::Static(bytes) => Self::Static(bytes.get(..count as usize).unwrap_or(bytes)),
-            Self::Shared { bytes, start, .. } => {
-                Self::Shared { bytes: Arc::clone(bytes), start: *start, end: *start + count as usize }
-            }
-            Self::Buf { .. } => {
-                let bytes = self.bytes().unwrap_or_default();
-                Self::copied(bytes.get(..count as usize).unwrap_or(bytes))
-            }
-        };
+        let front = self.part(0, count);
         self.advance(count);
         front
     }

@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod conf;
 pub mod connection;
 pub mod cycle;
+mod entity;
 pub mod error_log;
 pub mod filters;
 pub mod log_buffer;

@@ -19,6 +19,11 @@ use crate::variables::{PrefixVariable, Variable};
 /// A nested block starts with a copy of the settings around it; [`Settings::enter`] marks in that copy what is
 /// not inherited or is replaced as a whole by the block's first own line.
 pub trait Settings: Clone + Default + Send + Sync + 'static {
+    /// What a nested block begins with where that is not a plain copy, such as settings that are not inherited.
+    fn inherited(&self) -> Option<Self> {
+        None
+    }
+
     /// Called on the copy before the first line of a nested block is applied to it.
     fn enter(&mut self) {}
 
@@ -139,6 +144,7 @@ pub(crate) struct Erased {
     pub rows: Vec<&'static conf::Row>,
     pub default_settings: fn() -> Arc<dyn Any + Send + Sync>,
     pub default_main: fn() -> Box<dyn Any + Send + Sync>,
+    pub inherit: fn(&mut Slots),
     pub enter: fn(&mut Slots),
     pub finish_block: fn(&mut Cx<'_>) -> Result<(), Error>,
     pub finish_main: fn(&mut Cx<'_>) -> Result<(), Error>,
@@ -169,6 +175,11 @@ impl Registry {
             rows: M::rows().iter().map(|row| &row.row).collect(),
             default_settings: || Arc::new(M::Settings::default()),
             default_main: || Box::new(M::Main::default()),
+            inherit: |slots| {
+                if let Some(settings) = slots.of::<M>().inherited() {
+                    slots.put::<M>(settings);
+                }
+            },
             enter: |slots| {
                 let mut settings = slots.edit::<M>();
                 settings.enter();

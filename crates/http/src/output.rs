@@ -109,7 +109,10 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
     for filter in &cycle.http.header_filters {
         match filter.filter(r) {
             Filtered::Next => {}
-            Filtered::Instead(outcome) => return Err(outcome),
+            Filtered::Instead(outcome) => {
+                r.output.filters.clear();
+                return Err(outcome);
+            }
         }
     }
     r.response.head_sent = true;

@@ -51,6 +51,8 @@ pub fn map_path(r: &Request, uri: &[u8]) -> Option<Mapped> {
             let root_length = full.len();
             if location.kind != Kind::Regex {
                 full.extend_from_slice(uri.get(location.name.len()..).unwrap_or_default());
+            } else if r.add_uri_to_alias {
+                full.extend_from_slice(uri);
             }
             checked(full, root_length)
         }

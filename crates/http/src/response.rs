@@ -24,6 +24,8 @@ pub struct Headers {
     text: Vec<u8>,
     items: Vec<Item>,
     removed: usize,
+    /// Items lie in another order than their text.
+    is_scattered: bool,
 }
 
 impl Headers {
@@ -32,6 +34,7 @@ impl Headers {
         self.text.clear();
         self.items.clear();
         self.removed = 0;
+        self.is_scattered = false;
     }
 
     /// Appends a field.
@@ -114,10 +117,18 @@ impl Headers {
         }
     }
 
-    /// Replaces all fields of a kind by one.
+    /// Replaces all fields of a kind by one, which takes the place of the first.
     pub fn set_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        let place = self.items.iter().position(|item| !item.removed && item.known == known);
         self.remove_known(known);
         self.push_known(known, name, value);
+        if let Some(place) = place
+            && let Some(item) = self.items.pop()
+        {
+            self.items[place] = item;
+            self.removed -= 1;
+            self.is_scattered = true;
+        }
     }
 
     /// Whether there is a field of this kind.
@@ -140,7 +151,7 @@ impl Headers {
 
     /// Appends all fields to `out` as they go over the wire.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        if self.removed == 0 {
+        if self.removed == 0 && !self.is_scattered {
             out.extend_from_slice(&self.text);
             return;
         }
@@ -267,6 +278,20 @@ mod tests {
         assert_eq!(out, b"X-A: 1\r\nx-a: 2\r\n");
         assert_eq!(headers.len(), 2);
         assert!(!headers.has(Known::Server));
+    }
+
+    #[test]
+    fn a_field_is_replaced_in_its_place() {
+        let mut headers = Headers::default();
+        for (name, value) in [("X-A", "1"), ("ETag", "a"), ("X-B", "2"), ("ETag", "b")] {
+            headers.push(name.as_bytes(), value.as_bytes());
+        }
+        headers.set_known(Known::ETag, b"etag", b"c");
+        headers.set_known(Known::Link, b"Link", b"d");
+        let mut out = Vec::new();
+        headers.write_to(&mut out);
+        assert_eq!(out, b"X-A: 1\r\netag: c\r\nX-B: 2\r\nLink: d\r\n");
+        assert_eq!(headers.len(), 4);
     }
 
     #[test]

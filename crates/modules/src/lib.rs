@@ -1,13 +1,37 @@
-//! nginx's modules of the http side, written anew: one file or folder each, under nginx's name.
+//! nginx's http modules, one file or folder each, and their order.
 //!
-//! The order of [`registry`] is the order of execution.
+//! A new module is its file and its line in [`registry`].
+
+pub mod autoindex;
+mod directory;
+pub mod empty_gif;
+pub mod headers;
+pub mod index;
+pub mod not_modified;
+pub mod random_index;
+pub mod range;
+pub mod static_files;
+pub mod try_files;
 
 use http::Registry;
+use http::conf::core::Core;
 
-/// All modules.
+/// All modules. Their order is that of nginx: of the handlers of a phase, of content handlers, of header filters.
 #[must_use]
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
-    registry.add::<http::conf::core::Core>();
+    registry.add::<Core>();
+    // PreContent.
+    registry.add::<try_files::TryFiles>();
+    // Content: of a location, then of all locations.
+    registry.add::<empty_gif::EmptyGif>();
+    registry.add::<random_index::RandomIndex>();
+    registry.add::<index::Index>();
+    registry.add::<autoindex::Autoindex>();
+    registry.add::<static_files::Static>();
+    // Header filters.
+    registry.add::<not_modified::NotModified>();
+    registry.add::<headers::Headers>();
+    registry.add::<range::Range>();
     registry
 }

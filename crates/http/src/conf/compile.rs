@@ -236,6 +236,9 @@ impl<'a> Cx<'a> {
     fn nested_block(&mut self, context: Contexts, id: LocationId) -> Block {
         let mut block =
             Block::new(self.block.slots.clone(), context, id, self.registry.modules.len());
+        for module in &self.registry.modules {
+            (module.inherit)(&mut block.slots);
+        }
         block.name = self.block.name.clone();
         std::mem::replace(&mut self.block, block)
     }

@@ -1,0 +1,95 @@
+//! `ngx_http_static_module`: answers with the file that the URI names.
+//!
+//! It is the last of the content handlers, so whatever it declines is nobody's.
+
+use std::rc::Rc;
+
+use http::chunk::Chunk;
+use http::module::{Module, Registry, Slot};
+use http::open_file::{self, Want};
+use http::paths::map_uri;
+use http::phases::{Answer, Answered, Body, Outcome};
+use http::request::Request;
+use http::response::Ranges;
+use http::rows::Row;
+use os::errlog::Level;
+use proto::h1::{Known, Method};
+use proto::uri::EscapeKind;
+
+/// `ngx_http_static_module`.
+pub struct Static;
+
+static SLOT: Slot = Slot::new();
+
+impl Module for Static {
+    const NAME: &'static str = "ngx_http_static_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = ();
+    type Main = ();
+
+    fn rows() -> &'static [Row<Self::Settings>] {
+        &[]
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.content(&Self);
+    }
+}
+
+impl Answer for Static {
+    fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
+        Answered::Now(serve(r))
+    }
+}
+
+fn serve(r: &mut Request) -> Outcome {
+    if !matches!(r.method, Method::Get | Method::Head | Method::Post) {
+        return Outcome::Status(405);
+    }
+    if r.uri.last() == Some(&b'/') {
+        return Outcome::Declined;
+    }
+    let Some(path) = map_uri(r) else { return Outcome::Status(500) };
+    let opened = match open_file::open(r, &path.full, Want::File) {
+        Ok(opened) => opened,
+        Err(error) => return open_file::refuse(r, &path.full, &error),
+    };
+    if opened.info.is_dir() {
+        return redirect_to_directory(r);
+    }
+    let Some(file) = opened.file.filter(|_| opened.info.is_file()) else {
+        let shown = String::from_utf8_lossy(&path.full);
+        r.log(Level::Crit, format_args!("\"{shown}\" is not a regular file"));
+        return Outcome::Status(404);
+    };
+    if r.method == Method::Post {
+        return Outcome::Status(405);
+    }
+    r.response.status = 200;
+    r.response.content_length = Some(opened.info.size);
+    r.response.last_modified = Some(opened.info.mtime);
+    r.set_etag();
+    r.set_content_type();
+    r.response.ranges = Ranges::Allowed;
+    Outcome::Send(whole(&file, opened.info.size))
+}
+
+fn whole(file: &Rc<std::fs::File>, size: u64) -> Body {
+    if size == 0 {
+        return Body::Empty;
+    }
+    Body::One(Chunk::File { file: Rc::clone(file), offset: 0, end: size })
+}
+
+/// The directory's name with its slash.
+fn redirect_to_directory(r: &mut Request) -> Outcome {
+    let mut location = Vec::with_capacity(r.uri.len() + r.args.len() + 2);
+    proto::uri::escape(&r.uri, EscapeKind::Uri, &mut location);
+    location.push(b'/');
+    if !r.args.is_empty() {
+        location.push(b'?');
+        location.extend_from_slice(&r.args);
+    }
+    r.response.headers.set_known(Known::Location, b"Location", &location);
+    Outcome::Status(301)
+}
