@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod conf;
 pub mod connection;
 pub mod cycle;
+mod entity;
 pub mod error_log;
 mod entity;
 pub mod filters;

@@ -18,7 +18,7 @@ pub struct EmptyGif;
 
 static SLOT: Slot = Slot::new();
 
-static ROWS: [Row<EmptyGif>; 1] =
+static ROWS: [Row<()>; 1] =
     [row("empty_gif", Contexts::LOCATION, Arity::NOARGS, "", "Answers with an empty GIF.", |_, cx, _| {
         cx.block.content = Some(Content::Answer(Arc::new(EmptyGif)));
         Ok(())
@@ -41,7 +41,7 @@ impl Module for EmptyGif {
     type Settings = ();
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &ROWS
     }
 }

@@ -35,7 +35,7 @@ impl Settings for IndexSettings {
 
 static SLOT: Slot = Slot::new();
 
-static ROWS: [Row<Index>; 1] = [row(
+static ROWS: [Row<IndexSettings>; 1] = [row(
     "index",
     Contexts::HTTP_ALL,
     Arity::MORE1,
@@ -51,7 +51,7 @@ impl Module for Index {
     type Settings = IndexSettings;
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &ROWS
     }
 

@@ -21,7 +21,7 @@ impl Module for NotModified {
     type Settings = ();
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &[]
     }
 

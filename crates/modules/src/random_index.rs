@@ -32,7 +32,7 @@ impl Settings for RandomIndexSettings {}
 
 static SLOT: Slot = Slot::new();
 
-static ROWS: [Row<RandomIndex>; 1] =
+static ROWS: [Row<RandomIndexSettings>; 1] =
     [flag("random_index", Contexts::LOCATION, "off", "Picks a random file of a directory.", |s, v| s.enabled = v)];
 
 impl Module for RandomIndex {
@@ -41,7 +41,7 @@ impl Module for RandomIndex {
     type Settings = RandomIndexSettings;
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &ROWS
     }
 

@@ -28,7 +28,7 @@ impl Module for Range {
     type Settings = ();
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &[]
     }
 

@@ -27,7 +27,7 @@ impl Module for Static {
     type Settings = ();
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &[]
     }
 

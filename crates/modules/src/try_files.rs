@@ -54,7 +54,7 @@ impl Settings for TryFilesSettings {
 
 static SLOT: Slot = Slot::new();
 
-static ROWS: [Row<TryFiles>; 1] = [row(
+static ROWS: [Row<TryFilesSettings>; 1] = [row(
     "try_files",
     Contexts::SERVER.or(Contexts::LOCATION),
     Arity::MORE2,
@@ -69,7 +69,7 @@ impl Module for TryFiles {
     type Settings = TryFilesSettings;
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &ROWS
     }
 

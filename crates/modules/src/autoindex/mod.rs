@@ -67,7 +67,7 @@ static SLOT: Slot = Slot::new();
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 
-static ROWS: [Row<Autoindex>; 4] = [
+static ROWS: [Row<AutoindexSettings>; 4] = [
     flag("autoindex", ALL, "off", "Lists directories.", |s, v| s.enabled = v),
     value("autoindex_format", ALL, Arity::ONE, "html", "Format of a listing.", |s, d| {
         s.format = d.one_of(&FORMATS)?;
@@ -83,7 +83,7 @@ impl Module for Autoindex {
     type Settings = AutoindexSettings;
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &ROWS
     }
 

@@ -121,7 +121,7 @@ static SLOT: Slot = Slot::new();
 const WITH_IF: Contexts = Contexts::HTTP_ALL.or(Contexts::IF_LOCATION);
 const MODES: [(&str, Inherit); 3] = [("off", Inherit::Off), ("on", Inherit::On), ("merge", Inherit::Merge)];
 
-static ROWS: [Row<Headers>; 5] = [
+static ROWS: [Row<HeadersSettings>; 5] = [
     row("expires", WITH_IF, Arity::TAKE12, "off", "Sets Expires and Cache-Control.", |s, cx, d| {
         s.expires = ExpiresConf::read(cx, d)?;
         Ok(())
@@ -150,7 +150,7 @@ impl Module for Headers {
     type Settings = HeadersSettings;
     type Main = ();
 
-    fn rows() -> &'static [Row<Self>] {
+    fn rows() -> &'static [Row<Self::Settings>] {
         &ROWS
     }
 
