@@ -9,7 +9,6 @@ pub mod connection;
 pub mod cycle;
 mod entity;
 pub mod error_log;
-mod entity;
 pub mod filters;
 pub mod log_buffer;
 pub mod logging;
