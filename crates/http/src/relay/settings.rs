@@ -310,8 +310,8 @@ macro_rules! relay_rows {
                 row(concat!($prefix, "_limit_rate"), ALL, Arity::ONE, "", "Bytes per second read from the upstream.",
                     |s, cx, d| { s.relay.limit_rate = Some($crate::variables::Template::compile(cx, d.arg(0)?)?); Ok(()) }),
                 row(concat!($prefix, "_bind"), ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
-                value(concat!($prefix, "_hide_header"), ALL, Arity::ONE, "", "A field that is not passed on.", |s, d| s.relay.add_name(d, NameList::Hide)).many(),
-                value(concat!($prefix, "_pass_header"), ALL, Arity::ONE, "", "A hidden field that is passed on.", |s, d| s.relay.add_name(d, NameList::Pass)).many(),
+                value::<$settings>(concat!($prefix, "_hide_header"), ALL, Arity::ONE, "", "A field that is not passed on.", |s, d| s.relay.add_name(d, NameList::Hide)).many(),
+                value::<$settings>(concat!($prefix, "_pass_header"), ALL, Arity::ONE, "", "A hidden field that is passed on.", |s, d| s.relay.add_name(d, NameList::Pass)).many(),
             ]
         };
     };

@@ -167,7 +167,7 @@ fn read(r: &Request, dir: std::fs::ReadDir, path: Vec<u8>) -> Option<Vec<Entry>>
         if name.as_bytes().starts_with(b".") {
             continue;
         }
-        match look(r, &[&path, b"/", name.as_bytes()].concat()) {
+        match look(r, &[&path[..], b"/", name.as_bytes()].concat()) {
             Looked::At(info) => entries.push(entry_of(name, &info)),
             Looked::Forbidden => {}
             Looked::Failed => return None,

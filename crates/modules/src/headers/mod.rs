@@ -126,11 +126,11 @@ static ROWS: [Row<HeadersSettings>; 5] = [
         s.expires = ExpiresConf::read(cx, d)?;
         Ok(())
     }),
-    row("add_header", WITH_IF, Arity::TAKE23, "", "Adds a field to the head of answers.", |s, cx, d| {
+    row("add_header", WITH_IF, Arity::TAKE23, "", "Adds a field to the head of answers.", |s: &mut HeadersSettings, cx, d| {
         s.headers.add(cx, d)
     })
     .many(),
-    row("add_trailer", WITH_IF, Arity::TAKE23, "", "Adds a field behind the body of answers.", |s, cx, d| {
+    row("add_trailer", WITH_IF, Arity::TAKE23, "", "Adds a field behind the body of answers.", |s: &mut HeadersSettings, cx, d| {
         s.trailers.add(cx, d)
     })
     .many(),
