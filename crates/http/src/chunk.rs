@@ -11,6 +11,8 @@ use std::task::{Context, Poll, ready};
 
 use net::{Buf, Stream};
 
+/// Bytes that are copied behind others rather than sent as a slice of their own.
+const COPY_MAX: usize = 4096;
 /// Most slices that one `sendmsg` takes.
 const SLICES: usize = 16;
 /// Most bytes that one `sendfile` call may move, as nginx's `sendfile_max_chunk` default of 2 MB.
@@ -182,6 +184,15 @@ impl Queue {
         self.push(Chunk::copied(bytes));
     }
 
+    /// Appends a buffer: copied behind the last one when it is small and fits in there.
+    pub fn push_bytes_of(&mut self, buffer: Buf) {
+        if buffer.len() <= COPY_MAX {
+            self.push_bytes(&buffer);
+        } else {
+            self.push(buffer.into());
+        }
+    }
+
     /// Takes the first chunk.
     pub fn pop(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.pop_front()?;
@@ -284,7 +295,10 @@ impl Queue {
         let first = memory.next().unwrap_or_default();
         let first = &first[..cut(first, limit)];
         let Some(second) = memory.next().filter(|_| (first.len() as u64) < limit) else {
-            return stream.poll_send(cx, first).map_ok(|sent| sent as u64);
+            // The file that follows goes into the same packets.
+            let has_file = self.chunks.len() > 1;
+            let send = if has_file { os::io::send_more } else { os::io::send };
+            return stream.poll_write_with(cx, |fd| send(fd, first)).map_ok(|sent| sent as u64);
         };
         let mut slices = [IoSlice::new(&[]); SLICES];
         slices[0] = IoSlice::new(first);

@@ -7,6 +7,7 @@ use conf::{Directive, Error};
 use os::errlog::{ErrorLog, Level, Sink, Target};
 
 use crate::conf::compile::Cx;
+use crate::conf::location::Content;
 use crate::error_log;
 use crate::request::Request;
 
@@ -51,8 +52,10 @@ impl fmt::Display for Context<'_> {
         if !line.is_empty() {
             write!(f, ", request: \"{}\"", String::from_utf8_lossy(line))?;
         }
-        if let Some(upstream) = &r.upstream_url {
-            write!(f, ", upstream: \"{}\"", String::from_utf8_lossy(upstream))?;
+        if let (Some(state), Some(Content::Relay(protocol))) = (r.upstreams.last(), &r.location().content) {
+            let mut url = Vec::new();
+            protocol.log_url(r, &state.addr, &mut url);
+            write!(f, ", upstream: \"{}\"", String::from_utf8_lossy(&url))?;
         }
         for (label, known) in [("host", proto::h1::Known::Host), ("referrer", proto::h1::Known::Referer)] {
             if let Some(value) = r.line.fields.value(known, &r.head) {

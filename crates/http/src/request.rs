@@ -103,8 +103,6 @@ pub struct Request {
     pub upstreams: Vec<UpstreamState>,
     /// The head of the upstream's answer (`$upstream_http_*`).
     pub upstream_head: UpstreamHead,
-    /// The upstream's address for the error log.
-    pub upstream_url: Option<Vec<u8>>,
     /// The last answer of an upstream was an internal redirect, so the next attempt is another one's.
     pub upstream_redirected: bool,
     /// `X-Accel-Buffering` of the upstream.
@@ -181,7 +179,6 @@ impl Request {
             output: Output::default(),
             upstreams: Vec::new(),
             upstream_head: UpstreamHead::default(),
-            upstream_url: None,
             upstream_redirected: false,
             upstream_buffering: None,
             ignores_client_abort: false,
@@ -227,7 +224,6 @@ impl Request {
         self.output.reset();
         self.upstreams.clear();
         self.upstream_head.clear();
-        self.upstream_url = None;
         self.upstream_redirected = false;
         self.upstream_buffering = None;
         self.ignores_client_abort = false;

@@ -190,14 +190,12 @@ impl Relay<'_> {
                 if let Some(state) = r.upstreams.last_mut() {
                     state.status = 502;
                 }
-                self.name_upstream(r, &self.upstream.name);
                 r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
                 return Outcome::Status(502);
             }
             let Some(name) = self.attempt.peer().map(|peer| Arc::clone(&peer.name)) else {
                 return Outcome::Status(500);
             };
-            self.name_upstream(r, &name);
             self.begin_state(r, name);
             match self.exchange(r).await {
                 Ok(outcome) => {
@@ -224,14 +222,6 @@ impl Relay<'_> {
             None => Key::Client(r.conn.peer.ip()),
         };
         self.attempt.pick(key, now()).map(drop)
-    }
-
-    /// What the error log says of the upstream from now on.
-    fn name_upstream(&self, r: &mut Request, peer: &str) {
-        let mut url = r.upstream_url.take().unwrap_or_default();
-        url.clear();
-        self.protocol.log_url(r, peer, &mut url);
-        r.upstream_url = Some(url);
     }
 
     fn begin_state(&self, r: &mut Request, addr: Arc<str>) {
