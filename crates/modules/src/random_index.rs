@@ -33,7 +33,9 @@ impl Settings for RandomIndexSettings {}
 static SLOT: Slot = Slot::new();
 
 static ROWS: [Row<RandomIndexSettings>; 1] =
-    [flag("random_index", Contexts::LOCATION, "off", "Picks a random file of a directory.", |s, v| s.enabled = v)];
+    [flag("random_index", Contexts::LOCATION, "off", "Picks a random file of a directory.", |s, v| {
+        s.enabled = v
+    })];
 
 impl Module for RandomIndex {
     const NAME: &'static str = "ngx_http_random_index_module";

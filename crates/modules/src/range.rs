@@ -171,7 +171,13 @@ struct Many {
 }
 
 impl BodyFilter for Many {
-    fn filter(&mut self, r: &mut Request, input: &mut Queue, output: &mut Queue, more: More) -> io::Result<()> {
+    fn filter(
+        &mut self,
+        r: &mut Request,
+        input: &mut Queue,
+        output: &mut Queue,
+        more: More,
+    ) -> io::Result<()> {
         if input.is_empty() || self.parts.is_empty() {
             input.clear();
             return Ok(());

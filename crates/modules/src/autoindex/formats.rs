@@ -11,7 +11,8 @@ const COLUMNS: usize = 50;
 /// Columns that are left of a name that is too long, before `..>`.
 const SHORTENED: usize = COLUMNS - 3;
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A name in a directory.
 #[derive(Debug)]
@@ -121,7 +122,11 @@ pub(super) fn json(entries: &[Entry], callback: Option<&[u8]>, out: &mut Vec<u8>
     }
     out.push(b'[');
     for (number, entry) in entries.iter().enumerate() {
-        out.extend_from_slice(if number > 0 { b",\r\n{ \"name\":\"" } else { b"\r\n{ \"name\":\"".as_slice() });
+        out.extend_from_slice(if number > 0 {
+            b",\r\n{ \"name\":\""
+        } else {
+            b"\r\n{ \"name\":\"".as_slice()
+        });
         escape_json(&entry.name, out);
         out.extend_from_slice(b"\", \"type\":\"");
         out.extend_from_slice(entry.kind());
@@ -178,7 +183,7 @@ mod tests {
         Entry { is_dir: true, is_file: false, ..file(name, 4096) }
     }
 
-    fn text(write: impl Fn(&mut Vec<u8>)) -> String {
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
         write(&mut out);
         String::from_utf8(out).expect("UTF-8")
@@ -187,7 +192,8 @@ mod tests {
     #[test]
     fn links_fill_their_columns() {
         let check = |entry: &Entry, charset: &str, expected: &str| {
-            let page = text(|out| html(b"/", std::slice::from_ref(entry), charset.as_bytes(), 0, Sizes::Exact, out));
+            let page =
+                text(|out| html(b"/", std::slice::from_ref(entry), charset.as_bytes(), 0, Sizes::Exact, out));
             let line = page.split("\r\n").nth(4).expect("a line");
             let (link, _) = line.split_once(" 06-Nov-1994").expect("a date");
             assert_eq!(link, expected);
@@ -202,7 +208,11 @@ mod tests {
         check(&file("é", 1), "utf-8", &format!("<a href=\"%C3%A9\">é</a>{}", " ".repeat(49)));
         check(&file("é", 1), "", &format!("<a href=\"%C3%A9\">é</a>{}", " ".repeat(48)));
         let long = "é".repeat(51);
-        check(&file(&long, 1), "UTF-8", &format!("<a href=\"{}\">{}..&gt;</a>", "%C3%A9".repeat(51), "é".repeat(47)));
+        check(
+            &file(&long, 1),
+            "UTF-8",
+            &format!("<a href=\"{}\">{}..&gt;</a>", "%C3%A9".repeat(51), "é".repeat(47)),
+        );
     }
 
     #[test]
@@ -243,6 +253,9 @@ mod tests {
              <other mtime=\"1994-11-06T08:49:37Z\">o</other>\r\n\
              </list>\r\n"
         );
-        assert!(text(|out| html(b"/a<b/", &[], b"", 0, Sizes::Exact, out)).contains("<h1>Index of /a&lt;b/</h1><hr><pre>"));
+        assert!(
+            text(|out| html(b"/a<b/", &[], b"", 0, Sizes::Exact, out))
+                .contains("<h1>Index of /a&lt;b/</h1><hr><pre>")
+        );
     }
 }

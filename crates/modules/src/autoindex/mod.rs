@@ -29,7 +29,6 @@ pub struct Autoindex;
 
 /// Settings of [`Autoindex`].
 #[derive(Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
 pub struct AutoindexSettings {
     enabled: bool,
     format: Format,
@@ -95,7 +94,8 @@ impl Module for Autoindex {
 impl Answer for Autoindex {
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
         let settings = *r.location().settings::<Self>();
-        if !settings.enabled || r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head) {
+        if !settings.enabled || r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head)
+        {
             return Answered::Now(Outcome::Declined);
         }
         Answered::Wait(Box::pin(list(r, settings)))
@@ -167,7 +167,7 @@ fn read(r: &Request, dir: std::fs::ReadDir, path: Vec<u8>) -> Option<Vec<Entry>>
         if name.as_bytes().starts_with(b".") {
             continue;
         }
-        match look(r, &[&path[..], b"/", name.as_bytes()].concat()) {
+        match look(r, &[&*path, b"/", name.as_bytes()].concat()) {
             Looked::At(info) => entries.push(entry_of(name, &info)),
             Looked::Forbidden => {}
             Looked::Failed => return None,

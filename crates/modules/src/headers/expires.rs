@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn values() {
-        let check = |value: &str, from, expected| assert_eq!(parse(value.as_bytes(), from), expected, "{value}");
+        let check =
+            |value: &str, from, expected| assert_eq!(parse(value.as_bytes(), from), expected, "{value}");
         let after = |seconds| Ok(Some(Expires::After(From::Access, seconds)));
         check("off", From::Access, Ok(None));
         check("epoch", From::Access, Ok(Some(Expires::Epoch)));
@@ -187,7 +188,10 @@ mod tests {
         check(Expires::After(From::Modified, 10), Some(950), (960, None));
         check(Expires::After(From::Modified, 10), None, (1010, Some(10)));
         check(Expires::Daily(5), None, (1005, Some(5)));
-        assert_eq!(&proto::date::http(Expires::Max.resolve(0, None, |_| 0).0), b"Thu, 31 Dec 2037 23:55:55 GMT");
+        assert_eq!(
+            &proto::date::http(Expires::Max.resolve(0, None, |_| 0).0),
+            b"Thu, 31 Dec 2037 23:55:55 GMT"
+        );
     }
 
     #[test]

@@ -122,26 +122,57 @@ const WITH_IF: Contexts = Contexts::HTTP_ALL.or(Contexts::IF_LOCATION);
 const MODES: [(&str, Inherit); 3] = [("off", Inherit::Off), ("on", Inherit::On), ("merge", Inherit::Merge)];
 
 static ROWS: [Row<HeadersSettings>; 5] = [
-    row("expires", WITH_IF, Arity::TAKE12, "off", "Sets Expires and Cache-Control.", |s, cx, d| {
-        s.expires = ExpiresConf::read(cx, d)?;
-        Ok(())
-    }),
-    row("add_header", WITH_IF, Arity::TAKE23, "", "Adds a field to the head of answers.", |s: &mut HeadersSettings, cx, d| {
-        s.headers.add(cx, d)
-    })
+    row(
+        "expires",
+        WITH_IF,
+        Arity::TAKE12,
+        "off",
+        "Sets Expires and Cache-Control.",
+        |s: &mut HeadersSettings, cx, d| {
+            s.expires = ExpiresConf::read(cx, d)?;
+            Ok(())
+        },
+    ),
+    row(
+        "add_header",
+        WITH_IF,
+        Arity::TAKE23,
+        "",
+        "Adds a field to the head of answers.",
+        |s: &mut HeadersSettings, cx, d| s.headers.add(cx, d),
+    )
     .many(),
-    row("add_trailer", WITH_IF, Arity::TAKE23, "", "Adds a field behind the body of answers.", |s: &mut HeadersSettings, cx, d| {
-        s.trailers.add(cx, d)
-    })
+    row(
+        "add_trailer",
+        WITH_IF,
+        Arity::TAKE23,
+        "",
+        "Adds a field behind the body of answers.",
+        |s: &mut HeadersSettings, cx, d| s.trailers.add(cx, d),
+    )
     .many(),
-    value("add_header_inherit", WITH_IF, Arity::ONE, "on", "Which add_header lines count.", |s, d| {
-        s.headers.inherit = d.one_of(&MODES)?;
-        Ok(())
-    }),
-    value("add_trailer_inherit", WITH_IF, Arity::ONE, "on", "Which add_trailer lines count.", |s, d| {
-        s.trailers.inherit = d.one_of(&MODES)?;
-        Ok(())
-    }),
+    value(
+        "add_header_inherit",
+        WITH_IF,
+        Arity::ONE,
+        "on",
+        "Which add_header lines count.",
+        |s: &mut HeadersSettings, d| {
+            s.headers.inherit = d.one_of(&MODES)?;
+            Ok(())
+        },
+    ),
+    value(
+        "add_trailer_inherit",
+        WITH_IF,
+        Arity::ONE,
+        "on",
+        "Which add_trailer lines count.",
+        |s: &mut HeadersSettings, d| {
+            s.trailers.inherit = d.one_of(&MODES)?;
+            Ok(())
+        },
+    ),
 ];
 
 impl Module for Headers {
@@ -213,7 +244,13 @@ fn set(r: &mut Request, line: &Line, value: &[u8]) {
 struct Trailers(Arc<Vec<Line>>);
 
 impl BodyFilter for Trailers {
-    fn filter(&mut self, r: &mut Request, input: &mut Queue, output: &mut Queue, more: More) -> io::Result<()> {
+    fn filter(
+        &mut self,
+        r: &mut Request,
+        input: &mut Queue,
+        output: &mut Queue,
+        more: More,
+    ) -> io::Result<()> {
         output.append(input);
         if more != More::End || r.response.header_only {
             return Ok(());
