@@ -3,17 +3,27 @@
 //! It adds behind the last line and on the line of `http {`, so line numbers stay as they are written, and
 //! only what the configuration does not say itself.
 
-/// The configuration with the directives that it leaves out. Placeholders are not expanded.
+/// The directives of `http` that name a file or folder, with the place that they get.
+pub const PATHS: [(&str, &str); 6] = [
+    ("client_body_temp_path", "tmp_client_body"),
+    ("proxy_temp_path", "tmp_proxy"),
+    ("fastcgi_temp_path", "tmp_fastcgi"),
+    ("uwsgi_temp_path", "tmp_uwsgi"),
+    ("scgi_temp_path", "tmp_scgi"),
+    ("access_log", "access.log"),
+];
+
+/// The configuration with the directives that it leaves out, among them those of [`PATHS`] that are given.
+/// Placeholders are not expanded.
 #[must_use]
-pub fn dress(conf: &str) -> String {
+pub fn dress(conf: &str, paths: &[(&str, &str)]) -> String {
     let outline = Outline::of(conf);
     let mut dressed = conf.to_owned();
     if let Some(at) = outline.http_opens_at {
         let mut added = String::new();
-        for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-            add(&mut added, &outline.in_http, &format!("{kind}_temp_path"), &format!("@ROOT@/tmp_{kind}"));
+        for (name, place) in paths {
+            add(&mut added, &outline.in_http, name, &format!("@ROOT@/{place}"));
         }
-        add(&mut added, &outline.in_http, "access_log", "@ROOT@/access.log");
         dressed.insert_str(at, &added);
     }
     let mut added = String::new();
@@ -103,7 +113,7 @@ mod tests {
 
     #[test]
     fn adds_what_is_missing_and_keeps_the_lines() {
-        let dressed = dress("http {\n    server { access_log off; }\n}\n");
+        let dressed = dress("http {\n    server { access_log off; }\n}\n", &PATHS);
         assert!(dressed.starts_with("http { client_body_temp_path"), "{dressed}");
         assert!(dressed.contains(" access_log @ROOT@/access.log;\n    server"), "{dressed}");
         assert!(dressed.ends_with("error_log @ROOT@/error.log info; events {}\n"), "{dressed}");
@@ -111,7 +121,7 @@ mod tests {
 
     #[test]
     fn leaves_what_is_there() {
-        let dressed = dress("pid x; # daemon on;\nevents { }\nhttp { access_log off; }");
+        let dressed = dress("pid x; # daemon on;\nevents { }\nhttp { access_log off; }", &[]);
         assert!(!dressed.contains("@ROOT@/access.log") && !dressed.contains("@ROOT@/nginx.pid"), "{dressed}");
         assert!(dressed.contains("daemon off;") && !dressed.contains("events {}"), "{dressed}");
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::prelude::PATHS;
+
 /// How long the server may take to start, and to end.
 pub const START_TIME: Duration = Duration::from_secs(10);
 
@@ -19,6 +21,8 @@ pub struct Binary {
     pub kind: Kind,
     /// The version that `-V` names.
     pub version: (u32, u32, u32),
+    /// Those of [`PATHS`] that it knows.
+    pub paths: Vec<(&'static str, &'static str)>,
 }
 
 /// Which of the two programs a binary is.
@@ -73,7 +77,24 @@ impl Binary {
         let kind =
             if name.starts_with("nginx") && !said.contains("tidegate") { Kind::Nginx } else { Kind::Ours };
         let version = said.split_once("nginx/").map(|(_, rest)| version(rest)).unwrap_or_default();
-        Ok(Self { path: path.to_owned(), kind, version })
+        let mut binary = Self { path: path.to_owned(), kind, version, paths: Vec::new() };
+        binary.paths = PATHS.into_iter().filter(|(name, _)| binary.knows(name)).collect();
+        Ok(binary)
+    }
+
+    /// Whether a directive that names a folder is accepted in `http`, however far the binary has come.
+    fn knows(&self, directive: &str) -> bool {
+        let root = std::env::temp_dir().join(format!("tgprobe{:07}", std::process::id()));
+        let path = root.display();
+        let conf =
+            format!("pid {path}/pid; error_log {path}/log; events {{}} http {{ {directive} {path}/t; }}");
+        let tested = std::fs::create_dir_all(&root).and_then(|()| std::fs::write(root.join("c"), conf));
+        let words = ["-t", "-p", &format!("{path}/"), "-c", "c", "-e", "log"].map(str::to_owned);
+        let output = self.run(&words, &root);
+        let _ = std::fs::remove_dir_all(&root);
+        let refused =
+            |output: Output| String::from_utf8_lossy(&output.stderr).contains(&format!("\"{directive}\""));
+        tested.is_ok() && !output.is_ok_and(refused)
     }
 
     /// Runs the binary to its end with the given arguments.

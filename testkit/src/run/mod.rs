@@ -164,9 +164,9 @@ impl<'a> Run<'a> {
             Err(Stop::Skip(reason)) => return Outcome::Skipped(reason),
             Err(Stop::Failed(mut failure)) => {
                 let said = self.server.as_ref().map(Server::said).unwrap_or_default();
-                if !said.is_empty() {
+                if said.lines().any(|line| !line.contains("[notice]")) {
                     failure.what.push_str("\nthe server said:\n");
-                    let lines: Vec<&str> = said.lines().collect();
+                    let lines: Vec<&str> = said.lines().filter(|line| !line.contains("[notice]")).collect();
                     for line in lines.iter().skip(lines.len().saturating_sub(12)) {
                         failure.what.push_str(&format!("  {line:.400}\n"));
                     }
