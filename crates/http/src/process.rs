@@ -108,6 +108,7 @@ fn internal_redirect(r: &mut Request, uri: Vec<u8>, args: Vec<u8>) -> Result<(),
     r.location = r.server().root;
     r.internal = true;
     r.valid_unparsed_uri = false;
+    r.valid_location = true;
     Ok(())
 }
 

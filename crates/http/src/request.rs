@@ -129,6 +129,8 @@ pub struct Request {
     pub uri_changes: u8,
     /// The path is the client's, so that `proxy_pass` may forward it as it was sent.
     pub valid_unparsed_uri: bool,
+    /// The path still begins with the location's name: `rewrite … break` did not change it.
+    pub valid_location: bool,
     /// Reached by an internal redirect, a named location or as a subrequest.
     pub internal: bool,
     /// An error page is being served, so no other may be.
@@ -193,6 +195,7 @@ impl Request {
             error_status: 0,
             uri_changes: MAX_URI_CHANGES + 1,
             valid_unparsed_uri: false,
+            valid_location: true,
             internal: false,
             error_page: false,
             keepalive: false,
@@ -238,6 +241,7 @@ impl Request {
         self.error_status = 0;
         self.uri_changes = MAX_URI_CHANGES + 1;
         self.valid_unparsed_uri = false;
+        self.valid_location = true;
         self.internal = false;
         self.error_page = false;
         self.keepalive = false;
