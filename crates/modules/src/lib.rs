@@ -2,6 +2,9 @@
 //!
 //! The order of [`registry`] is the order of execution.
 
+pub mod proxy;
+pub mod upstream;
+
 use http::Registry;
 
 /// All modules.
@@ -9,5 +12,7 @@ use http::Registry;
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.add::<http::conf::core::Core>();
+    registry.add::<upstream::Upstream>();
+    registry.add::<proxy::Proxy>();
     registry
 }
