@@ -75,6 +75,12 @@ impl Directive {
         self.body.as_deref().unwrap_or_default()
     }
 
+    /// Whether it stands for a row's default and was not written.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.name.place.file == FileId::DEFAULT
+    }
+
     /// The directive that a row's default stands for, as if it were written; `None` without a default.
     ///
     /// # Errors

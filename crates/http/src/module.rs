@@ -77,6 +77,11 @@ pub trait Module: Sized + Send + Sync + 'static {
     /// The directives.
     fn rows() -> &'static [Row<Self::Settings>];
 
+    /// Directives that a macro makes alike for several modules, such as `relay_rows!`.
+    fn shared_rows() -> &'static [Row<Self::Settings>] {
+        &[]
+    }
+
     /// Adds phase handlers, filters and variables.
     fn register(_registry: &mut Registry) {}
 
@@ -172,7 +177,7 @@ impl Registry {
         M::SLOT.0.store(self.modules.len(), Ordering::Relaxed);
         self.modules.push(Erased {
             name: M::NAME,
-            rows: M::rows().iter().map(|row| &row.row).collect(),
+            rows: M::rows().iter().chain(M::shared_rows()).map(|row| &row.row).collect(),
             default_settings: || Arc::new(M::Settings::default()),
             default_main: || Box::new(M::Main::default()),
             inherit: |slots| {
@@ -198,7 +203,7 @@ impl Registry {
                 done
             },
             set: |index, cx, directive| {
-                let Some(row) = M::rows().get(index) else { return Ok(()) };
+                let Some(row) = M::rows().iter().chain(M::shared_rows()).nth(index) else { return Ok(()) };
                 let mut settings = cx.block.slots.edit::<M>();
                 let done = row.set.apply(&mut settings, cx, directive);
                 cx.block.slots.put::<M>(settings);

@@ -129,6 +129,8 @@ pub struct Request {
     pub valid_unparsed_uri: bool,
     /// `try_files` found a file below an `alias` with captures: the URI follows the alias.
     pub add_uri_to_alias: bool,
+    /// The path still begins with the location's name: `rewrite … break` did not change it.
+    pub valid_location: bool,
     /// Reached by an internal redirect, a named location or as a subrequest.
     pub internal: bool,
     /// An error page is being served, so no other may be.
@@ -193,6 +195,7 @@ impl Request {
             uri_changes: MAX_URI_CHANGES + 1,
             valid_unparsed_uri: false,
             add_uri_to_alias: false,
+            valid_location: true,
             internal: false,
             error_page: false,
             keepalive: false,
@@ -238,6 +241,7 @@ impl Request {
         self.uri_changes = MAX_URI_CHANGES + 1;
         self.valid_unparsed_uri = false;
         self.add_uri_to_alias = false;
+        self.valid_location = true;
         self.internal = false;
         self.error_page = false;
         self.keepalive = false;

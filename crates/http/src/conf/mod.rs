@@ -7,6 +7,7 @@ pub mod core;
 pub mod listen;
 pub mod location;
 pub mod server_name;
+mod upstream_url;
 mod upstreams;
 
 use std::any::Any;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::location::{Location, LocationId, LocationTree};
+pub use self::upstream_url::{UpstreamUrl, UriPart, parse_upstream_url};
 pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
 
 use crate::filters::HeaderFilter;

@@ -127,7 +127,7 @@ impl Upstreams {
 
 fn make_group(block: &UpstreamBlock, threads: usize) -> Result<Upstream, Error> {
     let group = Group::new(&block.name, &block.servers, block.balancer.clone())
-        .map_err(|error| Error::at(&block.word, format!("{error}")))?;
+        .map_err(|error| Error::at(&block.word, format!("{error} in upstream \"{}\"", block.name)))?;
     let keepalive = (block.limits.capacity > 0)
         .then_some(KeepaliveConf { limits: block.limits, is_local: block.is_local });
     let mut upstream = Upstream::new(&block.name, group, keepalive, threads);

@@ -25,7 +25,7 @@ impl Relay<'_> {
         buf: Buf,
     ) -> Result<Outcome, Failure> {
         let status = r.upstream_head.head.status;
-        let method = if r.method == Method::Head { Method::Head } else { r.line.method };
+        let method = self.plan.method.unwrap_or(if r.method == Method::Head { Method::Head } else { r.line.method });
         if let Some(state) = r.upstreams.last_mut() {
             state.status = status;
             state.header_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
@@ -129,7 +129,6 @@ impl Relay<'_> {
                     | Known::AcceptRanges
             )
         });
-        r.upstream_redirected = true;
         if target.first() == Some(&b'@') {
             return Some(Outcome::Named(target));
         }
@@ -175,7 +174,7 @@ impl Relay<'_> {
             }
             let (name, value) = (field.name.of(&head.text), field.value.of(&head.text));
             self.obey(r, field.known, value);
-            if !self.is_hidden(name) {
+            if !self.settings.hidden.contains(field.known, name) {
                 self.copy_field(r, field.known, name, value);
             }
         }
@@ -188,23 +187,6 @@ impl Relay<'_> {
             self.copy_field(r, field.known, field.name.of(&head.text), field.value.of(&head.text));
         }
         r.upstream_head = head;
-    }
-
-    fn is_hidden(&self, name: &[u8]) -> bool {
-        // Only fields that somebody may hide are looked up; the set is small and names are short.
-        let hidden = &self.settings.hidden;
-        if hidden.is_empty() {
-            return false;
-        }
-        let mut lower = [0u8; 64];
-        match lower.get_mut(..name.len()) {
-            Some(lower) => {
-                lower.copy_from_slice(name);
-                lower.make_ascii_lowercase();
-                hidden.contains(&*lower)
-            }
-            None => hidden.contains(&*name.to_ascii_lowercase()),
-        }
     }
 
     /// What a field commands.

@@ -12,6 +12,7 @@ mod state;
 mod target;
 mod tunnel;
 mod upstream;
+pub mod variables;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use ::upstream::{Attempt, Key, NoPeer, Now};
 use net::Buf;
 use os::errlog::Level;
+use proto::h1::Method;
 
 pub use self::connect::parse_bind;
 pub use self::settings::RelaySettings;
@@ -78,6 +80,8 @@ pub struct Plan {
     pub head: Buf,
     /// The client's body.
     pub body: PlanBody,
+    /// The method that the upstream is asked with, where that is not the client's: an answer to HEAD has no body.
+    pub method: Option<Method>,
     /// The client asked for an upgrade that the request passes on.
     pub may_upgrade: bool,
 }
@@ -95,6 +99,11 @@ pub enum Rewritten {
 pub trait Protocol: Send + Sync {
     /// The settings in force at a location.
     fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings;
+
+    /// Whether the body may be handed on while it comes in, where `request_buffering` is off.
+    fn takes_stream(&self, _r: &Request) -> bool {
+        true
+    }
 
     /// Where this request goes.
     ///
@@ -142,7 +151,9 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
     let location = cycle.http.location(r.location);
     let settings = protocol.settings(location);
-    if settings.request_buffering || !r.reader.is_open() {
+    // What is tried from now on is another upstream's: a redirect or an error page lies between.
+    r.upstream_redirected = !r.upstreams.is_empty();
+    if settings.request_buffering || !r.reader.is_open() || !protocol.takes_stream(r) {
         if let Err(outcome) = body::read_all(r).await {
             return outcome;
         }
@@ -190,6 +201,7 @@ impl Relay<'_> {
                 if let Some(state) = r.upstreams.last_mut() {
                     state.status = 502;
                 }
+                end_state(r);
                 r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
                 return Outcome::Status(502);
             }
@@ -225,7 +237,7 @@ impl Relay<'_> {
     }
 
     fn begin_state(&self, r: &mut Request, addr: Arc<str>) {
-        let after_redirect = std::mem::take(&mut r.upstream_redirected) && !r.upstreams.is_empty();
+        let after_redirect = std::mem::take(&mut r.upstream_redirected);
         let started_ms = net::timer::now_ms();
         r.upstreams.push(UpstreamState { addr, started_ms, after_redirect, ..UpstreamState::default() });
     }
@@ -303,6 +315,5 @@ fn end_state(r: &mut Request) {
 
 /// Whether a request may be sent twice: not for POST, LOCK and PATCH, as in nginx.
 fn is_idempotent(r: &Request) -> bool {
-    use proto::h1::Method;
     !matches!(r.method, Method::Post | Method::Lock | Method::Patch)
 }

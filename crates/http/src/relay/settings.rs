@@ -2,10 +2,10 @@
 //!
 //! A protocol's own settings hold a [`RelaySettings`] in a field named `relay`; `relay_rows!` makes the rows.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use conf::{Directive, Error};
+use proto::h1::NameSet;
 
 use crate::conf::compile::Cx;
 use crate::conf::core::TempPath;
@@ -140,9 +140,9 @@ pub struct RelaySettings {
     pub pass_headers: Option<Arc<Vec<Box<[u8]>>>>,
     hide_own: bool,
     pass_own: bool,
-    /// Lower-case names of fields that are not passed on: the protocol's own and `hide_headers` without
-    /// `pass_headers`; made by [`Self::finish`].
-    pub hidden: Arc<HashSet<Box<[u8]>>>,
+    /// Fields that are not passed on: the protocol's own and `hide_headers` without `pass_headers`; made by
+    /// [`Self::finish`].
+    pub hidden: Arc<NameSet>,
 }
 
 impl RelaySettings {
@@ -157,9 +157,10 @@ impl RelaySettings {
     /// # Errors
     /// nginx's sentences for buffer sizes that do not go together.
     pub fn finish(&mut self, cx: &mut Cx<'_>, prefix: &str, default_hidden: &[&str]) -> Result<(), Error> {
-        let mut hidden: HashSet<Box<[u8]>> =
-            default_hidden.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
-        hidden.extend(self.hide_headers.iter().flat_map(|names| names.iter().cloned()));
+        let mut hidden: NameSet = default_hidden.iter().map(|name| name.as_bytes()).collect();
+        for name in self.hide_headers.iter().flat_map(|names| names.iter()) {
+            hidden.insert(name);
+        }
         for name in self.pass_headers.iter().flat_map(|names| names.iter()) {
             hidden.remove(name);
         }

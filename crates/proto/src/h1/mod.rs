@@ -9,6 +9,7 @@ mod fields;
 mod framing;
 mod known;
 mod line;
+mod names;
 mod request;
 mod request_line;
 mod response;
@@ -26,6 +27,7 @@ pub use framing::{
     request_framing, response_framing,
 };
 pub use known::Known;
+pub use names::NameSet;
 pub use request::{HeadError, Progress, RequestHead};
 pub use request_line::{Method, PathFlags, Version};
 pub use response::{ResponseError, ResponseHead};

@@ -53,6 +53,30 @@ impl Method {
             _ => Self::Other,
         }
     }
+
+    /// The name as it is sent; empty for [`Method::Other`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Mkcol => "MKCOL",
+            Self::Copy => "COPY",
+            Self::Move => "MOVE",
+            Self::Options => "OPTIONS",
+            Self::Propfind => "PROPFIND",
+            Self::Proppatch => "PROPPATCH",
+            Self::Lock => "LOCK",
+            Self::Unlock => "UNLOCK",
+            Self::Patch => "PATCH",
+            Self::Trace => "TRACE",
+            Self::Connect => "CONNECT",
+            Self::Other => "",
+        }
+    }
 }
 
 /// An HTTP version; compares as nginx's `http_version` does.
