@@ -253,9 +253,8 @@ async fn access(r: &mut Request) -> Option<Outcome> {
                 return None;
             }
             Verdict::Finish(Outcome::Status(status @ (401 | 403 | 407))) if satisfy == Satisfy::Any => {
-                if !matches!(r.access_code, 401 | 407) {
-                    r.access_code = status;
-                }
+                let keeps_challenge = matches!(r.access_code, 401 | 407);
+                r.access_code = if keeps_challenge { r.access_code } else { status };
             }
             Verdict::Finish(Outcome::Status(status @ (401 | 407))) => {
                 auth_delay(r).await;

@@ -25,7 +25,9 @@ impl Stream {
     /// # Errors
     /// The error of the registration, such as a full descriptor table.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { io: AsyncFd::new(fd)?, left_unread: Cell::new(false) })
+        #[expect(deprecated, reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched")]
+        let io = AsyncFd::new(fd)?;
+        Ok(Self { io, left_unread: Cell::new(false) })
     }
 
     /// Ready when a read would not block (or the peer has closed).

@@ -192,7 +192,7 @@ fn addresses(word: &Word) -> Result<Vec<ListenAddr>, Error> {
         (text.to_string(), None)
     };
     let ports = ports.as_deref().map_or(Ok((80, 80)), |ports| port_range(ports).ok_or_else(|| refuse("invalid port")))?;
-    let ips = ips(&host).map_err(|why| refuse(why))?;
+    let ips = ips(&host).map_err(refuse)?;
     let pairs = (ports.0..=ports.1).flat_map(|port| ips.iter().map(move |ip| SocketAddr::new(*ip, port)));
     Ok(pairs.map(ListenAddr::Inet).collect())
 }

@@ -51,16 +51,19 @@ impl ServerName {
             cx.notices.push(Error::at(word, sentence).with_level(conf::Level::Warn));
         }
         let has_empty_label = name.windows(2).any(|pair| pair == b"..");
-        let (inner, kind): (&[u8], fn(Box<[u8]>) -> Self) = match &*name {
-            [b'*', rest @ ..] if rest.starts_with(b".") && rest.len() > 1 => (rest, Self::Leading),
-            [b'.', _, ..] => (&name, Self::Both),
-            [rest @ .., b'*'] if rest.ends_with(b".") && rest.len() > 1 => (rest, Self::Trailing),
-            _ => (&name, Self::Exact),
+        let read = match &*name {
+            [b'*', rest @ ..] if rest.starts_with(b".") && rest.len() > 1 => Self::Leading(rest.into()),
+            [b'.', _, ..] => Self::Both(name.clone()),
+            [rest @ .., b'*'] if rest.ends_with(b".") && rest.len() > 1 => Self::Trailing(rest.into()),
+            _ => Self::Exact(name.clone()),
+        };
+        let (Self::Leading(inner) | Self::Both(inner) | Self::Trailing(inner) | Self::Exact(inner)) = &read else {
+            return Err(invalid());
         };
         if inner.contains(&b'*') || has_empty_label {
             return Err(invalid());
         }
-        Ok(kind(inner.into()))
+        Ok(read)
     }
 
     /// The name as `$server_name` shows it.

@@ -87,7 +87,7 @@ fn key_of(spec: &SocketSpec) -> (ListenAddr, Option<u32>) {
 }
 
 async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
-    let ready = AsyncFd::with_interest(Shared(socket), tokio::io::Interest::READABLE)?;
+    let ready = watch(Shared(socket))?;
     loop {
         let mut guard = ready.readable().await?;
         match accept_batch(guard.get_inner().0.as_fd(), spec) {
@@ -101,7 +101,7 @@ async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()>
 async fn accept_shared(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
     let epoll = os::epoll::ExclusiveEpoll::new()?;
     epoll.add(socket.as_fd(), 0)?;
-    let ready = AsyncFd::with_interest(epoll.as_fd().try_clone_to_owned()?, tokio::io::Interest::READABLE)?;
+    let ready = watch(epoll.as_fd().try_clone_to_owned()?)?;
     loop {
         let mut guard = ready.readable().await?;
         match accept_batch(socket.as_fd(), spec) {
@@ -114,6 +114,11 @@ async fn accept_shared(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()
             Batch::Pause => net::timer::sleep(500).await,
         }
     }
+}
+
+fn watch<T: AsRawFd>(socket: T) -> io::Result<AsyncFd<T>> {
+    #[expect(deprecated, reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched")]
+    AsyncFd::with_interest(socket, tokio::io::Interest::READABLE)
 }
 
 enum Batch {
