@@ -48,8 +48,8 @@ impl Transcript {
     }
 
     /// Adds a request that an origin saw.
-    pub fn seen(&mut self, line: usize, seen: &Seen, places: &Places) {
-        let mut entry = Entry::of(line, format!("seen by origin {}", seen.origin), &seen.request, places);
+    pub fn seen(&mut self, seen: &Seen, places: &Places) {
+        let mut entry = Entry::of(0, format!("seen by origin {}", seen.origin), &seen.request, places);
         // Before 1.29.7 nginx asks by HTTP/1.0 and closes, unless told otherwise. Scenarios that are about either
         // say so by a line of their own.
         entry.headers.retain(|(name, value)| !(name == "Connection" && value == "close"));
@@ -119,7 +119,8 @@ impl Entry {
     }
 
     fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("script:{}: {}", self.line, self.who), self.start.clone()];
+        let place = if self.line > 0 { format!("script:{}: ", self.line) } else { String::new() };
+        let mut lines = vec![format!("{place}{}", self.who), self.start.clone()];
         lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
         lines.push(format!("framing: {}", self.framing));
         lines.push(format!("body: {}", show_some(self.body.as_bytes(), 600)));

@@ -129,6 +129,8 @@ struct Run<'a> {
     server: Option<Server>,
     connections: BTreeMap<String, Client>,
     transcript: Transcript,
+    /// Requests of attempts that were made again.
+    retried: Vec<std::ops::Range<usize>>,
 }
 
 /// Why a step failed: for good, or the whole run is to be left away.
@@ -155,6 +157,7 @@ impl<'a> Run<'a> {
             server: None,
             connections: BTreeMap::new(),
             transcript: Transcript::default(),
+            retried: Vec::new(),
         })
     }
 
@@ -176,6 +179,7 @@ impl<'a> Run<'a> {
         }
         self.connections.clear();
         self.server = None;
+        self.record_seen();
         match self.alarms() {
             Some(alarm) => Outcome::Failed(whole(format!("the error log holds an alarm:\n{alarm}"))),
             None => Outcome::Passed(self.transcript),
@@ -221,10 +225,11 @@ impl<'a> Run<'a> {
     fn step(&mut self, step: &Step) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mark = self.transcript.len();
+            let (mark, seen) = (self.transcript.len(), self.origins.count());
             match self.attempt(step) {
                 Err(_) if step.patience == Patience::Eventually && Instant::now() < deadline => {
                     self.transcript.truncate(mark);
+                    self.retried.push(seen..self.origins.count());
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 other => return other,

@@ -5,14 +5,30 @@
 use super::answer::same_bytes;
 use super::{Failure, Run};
 use crate::origin::Seen;
-use crate::script::{Act, ActKind, Saw, Step};
+use crate::script::{Act, ActKind, Saw};
 use crate::text::{glob, pattern, show_some};
 
 /// How long a request may be on its way that must come: an answer can overtake it in the books.
 const ARRIVAL: std::time::Duration = std::time::Duration::from_secs(3);
 
 impl Run<'_> {
-    pub(super) fn saw(&mut self, step: &Step, acts: &[&Act], mark: usize) -> Result<(), Failure> {
+    /// Writes all requests that origins saw into the transcript, by origin and request line, since those that are on
+    /// their way at once arrive in any order.
+    pub(super) fn record_seen(&mut self) {
+        let all = self.origins.since(0);
+        let mut kept: Vec<&Seen> = all
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !self.retried.iter().any(|range| range.contains(index)))
+            .map(|(_, seen)| seen)
+            .collect();
+        kept.sort_by(|a, b| (a.origin, &a.request.start).cmp(&(b.origin, &b.request.start)));
+        for seen in kept {
+            self.transcript.seen(seen, &self.places);
+        }
+    }
+
+    pub(super) fn saw(&self, acts: &[&Act], mark: usize) -> Result<(), Failure> {
         let wanted: Vec<(&Act, &Saw)> = acts
             .iter()
             .filter_map(|act| if let ActKind::Saw(saw) = &act.kind { Some((*act, saw)) } else { None })
@@ -21,9 +37,6 @@ impl Run<'_> {
         // Whether it came in time is judged by the lines themselves.
         let _ = self.origins.wait_for(mark + least, ARRIVAL);
         let seen = self.origins.since(mark);
-        for one in &seen {
-            self.transcript.seen(step.line, one, &self.places);
-        }
         let mut selected = seen.last();
         for (act, saw) in wanted {
             let fail = |what: String| Failure { line: act.line, text: act.text.clone(), what };

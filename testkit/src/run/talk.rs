@@ -54,7 +54,7 @@ impl Run<'_> {
                 _ => {}
             }
         }
-        self.saw(step, &acts, mark)?;
+        self.saw(&acts, mark)?;
         if let Some(name) = on {
             if !talk.ended {
                 self.connections.insert(name.to_owned(), client);
