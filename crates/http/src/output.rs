@@ -153,19 +153,17 @@ fn decide_framing(r: &mut Request) {
     }
     let is_11 = r.line.version >= Version::HTTP_11;
     let may_chunk = is_11 && r.cycle.http.location(r.location).core.chunked_transfer_encoding;
-    r.output.framing = if response.status == 304 || response.status == 204 || response.status < 200 {
+    r.output.framing = if matches!(response.status, 0..=199 | 204 | 304) || r.method == Method::Head {
         Framing::None
-    } else if r.method == Method::Connect && response.status == 200 {
+    } else if r.method == Method::Connect && response.status < 300 {
         Framing::UntilClose
     } else if let Some(length) = response.content_length
         && !(response.expect_trailers && may_chunk)
     {
-        if response.header_only { Framing::None } else { Framing::Length(length) }
+        Framing::Length(length)
     } else if may_chunk {
         response.clear_content_length();
         Framing::Chunked
-    } else if response.header_only {
-        Framing::None
     } else {
         r.keepalive = false;
         Framing::UntilClose
