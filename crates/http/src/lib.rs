@@ -8,6 +8,7 @@ pub mod conf;
 pub mod connection;
 pub mod cycle;
 mod entity;
+mod redirect;
 pub mod error_log;
 pub mod filters;
 pub mod log_buffer;

@@ -153,19 +153,17 @@ fn decide_framing(r: &mut Request) {
     }
     let is_11 = r.line.version >= Version::HTTP_11;
     let may_chunk = is_11 && r.cycle.http.location(r.location).core.chunked_transfer_encoding;
-    r.output.framing = if response.status == 304 || response.status == 204 || response.status < 200 {
+    r.output.framing = if matches!(response.status, 0..=199 | 204 | 304) || r.method == Method::Head {
         Framing::None
-    } else if r.method == Method::Connect && response.status == 200 {
+    } else if r.method == Method::Connect && response.status < 300 {
         Framing::UntilClose
     } else if let Some(length) = response.content_length
         && !(response.expect_trailers && may_chunk)
     {
-        if response.header_only { Framing::None } else { Framing::Length(length) }
+        Framing::Length(length)
     } else if may_chunk {
         response.clear_content_length();
         Framing::Chunked
-    } else if response.header_only {
-        Framing::None
     } else {
         r.keepalive = false;
         Framing::UntilClose
@@ -213,6 +211,12 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
         out.extend_from_slice(&proto::date::http(time));
         out.extend_from_slice(b"\r\n");
     }
+    let location = crate::redirect::absolute_location(r);
+    if let Some(location) = &location {
+        out.extend_from_slice(b"Location: ");
+        out.extend_from_slice(location);
+        out.extend_from_slice(b"\r\n");
+    }
     if r.output.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -228,7 +232,10 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(b"Connection: close\r\n");
     }
-    headers.write_to(out);
+    match location {
+        None => headers.write_to(out),
+        Some(_) => headers.write_without(Known::Location, out),
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -417,8 +424,10 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
         let files = if core.sendfile { FileWrite::Sendfile } else { FileWrite::Copy(core.output_buffers.1) };
         match r.output.queue.poll_write(cx, &r.conn.stream, files, limit) {
             Poll::Ready(sent) => {
-                r.output.sent += sent?;
+                let sent = sent?;
+                r.output.sent += sent;
                 r.conn.deadline.set_after(core.send_timeout);
+                pause(r, sent);
             }
             Poll::Pending => {
                 return r.conn.deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
@@ -452,6 +461,18 @@ fn rate_limit(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
     let _ = delay.poll_over(cx);
     r.output.delay = Some(delay);
     Poll::Pending
+}
+
+/// Waits as long after a write as `limit_rate` says that its bytes take.
+fn pause(r: &mut Request, sent: u64) {
+    let (Some(rate @ 1..), after) = (r.limit_rate, r.limit_rate_after.unwrap_or(0)) else { return };
+    let before = r.output.sent.saturating_sub(sent).saturating_sub(after);
+    let wait_ms = (r.output.sent.saturating_sub(after) - before).saturating_mul(1000) / rate;
+    if wait_ms > 0 {
+        let delay = Deadline::new();
+        delay.set_after(wait_ms);
+        r.output.delay = Some(delay);
+    }
 }
 
 /// `limit_rate` and `limit_rate_after` of this request, computed once.

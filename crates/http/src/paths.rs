@@ -2,6 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use os::errlog::Level;
+
 use crate::conf::core::Root;
 use crate::conf::location::Kind;
 use crate::request::Request;
@@ -25,6 +27,14 @@ pub fn map_uri(r: &Request) -> Option<Mapped> {
 #[must_use]
 pub fn map_path(r: &Request, uri: &[u8]) -> Option<Mapped> {
     let location = r.location();
+    if matches!(location.core.root, Root::Alias(_) | Root::AliasTemplate(_)) && !r.valid_location {
+        let name = String::from_utf8_lossy(&location.name);
+        r.log(
+            Level::Alert,
+            format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten"),
+        );
+        return None;
+    }
     // NUL never comes this far in a URI, but a variable may hold anything.
     let checked = |full: Vec<u8>, root_length| {
         (!full.contains(&0)).then_some(Mapped { full, root_length })

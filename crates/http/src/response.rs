@@ -156,9 +156,20 @@ impl Headers {
             return;
         }
         for item in self.live() {
-            let line = item.name.start as usize..item.value.end as usize + 2;
-            out.extend_from_slice(self.text.get(line).unwrap_or_default());
+            self.write_item(item, out);
         }
+    }
+
+    /// As [`Self::write_to`], but for the fields of one kind.
+    pub fn write_without(&self, known: Known, out: &mut Vec<u8>) {
+        for item in self.live().filter(|item| item.known != known) {
+            self.write_item(item, out);
+        }
+    }
+
+    fn write_item(&self, item: &Item, out: &mut Vec<u8>) {
+        let line = item.name.start as usize..item.value.end as usize + 2;
+        out.extend_from_slice(self.text.get(line).unwrap_or_default());
     }
 }
 

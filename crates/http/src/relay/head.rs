@@ -225,8 +225,12 @@ impl Relay<'_> {
             Known::Location => {
                 let mut out = Vec::new();
                 let rewritten = self.protocol.rewrite_redirect(r, value, &mut out);
-                let value = if rewritten == Rewritten::Changed { &out[..] } else { value };
-                r.response.headers.push_known(known, name, value);
+                match rewritten {
+                Rewritten::Changed => r.response.headers.push_known(known, name, &out),
+                // Not ours, so it is not made absolute.
+                _ if value.starts_with(b"/") => r.response.headers.push_known(Known::Other, name, value),
+                _ => r.response.headers.push_known(known, name, value),
+            }
             }
             Known::Refresh => match refresh_url(value) {
                 Some(at) => {
