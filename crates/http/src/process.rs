@@ -109,6 +109,7 @@ fn internal_redirect(r: &mut Request, uri: Vec<u8>, args: Vec<u8>) -> Result<(),
     r.internal = true;
     r.valid_unparsed_uri = false;
     r.add_uri_to_alias = false;
+    r.valid_location = true;
     Ok(())
 }
 
