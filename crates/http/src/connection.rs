@@ -112,6 +112,13 @@ impl Conn {
         self.local().ip()
     }
 
+    /// Whether the client speaks TLS.
+    #[inline]
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        false
+    }
+
     /// How messages about this connection are marked and filtered.
     #[must_use]
     pub fn scope(&self) -> Scope {

@@ -113,6 +113,12 @@ impl Worker {
         })
     }
 
+    /// The worker of this thread, where it is one.
+    #[must_use]
+    pub fn try_current() -> Option<Rc<Self>> {
+        WORKER.try_with(|slot| slot.borrow().clone()).ok().flatten()
+    }
+
     /// The configuration for new requests.
     #[must_use]
     pub fn cycle(&self) -> Rc<Local> {

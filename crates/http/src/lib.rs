@@ -6,6 +6,7 @@ pub mod body;
 pub mod chunk;
 pub mod conf;
 pub mod connection;
+pub mod credentials;
 pub mod cycle;
 mod entity;
 mod redirect;

@@ -83,6 +83,12 @@ impl Output {
         self.filters.is_empty()
     }
 
+    /// Whether all of the answer was written (`$request_completion`).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_ended && self.queue.is_empty()
+    }
+
     /// Bytes of the body sent so far (`$body_bytes_sent`).
     #[must_use]
     pub fn body_sent(&self) -> u64 {

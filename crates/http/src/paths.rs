@@ -69,6 +69,16 @@ pub fn map_path(r: &Request, uri: &[u8]) -> Option<Mapped> {
     }
 }
 
+/// The directory of `root`, or the path of `alias` (`$document_root`).
+#[must_use]
+pub fn document_root(r: &Request) -> Vec<u8> {
+    match &r.location().core.root {
+        Root::Default => absolute(r, b"html".to_vec()),
+        Root::Path(path) | Root::Alias(path) => path.as_os_str().as_bytes().to_vec(),
+        Root::Template(template) | Root::AliasTemplate(template) => absolute(r, template.value(r)),
+    }
+}
+
 /// A path from variables is relative to the prefix, as a literal one is.
 fn absolute(r: &Request, path: Vec<u8>) -> Vec<u8> {
     if path.first() == Some(&b'/') {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use net::{Buf, Deadline};
 use os::errlog::{ErrorLog, Level};
-use proto::h1::{Known, Method, RequestHead, Version};
+use os::socket::PeerAddr;
+use proto::h1::{Known, Method, PathFlags, RequestHead, Version};
 
 use crate::body::{BodyReader, RequestBody};
 use crate::conf::location::Location;
@@ -23,10 +24,13 @@ use crate::output::Output;
 use crate::regex::Regex;
 use crate::relay::{UpstreamHead, UpstreamState};
 use crate::response::Response;
-use crate::variables::{Cache, Source, Values, VariableId};
+use crate::variables::{Cache, Compute, Source, Values, VariableId};
 
 /// Times that a request may start anew by `rewrite` or an internal redirect (`NGX_HTTP_MAX_URI_CHANGES`).
 pub const MAX_URI_CHANGES: u8 = 10;
+
+/// Variables made of variables made of variables: how many before it is taken for a cycle, as in nginx.
+const MAX_VARIABLE_DEPTH: u8 = 100;
 
 /// Groups of the last regular expression that matched.
 #[derive(Debug, Default)]
@@ -157,6 +161,14 @@ pub struct Request {
     pub is_complete: bool,
     /// `$request_id`'s and others' source of randomness is per request.
     pub realm: Option<Arc<[u8]>>,
+    /// The client's address where it is not that of the connection (`realip`).
+    pub real_client: Option<PeerAddr>,
+    /// The head came in together with the request before it.
+    pub is_pipelined: bool,
+    /// The URI begins with the location's name, so that `proxy_pass` may replace that part.
+    pub valid_location: bool,
+    /// Variables that are being computed of one another.
+    depth: Cell<u8>,
 }
 
 impl Request {
@@ -209,6 +221,10 @@ impl Request {
             access_code: 0,
             is_complete: false,
             realm: None,
+            real_client: None,
+            is_pipelined: false,
+            valid_location: true,
+            depth: Cell::new(0),
         }
     }
 
@@ -254,6 +270,9 @@ impl Request {
         self.access_code = 0;
         self.is_complete = false;
         self.realm = None;
+        self.real_client = None;
+        self.is_pipelined = false;
+        self.valid_location = true;
     }
 
     /// The server's settings.
@@ -275,6 +294,19 @@ impl Request {
     #[must_use]
     pub fn version(&self) -> Version {
         self.line.version
+    }
+
+    /// Who asks: the connection's other end, or whom `realip` put in its place.
+    #[inline]
+    #[must_use]
+    pub fn client(&self) -> &PeerAddr {
+        self.real_client.as_ref().unwrap_or(&self.conn.peer)
+    }
+
+    /// Whether the client's path had escapes or plus signs, so that captures of it must be escaped in arguments.
+    #[must_use]
+    pub fn has_quoted_uri(&self) -> bool {
+        self.line.path_flags.has(PathFlags::QUOTED) || self.line.path_flags.has(PathFlags::PLUS)
     }
 
     /// A field of the request's head, the first of its kind.
@@ -315,32 +347,38 @@ impl Request {
 
     /// Appends a variable's value and says whether it has one. A cacheable one is computed once.
     pub fn append_variable(&self, id: VariableId, out: &mut Vec<u8>) -> bool {
-        let Some(definition) = self.cycle.http.variables.get(id) else { return false };
-        if definition.cache == Cache::PerRequest
-            && let Some(known) = self.values.borrow().get(id)
-        {
+        // What was assigned wins over any computation, whether or not that is cacheable.
+        if let Some(known) = self.values.borrow().get(id) {
             if let Some(value) = known {
                 out.extend_from_slice(value);
             }
             return known.is_some();
         }
+        let Some(definition) = self.cycle.http.variables.get(id) else { return false };
         let start = out.len();
         let found = match &definition.source {
             Source::Plain(read) => read(self, out),
             Source::Named(read, name) => read(self, name, out),
-            Source::Computed(compute) => compute.compute(self, out),
-            Source::Assigned => match self.values.borrow().get(id) {
-                Some(Some(value)) => {
-                    out.extend_from_slice(value);
-                    return true;
-                }
-                _ => return false,
-            },
+            Source::Computed(compute) => self.compute(&**compute, &definition.name, out),
+            Source::Assigned => return false,
         };
         if definition.cache == Cache::PerRequest {
             let value = found.then(|| out.get(start..).unwrap_or_default().into());
             self.values.borrow_mut().set(id, value);
         }
+        found
+    }
+
+    /// Variables that are made of others may lead in a circle.
+    fn compute(&self, variable: &dyn Compute, name: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.depth.get() >= MAX_VARIABLE_DEPTH {
+            let shown = String::from_utf8_lossy(name);
+            self.log(Level::Error, format_args!("cycle while evaluating variable \"{shown}\""));
+            return false;
+        }
+        self.depth.set(self.depth.get() + 1);
+        let found = variable.compute(self, out);
+        self.depth.set(self.depth.get() - 1);
         found
     }
 
@@ -394,6 +432,11 @@ impl Request {
         if let Some((start, end)) = group {
             out.extend_from_slice(captures.subject.get(start..end).unwrap_or_default());
         }
+    }
+
+    /// Forgets the groups of the last match, as a `rewrite` or `if` that does not match does.
+    pub fn forget_captures(&self) {
+        self.captures.borrow_mut().groups.clear();
     }
 
     /// Forgets what modules remember, as an internal redirect does.

@@ -16,7 +16,7 @@ use super::upstreams::{UpstreamBlock, Upstreams};
 use super::{HttpConf, Phases, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
-use crate::variables::{Cache, Change, Compute, Definition, Source, Table, VariableId};
+use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, Table, VariableId};
 
 /// Directories that relative paths of the configuration refer to.
 #[derive(Clone, Debug)]
@@ -89,6 +89,8 @@ pub struct Cx<'a> {
     /// Variables that were used before anything defined them, and where.
     unresolved: Vec<(Box<[u8]>, Word)>,
     defined: HashSet<Box<[u8]>>,
+    /// Variables that groups fill, or whose unset value is settled.
+    captured: HashSet<Box<[u8]>>,
     locations: Vec<Option<Location>>,
     rows: HashMap<*const conf::Row, (usize, usize)>,
 }
@@ -145,6 +147,7 @@ impl<'a> Cx<'a> {
             table: Table::default(),
             unresolved: Vec::new(),
             defined: HashSet::new(),
+            captured: HashSet::new(),
             locations: Vec::new(),
             rows,
         };
@@ -421,6 +424,11 @@ impl<'a> Cx<'a> {
         Ok((conf, self.notices))
     }
 
+    /// The locations that were read so far; all but the `http` block itself when modules finish.
+    pub fn locations(&self) -> impl Iterator<Item = &Location> {
+        self.locations.iter().flatten()
+    }
+
     /// The settings that module `M` has once.
     ///
     /// # Panics
@@ -461,25 +469,31 @@ impl<'a> Cx<'a> {
         if let Some(id) = self.table.find(name) {
             return Ok(id);
         }
+        if let Some(id) = self.known_variable(name) {
+            return Ok(id);
+        }
+        // It may be defined further below (`map`, `set`): whether it was is checked at the end.
+        self.unresolved.push((name.into(), word.clone()));
+        Ok(self.assigned_variable(name))
+    }
+
+    /// Takes a variable that the modules define into the table.
+    fn known_variable(&mut self, name: &[u8]) -> Option<VariableId> {
         if let Some(known) = self.registry.variables.iter().find(|v| v.name.as_bytes() == name) {
-            return Ok(self.table.add(Definition {
+            return Some(self.table.add(Definition {
                 name: name.into(),
                 source: Source::Plain(known.read),
                 write: known.write,
                 cache: known.cache,
             }));
         }
-        if let Some(family) = self.registry.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes())) {
-            return Ok(self.table.add(Definition {
-                name: name.into(),
-                source: Source::Named(family.read, name[family.prefix.len()..].into()),
-                write: None,
-                cache: Cache::No,
-            }));
-        }
-        // It may be defined further below (`map`, `set`): whether it was is checked at the end.
-        self.unresolved.push((name.into(), word.clone()));
-        Ok(self.assigned_variable(name))
+        let family = self.registry.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
+        Some(self.table.add(Definition {
+            name: name.into(),
+            source: Source::Named(family.read, name[family.prefix.len()..].into()),
+            write: None,
+            cache: Cache::No,
+        }))
     }
 
     /// Defines a variable that is assigned while requests run (`set`, `auth_request_set`).
@@ -489,13 +503,30 @@ impl<'a> Cx<'a> {
     pub fn define_assigned(&mut self, name: &[u8], word: &Word) -> Result<VariableId, Error> {
         self.check_redefinition(name, word)?;
         self.defined.insert(name.into());
-        if let Some(known) = self.registry.variables.iter().find(|v| v.name.as_bytes() == name) {
-            // One with an effect of its own (`$args`, `$limit_rate`) stays what it is; setting it calls that.
-            if known.write.is_some() {
-                return self.variable(name, word);
-            }
+        // A variable with a value of its own (`$args`, `$limit_rate`, `$http_*`, a map) keeps it until it is set.
+        match self.table.find(name).or_else(|| self.known_variable(name)) {
+            Some(id) => Ok(id),
+            None => Ok(self.assigned_variable(name)),
         }
-        let id = self.assigned_variable(name);
+    }
+
+    /// As [`Self::define_assigned`]; `unset` computes the value while none is assigned.
+    ///
+    /// # Errors
+    /// As [`Self::define_assigned`].
+    pub fn define_assigned_or(
+        &mut self,
+        name: &[u8],
+        word: &Word,
+        unset: ReadNamed,
+    ) -> Result<VariableId, Error> {
+        let id = self.define_assigned(name, word)?;
+        if let Some(definition) = self.table.definitions.get_mut(id.0 as usize)
+            && matches!(definition.source, Source::Assigned)
+            && self.captured.insert(name.into())
+        {
+            definition.source = Source::Named(unset, name.into());
+        }
         Ok(id)
     }
 
@@ -545,6 +576,7 @@ impl<'a> Cx<'a> {
     /// A variable that a named group fills; one with this name is reused.
     pub fn capture_variable(&mut self, name: &[u8]) -> VariableId {
         self.defined.insert(name.into());
+        self.captured.insert(name.into());
         self.assigned_variable(name)
     }
 
@@ -567,6 +599,12 @@ fn absolute(base: &Path, text: &[u8]) -> PathBuf {
 }
 
 impl Block {
+    /// The location that this block will be filed as.
+    #[must_use]
+    pub fn id(&self) -> LocationId {
+        self.id
+    }
+
     fn new(slots: Slots, context: Contexts, id: LocationId, modules: usize) -> Self {
         Self {
             slots,

@@ -167,6 +167,7 @@ enum Head {
 
 async fn read_head(r: &mut Request) -> Head {
     r.head = r.conn.leftover.take();
+    r.is_pipelined = !r.head.is_empty() && r.conn.requests.get() > 0;
     route::begin(r);
     let core = std::sync::Arc::clone(&r.location().core);
     let limits = head_limits(&core);

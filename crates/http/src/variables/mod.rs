@@ -2,15 +2,19 @@
 //!
 //! A variable costs nothing where it is not used; one that is declared cacheable is computed once per request.
 
+mod address;
+pub mod clock;
 mod cookie;
 pub mod core;
 mod header;
+mod sent;
 mod template;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use self::cookie::find_cookie;
+pub use self::address::push_addr;
+pub use self::cookie::{find_cookie, find_parameter};
 pub use self::header::{join_values, name_matches};
 pub use self::template::Template;
 

@@ -89,13 +89,36 @@ impl Template {
 
     /// Appends the value to `out`; a variable that is not there adds nothing.
     pub fn append(&self, r: &Request, out: &mut Vec<u8>) {
+        self.append_with(r, out, Request::append_capture);
+    }
+
+    /// As [`Self::append`], with captures escaped as arguments where the client's path was escaped, so that
+    /// what was decoded for matching is encoded again.
+    pub fn append_quoted(&self, r: &Request, out: &mut Vec<u8>) {
+        if !r.has_quoted_uri() {
+            return self.append(r, out);
+        }
+        let mut group = Vec::new();
+        self.append_with(r, out, |r, number, out| {
+            group.clear();
+            r.append_capture(number, &mut group);
+            proto::uri::escape(&group, proto::uri::EscapeKind::Args, out);
+        });
+    }
+
+    fn append_with(
+        &self,
+        r: &Request,
+        out: &mut Vec<u8>,
+        mut capture: impl FnMut(&Request, u8, &mut Vec<u8>),
+    ) {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
                 Part::Variable(id) => {
                     r.append_fresh_variable(*id, out);
                 }
-                Part::Capture(number) => r.append_capture(*number, out),
+                Part::Capture(number) => capture(r, *number, out),
             }
         }
     }

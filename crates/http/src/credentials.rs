@@ -1,0 +1,114 @@
+//! Name and password of HTTP basic authentication (RFC 7617), as `$remote_user` and `auth_basic` need them.
+//!
+//! Nothing is checked here: whoever asks decides what the words are worth.
+
+use proto::h1::Known;
+
+use crate::request::Request;
+
+/// Decoded credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basic {
+    text: Vec<u8>,
+    colon: usize,
+}
+
+impl Basic {
+    /// Reads the value of an Authorization field (`ngx_http_auth_basic_user`); the user's name is not empty.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let (scheme, encoded) = value.split_at_checked(6)?;
+        if !scheme.eq_ignore_ascii_case(b"Basic ") {
+            return None;
+        }
+        let spaces = encoded.iter().take_while(|byte| **byte == b' ').count();
+        let encoded = encoded.get(spaces..).filter(|encoded| !encoded.is_empty())?;
+        let text = decode_base64(encoded)?;
+        let colon = memchr::memchr(b':', &text).filter(|colon| *colon > 0)?;
+        Some(Self { text, colon })
+    }
+
+    /// What stands before the colon.
+    #[must_use]
+    pub fn user(&self) -> &[u8] {
+        self.text.get(..self.colon).unwrap_or_default()
+    }
+
+    /// What stands behind it.
+    #[must_use]
+    pub fn password(&self) -> &[u8] {
+        self.text.get(self.colon + 1..).unwrap_or_default()
+    }
+}
+
+/// Decodes base64 up to its padding (`ngx_decode_base64`); `None` where it is none.
+#[must_use]
+pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let length = text.iter().position(|byte| *byte == b'=').unwrap_or(text.len());
+    if length % 4 == 1 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(length / 4 * 3 + 2);
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in text.get(..length)? {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 0xff) as u8);
+        }
+    }
+    Some(out)
+}
+
+impl Request {
+    /// The client's basic credentials, where it sent some that can be read.
+    #[must_use]
+    pub fn basic_credentials(&self) -> Option<Basic> {
+        Basic::parse(self.header(Known::Authorization)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic() {
+        let check = |value: &str, expected: Option<(&str, &str)>| {
+            let seen = Basic::parse(value.as_bytes());
+            let seen = seen.as_ref().map(|basic| (basic.user(), basic.password()));
+            assert_eq!(seen, expected.map(|(user, word)| (user.as_bytes(), word.as_bytes())), "{value}");
+        };
+        check("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", Some(("Aladdin", "open sesame")));
+        check("basic   QWxhZGRpbjpvcGVuIHNlc2FtZQ", Some(("Aladdin", "open sesame")));
+        check("Basic YTo=", Some(("a", "")));
+        check("Basic OmE=", None);
+        check("Basic YQ==", None);
+        check("Basic ", None);
+        check("Basic !!!!", None);
+        check("Bearer YTpi", None);
+        check("", None);
+    }
+
+    #[test]
+    fn base64() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(decode_base64(text.as_bytes()).as_deref(), expected.map(str::as_bytes), "{text}");
+        };
+        check("", Some(""));
+        check("YQ", Some("a"));
+        check("YWI=", Some("ab"));
+        check("YWJj", Some("abc"));
+        check("Y", None);
+        check("YW*j", None);
+    }
+}

@@ -1,0 +1,194 @@
+//! The condition of an `if` (`ngx_http_rewrite_if_condition`).
+//!
+//! The parentheses are not the language's: they are cut off the first and the last word.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use conf::{Directive, Error, Word};
+use http::conf::compile::Cx;
+use http::regex::{Case, Regex};
+use http::request::Request;
+use http::variables::{Template, VariableId};
+use os::errlog::{Errno, Level};
+
+/// Whether a test must hold or must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    Yes,
+    No,
+}
+
+/// What a file must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileTest {
+    /// `-f`
+    Plain,
+    /// `-d`
+    Directory,
+    /// `-e`
+    Exists,
+    /// `-x`
+    Executable,
+}
+
+/// A condition.
+pub(super) enum Condition {
+    /// `($variable)`: neither empty nor `0`.
+    Set(VariableId),
+    /// `=`, `!=`
+    Equal { variable: VariableId, value: Template, expected: Expected },
+    /// `~`, `~*`, `!~`, `!~*`
+    Matches { variable: VariableId, regex: Regex, expected: Expected },
+    /// `-f`, `!-f` and their kin.
+    File { path: Template, test: FileTest, expected: Expected },
+}
+
+fn invalid(word: &Word, text: &[u8]) -> Error {
+    Error::at(word, format!("invalid condition \"{}\"", String::from_utf8_lossy(text)))
+}
+
+/// The words of the condition without its parentheses.
+fn words(d: &Directive) -> Result<Vec<(&Word, &[u8])>, Error> {
+    let mut words: Vec<(&Word, &[u8])> = d.args.iter().map(|word| (word, &*word.bytes)).collect();
+    let Some((word, text)) = words.first_mut() else { return Err(Error::on(d, "has no condition")) };
+    *text = text.strip_prefix(b"(").ok_or_else(|| invalid(word, text))?;
+    let Some((word, text)) = words.last_mut() else { return Err(Error::on(d, "has no condition")) };
+    *text = text.strip_suffix(b")").ok_or_else(|| invalid(word, text))?;
+    if words.len() > 1 && words.first().is_some_and(|(_, text)| text.is_empty()) {
+        words.remove(0);
+    }
+    if words.len() > 1 && words.last().is_some_and(|(_, text)| text.is_empty()) {
+        words.pop();
+    }
+    Ok(words)
+}
+
+/// Reads the condition of an `if` line.
+///
+/// # Errors
+/// `invalid condition "…"`, `unexpected "…" in condition`.
+pub(super) fn read(cx: &mut Cx<'_>, d: &Directive) -> Result<Condition, Error> {
+    let words = words(d)?;
+    match &*words {
+        [(word, [b'$', name @ ..])] if !name.is_empty() => {
+            Ok(Condition::Set(cx.variable(&name.to_ascii_lowercase(), word)?))
+        }
+        [(word, [b'$', name @ ..]), operator, value] if !name.is_empty() => {
+            let variable = cx.variable(&name.to_ascii_lowercase(), word)?;
+            compared(cx, variable, *operator, *value)
+        }
+        [(word, text), (path, path_text)] if text.contains(&b'-') => {
+            let (expected, letter) = match text {
+                [b'-', letter] => (Expected::Yes, letter),
+                [b'!', b'-', letter] => (Expected::No, letter),
+                _ => return Err(invalid(word, text)),
+            };
+            let test = match letter {
+                b'f' => FileTest::Plain,
+                b'd' => FileTest::Directory,
+                b'e' => FileTest::Exists,
+                b'x' => FileTest::Executable,
+                _ => return Err(invalid(word, text)),
+            };
+            Ok(Condition::File { path: Template::compile_bytes(cx, path, path_text)?, test, expected })
+        }
+        [(word, text), ..] => Err(invalid(word, text)),
+        [] => Err(Error::on(d, "has no condition")),
+    }
+}
+
+fn compared(
+    cx: &mut Cx<'_>,
+    variable: VariableId,
+    (operator, text): (&Word, &[u8]),
+    (word, value): (&Word, &[u8]),
+) -> Result<Condition, Error> {
+    let (expected, text) = match text {
+        [b'!', rest @ ..] => (Expected::No, rest),
+        _ => (Expected::Yes, text),
+    };
+    let case = match text {
+        b"=" => {
+            let value = Template::compile_bytes(cx, word, value)?;
+            return Ok(Condition::Equal { variable, value, expected });
+        }
+        b"~" => Case::Sensitive,
+        b"~*" => Case::Insensitive,
+        _ => {
+            let sentence = format!("unexpected \"{}\" in condition", operator.as_str());
+            return Err(Error::at(operator, sentence));
+        }
+    };
+    Ok(Condition::Matches { variable, regex: Regex::compile(cx, word, value, case)?, expected })
+}
+
+impl Condition {
+    /// Whether the condition holds; `append` adds the value of a template.
+    pub fn holds(
+        &self,
+        r: &Request,
+        append: impl Fn(&Template, &mut Vec<u8>),
+        tell: impl Fn(&Regex, &[u8], bool),
+    ) -> bool {
+        let (is, expected) = match self {
+            Self::Set(variable) => {
+                let value = value(r, *variable);
+                (!value.is_empty() && value != b"0", Expected::Yes)
+            }
+            Self::Equal { variable, value: wanted, expected } => {
+                let seen = value(r, *variable);
+                let mut text = Vec::new();
+                append(wanted, &mut text);
+                (seen == text, *expected)
+            }
+            Self::Matches { variable, regex, expected } => {
+                let subject = value(r, *variable);
+                let is = r.matches(regex, &subject);
+                tell(regex, &subject, is);
+                if !is {
+                    r.forget_captures();
+                }
+                (is, *expected)
+            }
+            Self::File { path, test, expected } => {
+                let mut text = Vec::new();
+                append(path, &mut text);
+                (test.holds(r, &text), *expected)
+            }
+        };
+        is == (expected == Expected::Yes)
+    }
+}
+
+fn value(r: &Request, variable: VariableId) -> Vec<u8> {
+    r.variable(variable).unwrap_or_default()
+}
+
+impl FileTest {
+    fn holds(self, r: &Request, path: &[u8]) -> bool {
+        match fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path))) {
+            Ok(info) => match self {
+                Self::Plain => info.is_file(),
+                Self::Directory => info.is_dir(),
+                Self::Exists => info.is_file() || info.is_dir(),
+                // As in nginx it is the owner's bit that counts.
+                Self::Executable => info.permissions().mode() & 0o100 != 0,
+            },
+            Err(error) => {
+                let is_usual = matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename
+                );
+                if !is_usual {
+                    let shown = String::from_utf8_lossy(path);
+                    r.log(Level::Crit, format_args!("stat() \"{shown}\" failed {}", Errno(&error)));
+                }
+                false
+            }
+        }
+    }
+}
