@@ -165,8 +165,6 @@ pub struct Request {
     pub real_client: Option<PeerAddr>,
     /// The head came in together with the request before it.
     pub is_pipelined: bool,
-    /// The URI begins with the location's name, so that `proxy_pass` may replace that part.
-    pub valid_location: bool,
     /// Variables that are being computed of one another.
     depth: Cell<u8>,
 }
@@ -223,7 +221,6 @@ impl Request {
             realm: None,
             real_client: None,
             is_pipelined: false,
-            valid_location: true,
             depth: Cell::new(0),
         }
     }
@@ -272,7 +269,6 @@ impl Request {
         self.realm = None;
         self.real_client = None;
         self.is_pipelined = false;
-        self.valid_location = true;
     }
 
     /// The server's settings.

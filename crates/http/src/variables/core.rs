@@ -93,7 +93,7 @@ pub static VARIABLES: [Variable; 69] = [
     row("connection_time", |r, out| seconds(net::timer::now_ms().saturating_sub(r.conn.started_ms), out)),
     row("nginx_version", |_, out| text(crate::output::NGINX_VERSION.as_bytes(), out)),
     row("hostname", hostname),
-    row("pid", |r, out| decimal(u64::from(r.cycle.globals.pid), out)),
+    row("pid", |_, out| decimal(u64::from(std::process::id()), out)),
     row("msec", |_, out| {
         clock::push_msec(out);
         true
