@@ -7,6 +7,7 @@ use os::errlog::Level;
 use crate::conf::core::Root;
 use crate::conf::location::Kind;
 use crate::request::Request;
+use crate::variables::Template;
 
 /// A path, and how much of its front is the root that was configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,15 +18,20 @@ pub struct Mapped {
     pub root_length: usize,
 }
 
-/// The path that the request's URI names; `None` where variables of `root` or `alias` give nothing usable.
-#[must_use]
-pub fn map_uri(r: &Request) -> Option<Mapped> {
+/// The path that the request's URI names.
+///
+/// # Errors
+/// As [`map_path`].
+pub fn map_uri(r: &Request) -> Result<Mapped, u16> {
     map_path(r, &r.uri)
 }
 
 /// The path that another URI of this location names.
-#[must_use]
-pub fn map_path(r: &Request, uri: &[u8]) -> Option<Mapped> {
+///
+/// # Errors
+/// The status to answer with: 404 where the path would leave its root (`location /a { alias /b/; }` asked for
+/// `/a../c`, which nginx serves), 500 where `alias` cannot be applied.
+pub fn map_path(r: &Request, uri: &[u8]) -> Result<Mapped, u16> {
     let location = r.location();
     if matches!(location.core.root, Root::Alias(_) | Root::AliasTemplate(_)) && !r.valid_location {
         let name = String::from_utf8_lossy(&location.name);
@@ -33,11 +39,20 @@ pub fn map_path(r: &Request, uri: &[u8]) -> Option<Mapped> {
             Level::Alert,
             format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten"),
         );
-        return None;
+        return Err(500);
     }
     // NUL never comes this far in a URI, but a variable may hold anything.
-    let checked = |full: Vec<u8>, root_length| {
-        (!full.contains(&0)).then_some(Mapped { full, root_length })
+    let checked = |full: Vec<u8>, root_length: usize| {
+        if full.contains(&0) || climbs(&full, root_length) {
+            let shown = String::from_utf8_lossy(&full);
+            r.log(Level::Error, format_args!("path \"{shown}\" leaves its root"));
+            return Err(404);
+        }
+        Ok(Mapped { full, root_length })
+    };
+    // What variables put into a path may not climb either, unless the configuration itself does.
+    let from_variables = |template: &Template, full: &[u8]| {
+        if template.has_literal(b"..") { full.len() } else { 0 }
     };
     let plain = |root: &[u8]| {
         let mut full = Vec::with_capacity(root.len() + uri.len() + 16);
@@ -49,7 +64,13 @@ pub fn map_path(r: &Request, uri: &[u8]) -> Option<Mapped> {
     match &location.core.root {
         Root::Default => plain(b"html"),
         Root::Path(path) => plain(path.as_os_str().as_bytes()),
-        Root::Template(template) => plain(&absolute(r, template.value(r))),
+        Root::Template(template) => {
+            let mut full = absolute(r, template.value(r));
+            let checked_from = from_variables(template, &full);
+            let root_length = full.len();
+            full.extend_from_slice(uri);
+            checked(full, checked_from).map(|mapped| Mapped { root_length, ..mapped })
+        }
         Root::Alias(path) => {
             let mut full = path.as_os_str().as_bytes().to_vec();
             let root_length = full.len();
@@ -58,15 +79,25 @@ pub fn map_path(r: &Request, uri: &[u8]) -> Option<Mapped> {
         }
         Root::AliasTemplate(template) => {
             let mut full = absolute(r, template.value(r));
+            let checked_from = from_variables(template, &full);
             let root_length = full.len();
             if location.kind != Kind::Regex {
                 full.extend_from_slice(uri.get(location.name.len()..).unwrap_or_default());
             } else if r.add_uri_to_alias {
                 full.extend_from_slice(uri);
             }
-            checked(full, root_length)
+            checked(full, checked_from).map(|mapped| Mapped { root_length, ..mapped })
         }
     }
+}
+
+/// Whether a `..` segment begins at or behind `from`.
+fn climbs(path: &[u8], from: usize) -> bool {
+    memchr::memmem::find_iter(path, b"..").any(|at| {
+        let begins = at == 0 || path[at - 1] == b'/';
+        let ends = path.get(at + 2).is_none_or(|byte| *byte == b'/');
+        at >= from && begins && ends
+    })
 }
 
 /// The directory of `root`, or the path of `alias` (`$document_root`).
@@ -86,4 +117,21 @@ fn absolute(r: &Request, path: Vec<u8>) -> Vec<u8> {
     }
     let prefix = r.cycle.http.prefix.as_os_str().as_bytes();
     [prefix, if prefix.ends_with(b"/") { b"" } else { b"/" }, &path].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::climbs;
+
+    #[test]
+    fn only_whole_segments_climb() {
+        let check = |path: &str, from, expected| assert_eq!(climbs(path.as_bytes(), from), expected, "{path}");
+        check("/data/../secret", 6, true);
+        check("/data/../secret", 7, false);
+        check("/data/..", 6, true);
+        check("/data../secret", 5, false);
+        check("/data/...", 0, false);
+        check("/data/a..b/..c", 0, false);
+        check("../x", 0, true);
+    }
 }

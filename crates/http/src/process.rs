@@ -396,7 +396,7 @@ async fn content(r: &mut Request) -> Outcome {
         }
     }
     if r.uri.last() == Some(&b'/') {
-        if let Some(path) = crate::paths::map_uri(r) {
+        if let Ok(path) = crate::paths::map_uri(r) {
             let shown = String::from_utf8_lossy(&path.full).into_owned();
             r.log(Level::Error, format_args!("directory index of \"{shown}\" is forbidden"));
         }

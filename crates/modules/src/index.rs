@@ -97,7 +97,10 @@ fn find(r: &Request) -> Outcome {
             return Outcome::Redirect { uri: name, args: r.args.clone() };
         }
         if path.is_empty() {
-            let Some(mapped) = map_uri(r) else { return Outcome::Status(500) };
+            let mapped = match map_uri(r) {
+        Ok(mapped) => mapped,
+        Err(status) => return Outcome::Status(status),
+    };
             path = mapped.full;
             directory = path.len();
         }

@@ -62,7 +62,10 @@ impl Answer for RandomIndex {
 }
 
 fn pick(r: &Request) -> Outcome {
-    let Some(mapped) = map_uri(r) else { return Outcome::Status(500) };
+    let mapped = match map_uri(r) {
+        Ok(mapped) => mapped,
+        Err(status) => return Outcome::Status(status),
+    };
     let path = mapped.full.strip_suffix(b"/").unwrap_or(&mapped.full);
     let dir = match directory::open(r, path) {
         Ok(dir) => dir,

@@ -49,7 +49,10 @@ fn serve(r: &mut Request) -> Outcome {
     if r.uri.last() == Some(&b'/') {
         return Outcome::Declined;
     }
-    let Some(path) = map_uri(r) else { return Outcome::Status(500) };
+    let path = match map_uri(r) {
+        Ok(path) => path,
+        Err(status) => return Outcome::Status(status),
+    };
     let opened = match open_file::open(r, &path.full, Want::File) {
         Ok(opened) => opened,
         Err(error) => return open_file::refuse(r, &path.full, &error),

@@ -130,7 +130,10 @@ fn alias_of(r: &Request) -> Alias {
 
 fn try_each<'r>(tries: &Tries, r: &mut Request) -> Verdict<'r> {
     let alias = alias_of(r);
-    let Some(root) = map_path(r, b"") else { return Verdict::Finish(Outcome::Status(500)) };
+    let root = match map_path(r, b"") {
+        Ok(root) => root,
+        Err(status) => return Verdict::Finish(Outcome::Status(status)),
+    };
     let mut path = root.full;
     // The root alone, also where `try_files` of an earlier pass had the URI follow an alias.
     path.truncate(root.root_length);

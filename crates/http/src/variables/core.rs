@@ -61,7 +61,7 @@ pub static VARIABLES: [Variable; 69] = [
     row("query_string", |r, out| filled(&r.args, out)),
     row("args", |r, out| filled(&r.args, out)).settable(set_args),
     row("is_args", |r, out| text(if r.args.is_empty() { b"" } else { b"?" }, out)),
-    row("request_filename", |r, out| paths::map_uri(r).is_some_and(|path| text(&path.full, out))),
+    row("request_filename", |r, out| paths::map_uri(r).is_ok_and(|path| text(&path.full, out))),
     row("server_name", |r, out| text(&r.server().name, out)),
     row("request_method", request_method),
     row("remote_user", |r, out| r.basic_credentials().is_some_and(|basic| text(basic.user(), out))),

@@ -87,6 +87,15 @@ impl Template {
         }
     }
 
+    /// Whether the text between the variables contains `part`.
+    #[must_use]
+    pub fn has_literal(&self, part: &[u8]) -> bool {
+        self.parts.iter().any(|own| match own {
+            Part::Literal(text) => memchr::memmem::find(text, part).is_some(),
+            _ => false,
+        })
+    }
+
     /// Appends the value to `out`; a variable that is not there adds nothing.
     pub fn append(&self, r: &Request, out: &mut Vec<u8>) {
         self.append_with(r, out, Request::append_capture);

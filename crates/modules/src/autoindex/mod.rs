@@ -103,7 +103,10 @@ impl Answer for Autoindex {
 }
 
 async fn list(r: &mut Request, settings: AutoindexSettings) -> Outcome {
-    let Some(mapped) = map_uri(r) else { return Outcome::Status(500) };
+    let mapped = match map_uri(r) {
+        Ok(mapped) => mapped,
+        Err(status) => return Outcome::Status(status),
+    };
     let mut path = mapped.full;
     if path.len() > 1 {
         path.pop();
