@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use conf::resources::LogFile;
 use flate2::Compression;
@@ -39,7 +39,7 @@ pub struct Buffering {
 #[derive(Debug)]
 pub struct LogSink {
     file: Arc<LogFile>,
-    buffering: Option<Buffering>,
+    buffering: OnceLock<Buffering>,
     held: Mutex<Vec<u8>>,
     is_timed: AtomicBool,
     /// Second in which the disk was full: nothing is written within it.
@@ -98,25 +98,31 @@ pub fn flush_all() {
 impl LogSink {
     /// A sink for an open file.
     #[must_use]
-    pub fn new(file: Arc<LogFile>, buffering: Option<Buffering>) -> Arc<Self> {
-        let sink = Arc::new(Self {
+    pub fn new(file: Arc<LogFile>) -> Arc<Self> {
+        Arc::new(Self {
             file,
-            buffering,
+            buffering: OnceLock::new(),
             held: Mutex::default(),
             is_timed: AtomicBool::new(false),
             full_at: AtomicI64::new(i64::MIN),
             complained_at: AtomicI64::new(i64::MIN),
-        });
-        if buffering.is_some() {
-            ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&sink));
-        }
-        sink
+        })
     }
 
-    /// What is held back, and how long.
-    #[must_use]
-    pub fn buffering(&self) -> Option<Buffering> {
-        self.buffering
+    /// Holds lines back from now on, as any of the lines of the configuration that name the file may ask.
+    ///
+    /// # Errors
+    /// The other way in which they are held back already.
+    pub fn buffer(self: &Arc<Self>, buffering: Buffering) -> Result<(), Buffering> {
+        let mut is_new = false;
+        let has = *self.buffering.get_or_init(|| {
+            is_new = true;
+            buffering
+        });
+        if is_new {
+            ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(self));
+        }
+        if has == buffering { Ok(()) } else { Err(has) }
     }
 
     /// Appends a line that `write` makes, and its end. Inside of the event loop only, because of `flush=`.
@@ -161,7 +167,7 @@ impl LogSink {
 
     /// Lines of one thread's turn: to the file, or to what is held back.
     fn take_over(&self, lines: &[u8]) {
-        let Some(buffering) = &self.buffering else { return self.write(lines) };
+        let Some(buffering) = self.buffering.get() else { return self.write(lines) };
         let mut held = self.held();
         let mut rest = lines;
         while !rest.is_empty() {
@@ -200,7 +206,7 @@ impl LogSink {
 
     /// `flush=`: the first line that is held back starts the clock.
     fn set_timer(self: &Arc<Self>) {
-        let Some(after) = self.buffering.and_then(|buffering| buffering.flush_ms) else { return };
+        let Some(after) = self.buffering.get().and_then(|buffering| buffering.flush_ms) else { return };
         if self.is_timed.swap(true, Relaxed) {
             return;
         }
@@ -215,7 +221,7 @@ impl LogSink {
     }
 
     fn write_out(&self, lines: &[u8]) {
-        match self.buffering.and_then(|buffering| buffering.gzip) {
+        match self.buffering.get().and_then(|buffering| buffering.gzip) {
             None => self.write(lines),
             Some(level) => {
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
@@ -296,7 +302,7 @@ mod tests {
     #[test]
     fn lines_wait_for_the_end_of_the_turn() {
         let (path, file) = scratch();
-        let sink = LogSink::new(file, None);
+        let sink = LogSink::new(file);
         sink.line(|out| out.extend_from_slice(b"a"));
         sink.line(|out| out.extend_from_slice(b"b"));
         assert_eq!(read(&path), "");
@@ -312,7 +318,7 @@ mod tests {
     #[test]
     fn a_full_turn_is_written_at_once() {
         let (path, file) = scratch();
-        let sink = LogSink::new(file, None);
+        let sink = LogSink::new(file);
         let line = "x".repeat(1000);
         for _ in 0..20 {
             sink.line(|out| out.extend_from_slice(line.as_bytes()));
@@ -328,7 +334,7 @@ mod tests {
     #[test]
     fn a_line_may_log_itself() {
         let (path, file) = scratch();
-        let sink = LogSink::new(file, None);
+        let sink = LogSink::new(file);
         sink.line(|out| {
             sink.line(|inner| inner.extend_from_slice(b"inner"));
             out.extend_from_slice(b"outer");
@@ -341,7 +347,8 @@ mod tests {
     #[test]
     fn a_buffer_holds_back_whole_lines() {
         let (path, file) = scratch();
-        let sink = LogSink::new(file, Some(Buffering { size: 10, flush_ms: None, gzip: None }));
+        let sink = LogSink::new(file);
+        assert_eq!(sink.buffer(Buffering { size: 10, flush_ms: None, gzip: None }), Ok(()));
         let check = |line: &str, expected: &str| {
             sink.line(|out| out.extend_from_slice(line.as_bytes()));
             flush();
@@ -365,7 +372,8 @@ mod tests {
     fn gzip() {
         use std::io::Read;
         let (path, file) = scratch();
-        let sink = LogSink::new(file, Some(Buffering { size: 1000, flush_ms: None, gzip: Some(1) }));
+        let sink = LogSink::new(file);
+        assert_eq!(sink.buffer(Buffering { size: 1000, flush_ms: None, gzip: Some(1) }), Ok(()));
         sink.line(|out| out.extend_from_slice(b"packed"));
         flush_all();
         let mut text = String::new();

@@ -43,7 +43,7 @@ pub struct Context<'a>(pub &'a Request);
 impl fmt::Display for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = self.0;
-        match r.conn.peer.ip() {
+        match r.client().ip() {
             Some(ip) => write!(f, ", client: {ip}")?,
             None => f.write_str(", client: unix:")?,
         }

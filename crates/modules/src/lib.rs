@@ -2,15 +2,20 @@
 //!
 //! A new module is its file and its line in [`registry`].
 
+pub mod access;
 pub mod autoindex;
 mod directory;
 pub mod empty_gif;
 pub mod headers;
 pub mod index;
+pub mod log;
+pub mod map;
 pub mod not_modified;
 pub mod random_index;
 pub mod range;
+pub mod rewrite;
 pub mod static_files;
+pub mod stub_status;
 pub mod try_files;
 
 use http::Registry;
@@ -21,9 +26,15 @@ use http::conf::core::Core;
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.add::<Core>();
+    // Rewrite, Access and Log; variables.
+    registry.add::<rewrite::Rewrite>();
+    registry.add::<access::Access>();
+    registry.add::<log::Log>();
+    registry.add::<map::Map>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
     // Content: of a location, then of all locations.
+    registry.add::<stub_status::StubStatus>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();

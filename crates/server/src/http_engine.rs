@@ -81,7 +81,7 @@ impl Engine for HttpEngine {
                     drop(cycle);
                     acceptors.follow(&worker.cycle());
                 }
-                Command::Reopen => http::log_buffer::flush(),
+                Command::Reopen => http::log_buffer::flush_all(),
                 Command::Quit { timeout_ms } => {
                     acceptors.stop();
                     // Aborted tasks let go of their sockets when they are next polled.

@@ -14,11 +14,7 @@ pub fn name_matches(field: &[u8], variable: &[u8]) -> bool {
 
 /// Appends the values with a separator between them; says whether there was one at all
 /// (`ngx_http_variable_headers_internal`).
-pub fn join_values<'a>(
-    values: impl Iterator<Item = &'a [u8]>,
-    separator: &[u8],
-    out: &mut Vec<u8>,
-) -> bool {
+pub fn join_values<'a>(values: impl Iterator<Item = &'a [u8]>, separator: &[u8], out: &mut Vec<u8>) -> bool {
     let mut is_first = true;
     for value in values {
         if !is_first {

@@ -77,8 +77,7 @@ pub(super) enum Entry {
     ProgramOnly,
 }
 
-fn push(s: &mut RewriteSettings, cx: &Cx<'_>, code: Code) {
-    s.owner = Some(cx.block.id());
+fn push(s: &mut RewriteSettings, code: Code) {
     s.codes.push(Arc::new(code));
 }
 
@@ -115,7 +114,7 @@ pub(super) fn rewrite(s: &mut RewriteSettings, cx: &mut Cx<'_>, d: &Directive) -
         },
         None => uri(cx, word, text)?,
     };
-    push(s, cx, Code::Rewrite(Rule { regex, replacement, keeps_args, then }));
+    push(s, Code::Rewrite(Rule { regex, replacement, keeps_args, then }));
     Ok(())
 }
 
@@ -140,12 +139,12 @@ pub(super) fn answer(s: &mut RewriteSettings, cx: &mut Cx<'_>, d: &Directive) ->
         Some(text) => Template::compile(cx, text)?,
         None => Template::default(),
     };
-    push(s, cx, Code::Return { status, text });
+    push(s, Code::Return { status, text });
     Ok(())
 }
 
-pub(super) fn end(s: &mut RewriteSettings, cx: &mut Cx<'_>, _: &Directive) -> Done {
-    push(s, cx, Code::Break);
+pub(super) fn end(s: &mut RewriteSettings, _: &mut Cx<'_>, _: &Directive) -> Done {
+    push(s, Code::Break);
     Ok(())
 }
 
@@ -159,15 +158,14 @@ pub(super) fn set(s: &mut RewriteSettings, cx: &mut Cx<'_>, d: &Directive) -> Do
     }
     let variable = cx.define_assigned_or(&bare.to_ascii_lowercase(), name, run::uninitialized)?;
     let value = Template::compile(cx, value)?;
-    push(s, cx, Code::Set { variable, value });
+    push(s, Code::Set { variable, value });
     Ok(())
 }
 
 pub(super) fn branch(s: &mut RewriteSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
     let condition = condition::read(cx, d)?;
     let location = cx.nest_if(d);
-    let entry =
-        if cx.block.context == Contexts::SERVER { Entry::ProgramOnly } else { Entry::Settings };
-    push(s, cx, Code::If(Branch { condition, location, entry }));
+    let entry = if cx.block.context == Contexts::SERVER { Entry::ProgramOnly } else { Entry::Settings };
+    push(s, Code::If(Branch { condition, location, entry }));
     Ok(())
 }

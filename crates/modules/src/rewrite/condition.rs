@@ -81,24 +81,28 @@ pub(super) fn read(cx: &mut Cx<'_>, d: &Directive) -> Result<Condition, Error> {
             let variable = cx.variable(&name.to_ascii_lowercase(), word)?;
             compared(cx, variable, *operator, *value)
         }
-        [(word, text), (path, path_text)] if text.contains(&b'-') => {
-            let (expected, letter) = match text {
-                [b'-', letter] => (Expected::Yes, letter),
-                [b'!', b'-', letter] => (Expected::No, letter),
-                _ => return Err(invalid(word, text)),
-            };
-            let test = match letter {
-                b'f' => FileTest::Plain,
-                b'd' => FileTest::Directory,
-                b'e' => FileTest::Exists,
-                b'x' => FileTest::Executable,
-                _ => return Err(invalid(word, text)),
-            };
-            Ok(Condition::File { path: Template::compile_bytes(cx, path, path_text)?, test, expected })
-        }
+        [(word, [b'-', letter]), path] => file(cx, word, *letter, Expected::Yes, *path),
+        [(word, [b'!', b'-', letter]), path] => file(cx, word, *letter, Expected::No, *path),
         [(word, text), ..] => Err(invalid(word, text)),
         [] => Err(Error::on(d, "has no condition")),
     }
+}
+
+fn file(
+    cx: &mut Cx<'_>,
+    operator: &Word,
+    letter: u8,
+    expected: Expected,
+    (word, path): (&Word, &[u8]),
+) -> Result<Condition, Error> {
+    let test = match letter {
+        b'f' => FileTest::Plain,
+        b'd' => FileTest::Directory,
+        b'e' => FileTest::Exists,
+        b'x' => FileTest::Executable,
+        _ => return Err(invalid(operator, &operator.bytes)),
+    };
+    Ok(Condition::File { path: Template::compile_bytes(cx, word, path)?, test, expected })
 }
 
 fn compared(

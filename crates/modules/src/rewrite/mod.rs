@@ -10,7 +10,6 @@ mod run;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts};
-use http::conf::LocationId;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Phase, PhaseHandler, Verdict};
 use http::request::Request;
@@ -26,24 +25,14 @@ static SLOT: Slot = Slot::new();
 /// Settings of the module in one block.
 #[derive(Clone, Default)]
 pub struct RewriteSettings {
-    /// The block that the program belongs to: a nested block starts with a copy that is not its own.
-    owner: Option<LocationId>,
     codes: Vec<Arc<Code>>,
     log: bool,
     warn: bool,
 }
 
 impl Settings for RewriteSettings {
-    fn enter(&mut self) {
-        self.owner = None;
-        self.codes.clear();
-    }
-}
-
-impl RewriteSettings {
-    /// The program of the block `id`.
-    fn program(&self, id: LocationId) -> &[Arc<Code>] {
-        if self.owner == Some(id) { &self.codes } else { &[] }
+    fn inherited(&self) -> Option<Self> {
+        Some(Self { codes: Vec::new(), ..*self })
     }
 }
 

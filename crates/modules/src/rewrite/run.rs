@@ -41,7 +41,7 @@ struct Engine {
 pub(super) fn run(r: &mut Request) -> Verdict<'_> {
     let cycle = Rc::clone(&r.cycle);
     let settings: &RewriteSettings = cycle.http.location(r.location).settings::<Rewrite>();
-    let program = settings.program(r.location);
+    let program = &settings.codes;
     if program.is_empty() {
         return Verdict::Declined;
     }
@@ -104,17 +104,19 @@ impl Engine {
 
     fn tell(&self, r: &Request, regex: &Regex, subject: &[u8], is_match: bool) {
         if self.logs || r.logs(Level::Debug) {
-            let (pattern, subject) = (String::from_utf8_lossy(regex.text()), String::from_utf8_lossy(subject));
+            let (pattern, subject) =
+                (String::from_utf8_lossy(regex.text()), String::from_utf8_lossy(subject));
             let verb = if is_match { "matches" } else { "does not match" };
             r.log(Level::Notice, format_args!("\"{pattern}\" {verb} \"{subject}\""));
         }
     }
 
     fn branch(&mut self, r: &mut Request, branch: &Branch) -> Flow {
+        let seen: &Request = r;
         let holds = branch.condition.holds(
-            r,
-            |template, out| self.append(r, template, out),
-            |regex, subject, is_match| self.tell(r, regex, subject, is_match),
+            seen,
+            |template, out| self.append(seen, template, out),
+            |regex, subject, is_match| self.tell(seen, regex, subject, is_match),
         );
         if !holds {
             return Flow::Next;
@@ -124,7 +126,7 @@ impl Engine {
         }
         let cycle = Rc::clone(&r.cycle);
         let inside = cycle.http.location(branch.location).settings::<Rewrite>();
-        self.run(r, inside.program(branch.location))
+        self.run(r, &inside.codes)
     }
 
     fn rewrite(&mut self, r: &mut Request, rule: &Rule) -> Flow {
@@ -213,15 +215,10 @@ fn answer(r: &mut Request, status: u16, text: &Template) -> Outcome {
     }
     r.response.status = status;
     r.response.content_length = Some(value.len() as u64);
-    set_content_type(r);
-    if value.is_empty() { Outcome::Send(Body::Empty) } else { Outcome::Send(Body::One(Chunk::copied(&value))) }
-}
-
-fn set_content_type(r: &mut Request) {
-    if !r.response.content_type.is_empty() {
-        return;
+    r.set_content_type();
+    if value.is_empty() {
+        Outcome::Send(Body::Empty)
+    } else {
+        Outcome::Send(Body::One(Chunk::copied(&value)))
     }
-    let core = Arc::clone(&r.location().core);
-    let by_extension = proto::uri::extension(&r.uri).and_then(|extension| core.types.find(extension));
-    r.response.content_type.extend_from_slice(by_extension.unwrap_or(&core.default_type));
 }

@@ -1,0 +1,297 @@
+//! `log_format`: a line as a small program, compiled once.
+//!
+//! What is in nearly every line has an instruction of its own that copies it straight from the request; nothing
+//! is allocated for a line.
+
+use conf::{Directive, Error, Word};
+use http::conf::compile::Cx;
+use http::output::push_decimal;
+use http::request::Request;
+use http::variables::core::{push_status, shown_request_line};
+use http::variables::{VariableId, clock, join_values, push_addr};
+use os::socket::PeerAddr;
+use proto::h1::Known;
+use proto::uri::escape_json;
+
+/// The format that is always there.
+pub(super) const COMBINED: &[u8] = b"$remote_addr - $remote_user [$time_local] \"$request\" $status \
+$body_bytes_sent \"$http_referer\" \"$http_user_agent\"";
+
+/// `escape=`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Escape {
+    /// Quotes, backslashes, controls and bytes from 127 on as `\xHH`; a missing value as `-`.
+    #[default]
+    Default,
+    /// As in a JSON string; a missing value as nothing.
+    Json,
+    /// Not at all.
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Op {
+    Literal(Box<[u8]>),
+    RemoteAddr,
+    TimeLocal,
+    TimeIso8601,
+    Msec,
+    Request,
+    Status,
+    BytesSent,
+    BodyBytesSent,
+    RequestLength,
+    RequestTime,
+    Pipe,
+    Header(Known),
+    Variable(VariableId),
+}
+
+/// A compiled format.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Format {
+    ops: Vec<Op>,
+    escape: Escape,
+}
+
+/// Variables with an instruction of their own.
+fn special(name: &[u8]) -> Option<Op> {
+    Some(match name {
+        b"remote_addr" => Op::RemoteAddr,
+        b"time_local" => Op::TimeLocal,
+        b"time_iso8601" => Op::TimeIso8601,
+        b"msec" => Op::Msec,
+        b"request" => Op::Request,
+        b"status" => Op::Status,
+        b"bytes_sent" => Op::BytesSent,
+        b"body_bytes_sent" => Op::BodyBytesSent,
+        b"request_length" => Op::RequestLength,
+        b"request_time" => Op::RequestTime,
+        b"pipe" => Op::Pipe,
+        b"http_host" => Op::Header(Known::Host),
+        b"http_referer" => Op::Header(Known::Referer),
+        b"http_user_agent" => Op::Header(Known::UserAgent),
+        b"http_x_forwarded_for" => Op::Header(Known::XForwardedFor),
+        _ => return None,
+    })
+}
+
+impl Format {
+    /// Compiles the words behind a format's name (`ngx_http_log_compile_format`).
+    ///
+    /// # Errors
+    /// `unknown log format escaping "…"` and those of [`Self::add`].
+    pub fn read(cx: &mut Cx<'_>, d: &Directive) -> Result<Self, Error> {
+        let mut format = Self::default();
+        let mut words = d.args.get(1..).unwrap_or_default();
+        if let Some((first, rest)) = words.split_first()
+            && let Some(escape) = first.after("escape=")
+        {
+            format.escape = match escape {
+                b"default" => Escape::Default,
+                b"json" => Escape::Json,
+                b"none" => Escape::None,
+                other => {
+                    let shown = String::from_utf8_lossy(other);
+                    return Err(Error::at(first, format!("unknown log format escaping \"{shown}\"")));
+                }
+            };
+            words = rest;
+        }
+        for word in words {
+            format.add(cx, word, &word.bytes)?;
+        }
+        Ok(format)
+    }
+
+    /// Appends a text with variables; `word` is where errors point to.
+    ///
+    /// # Errors
+    /// `invalid parameter "…"`, `the closing bracket in "…" variable is missing`, `unknown "…" variable`.
+    pub fn add(&mut self, cx: &mut Cx<'_>, word: &Word, text: &[u8]) -> Result<(), Error> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (literal, variable) = match memchr::memchr(b'$', rest) {
+                Some(at) => rest.split_at(at),
+                None => (rest, &b""[..]),
+            };
+            if !literal.is_empty() {
+                self.ops.push(Op::Literal(literal.into()));
+            }
+            if variable.is_empty() {
+                break;
+            }
+            let (name, behind) = variable_name(variable).map_err(|sentence| Error::at(word, sentence))?;
+            let name = name.to_ascii_lowercase();
+            self.ops.push(match special(&name) {
+                Some(op) => op,
+                None => Op::Variable(cx.variable(&name, word)?),
+            });
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Appends the line without its end.
+    pub fn append(&self, r: &Request, out: &mut Vec<u8>) {
+        for op in &self.ops {
+            self.step(op, r, out);
+        }
+    }
+
+    #[inline]
+    fn step(&self, op: &Op, r: &Request, out: &mut Vec<u8>) {
+        match op {
+            Op::Literal(text) => out.extend_from_slice(text),
+            Op::RemoteAddr => match r.client() {
+                addr @ PeerAddr::Inet(_) => push_addr(addr, out),
+                unix @ PeerAddr::Unix(_) => self.value(out, |out| {
+                    push_addr(unix, out);
+                    true
+                }),
+            },
+            Op::TimeLocal => clock::push_time_local(out),
+            Op::TimeIso8601 => clock::push_time_iso8601(out),
+            Op::Msec => clock::push_msec(out),
+            Op::Request => self.text(shown_request_line(r), out),
+            Op::Status => push_status(r, out),
+            Op::BytesSent => push_decimal(r.output.sent, out),
+            Op::BodyBytesSent => push_decimal(r.output.body_sent(), out),
+            Op::RequestLength => push_decimal(r.received, out),
+            Op::RequestTime => clock::push_seconds(r.elapsed_ms(), out),
+            Op::Pipe => out.push(if r.is_pipelined { b'p' } else { b'.' }),
+            Op::Header(known) => self.header(r, *known, out),
+            Op::Variable(id) => self.value(out, |out| r.append_variable(*id, out)),
+        }
+    }
+
+    fn header(&self, r: &Request, known: Known, out: &mut Vec<u8>) {
+        let mut fields = r.line.fields.all(known).map(|field| field.value.of(&r.head));
+        match (fields.next(), fields.next()) {
+            (first, None) => self.text(first, out),
+            _ => self.value(out, |out| {
+                join_values(r.line.fields.all(known).map(|field| field.value.of(&r.head)), b", ", out)
+            }),
+        }
+    }
+
+    /// A value that lies somewhere already.
+    fn text(&self, text: Option<&[u8]>, out: &mut Vec<u8>) {
+        match (text, self.escape) {
+            (Some(text), Escape::Default) => escape(text, out),
+            (Some(text), Escape::Json) => escape_json(text, out),
+            (Some(text), Escape::None) => out.extend_from_slice(text),
+            (None, Escape::Default) => out.push(b'-'),
+            (None, _) => {}
+        }
+    }
+
+    /// A value that `append` makes; it is escaped where it lies.
+    fn value(&self, out: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>) -> bool) {
+        let start = out.len();
+        if !append(out) {
+            out.truncate(start);
+            return self.text(None, out);
+        }
+        let made = out.get(start..).unwrap_or_default();
+        let is_plain = match self.escape {
+            Escape::None => true,
+            Escape::Default => made.iter().all(|byte| is_plain(*byte)),
+            Escape::Json => made.iter().all(|byte| *byte > 0x1f && !matches!(byte, b'"' | b'\\')),
+        };
+        if !is_plain {
+            let made = out.split_off(start);
+            self.text(Some(&made), out);
+        }
+    }
+}
+
+/// The name behind a `$`, with or without brackets, and what follows it.
+fn variable_name(text: &[u8]) -> Result<(&[u8], &[u8]), String> {
+    let invalid = || format!("invalid parameter \"{}\"", String::from_utf8_lossy(text));
+    let rest = text.strip_prefix(b"$").ok_or_else(invalid)?;
+    let (is_braced, rest) = match rest.strip_prefix(b"{") {
+        Some(rest) => (true, rest),
+        None => (false, rest),
+    };
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+    let (name, rest) = rest.split_at(length);
+    let rest = match (is_braced, rest.strip_prefix(b"}")) {
+        (true, Some(rest)) => rest,
+        (true, None) => {
+            let shown = String::from_utf8_lossy(name);
+            return Err(format!("the closing bracket in \"{shown}\" variable is missing"));
+        }
+        (false, _) => rest,
+    };
+    if name.is_empty() { Err(invalid()) } else { Ok((name, rest)) }
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\')
+}
+
+/// Appends a text with `\xHH` for what could be mistaken (`ngx_http_log_escape`).
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| !is_plain(*byte)) {
+        let (plain, behind) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((&byte, behind)) = behind.split_first() else { break };
+        let (high, low) = (DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]);
+        out.extend_from_slice(&[b'\\', b'x', high, low]);
+        rest = behind;
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_escaped() {
+        let check = |escape: Escape, value: Option<&[u8]>, expected: &str| {
+            let format = Format { ops: Vec::new(), escape };
+            let (mut from_text, mut made) = (b"<".to_vec(), b"<".to_vec());
+            format.text(value, &mut from_text);
+            format.value(&mut made, |out| {
+                out.extend_from_slice(value.unwrap_or_default());
+                value.is_some()
+            });
+            assert_eq!(String::from_utf8_lossy(&from_text), format!("<{expected}"), "{value:?}");
+            assert_eq!(made, from_text, "{value:?}");
+        };
+        check(Escape::Default, None, "-");
+        check(Escape::Default, Some(b""), "");
+        check(Escape::Default, Some(b"GET / HTTP/1.1"), "GET / HTTP/1.1");
+        check(Escape::Default, Some(b"a\"b\\c\n\x7f\xe4"), r"a\x22b\x5Cc\x0A\x7F\xE4");
+        check(Escape::Default, Some(b"\""), r"\x22");
+        check(Escape::Json, None, "");
+        check(Escape::Json, Some(b"a\"b\\c\n\x01/"), r#"a\"b\\c\n\u0001/"#);
+        check(Escape::None, None, "");
+        check(Escape::None, Some(b"a\"\n"), "a\"\n");
+    }
+
+    #[test]
+    fn names() {
+        let check = |text: &str, expected: Result<(&str, &str), &str>| {
+            let seen = variable_name(text.as_bytes());
+            let expected = expected.map(|(name, rest)| (name.as_bytes(), rest.as_bytes()));
+            assert_eq!(seen, expected.map_err(str::to_owned), "{text}");
+        };
+        check("$a b", Ok(("a", " b")));
+        check("${a}b", Ok(("a", "b")));
+        check("$a", Ok(("a", "")));
+        check("$a$b", Ok(("a", "$b")));
+        check("$", Err("invalid parameter \"$\""));
+        check("${", Err("invalid parameter \"${\""));
+        check("$-", Err("invalid parameter \"$-\""));
+        check("${a", Err("the closing bracket in \"a\" variable is missing"));
+        check("${a-}", Err("the closing bracket in \"a\" variable is missing"));
+    }
+}
