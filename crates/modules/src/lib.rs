@@ -8,10 +8,12 @@ pub mod empty_gif;
 pub mod headers;
 pub mod index;
 pub mod not_modified;
+pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod static_files;
 pub mod try_files;
+pub mod upstream;
 
 use http::Registry;
 use http::conf::core::Core;
@@ -23,7 +25,9 @@ pub fn registry() -> Registry {
     registry.add::<Core>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
+    registry.add::<upstream::Upstream>();
     // Content: of a location, then of all locations.
+    registry.add::<proxy::Proxy>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();
