@@ -93,7 +93,8 @@ pub(super) fn flags(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Re
             Some(text) => Which::Regex(Regex::compile(cx, word, text, Case::Insensitive)?),
             None => Which::Name(Template::compile(cx, word)?),
         };
-        let flags = d.args.iter().skip(1).map(|flag| Template::compile(cx, flag)).collect::<Result<_, _>>()?;
+        let flags =
+            d.args.iter().skip(1).map(|flag| Template::compile(cx, flag)).collect::<Result<_, _>>()?;
         Ok(FlagRule { which, flags })
     })
 }
@@ -286,7 +287,11 @@ mod tests {
     use super::*;
 
     fn flags_of(names: &[&str]) -> u32 {
-        names.iter().filter_map(|name| FLAGS.iter().find(|(known, _)| known == name)).map(|(_, bit)| bit).sum()
+        names
+            .iter()
+            .filter_map(|name| FLAGS.iter().find(|(known, _)| known == name))
+            .map(|(_, bit)| bit)
+            .sum()
     }
 
     #[test]

@@ -206,7 +206,11 @@ mod tests {
     #[test]
     fn prefixes_and_domains() {
         let check = |value: &str, pattern: &str, rest: Option<&str>| {
-            assert_eq!(after_prefix(value.as_bytes(), pattern.as_bytes()), rest.map(str::as_bytes), "{value}");
+            assert_eq!(
+                after_prefix(value.as_bytes(), pattern.as_bytes()),
+                rest.map(str::as_bytes),
+                "{value}"
+            );
         };
         check("http://a/b", "http://a/", Some("b"));
         check("http://a/", "http://a/", Some(""));

@@ -4,8 +4,7 @@
 
 use http::output::push_decimal;
 use http::request::Request;
-use http::variables::Variable;
-use os::socket::PeerAddr;
+use http::variables::{Variable, push_addr};
 use proto::h1::Known;
 
 use super::Proxy;
@@ -40,10 +39,7 @@ fn add_x_forwarded_for(r: &Request, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(field.value.of(&r.head));
         out.extend_from_slice(b", ");
     }
-    match &r.conn.peer {
-        PeerAddr::Inet(addr) => proto::haproxy::write_ip(addr.ip(), out),
-        PeerAddr::Unix(_) => out.extend_from_slice(b"unix:"),
-    }
+    push_addr(r.client(), out);
     true
 }
 
