@@ -11,12 +11,14 @@ pub mod index;
 pub mod log;
 pub mod map;
 pub mod not_modified;
+pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod rewrite;
 pub mod static_files;
 pub mod stub_status;
 pub mod try_files;
+pub mod upstream;
 
 use http::Registry;
 use http::conf::core::Core;
@@ -33,8 +35,10 @@ pub fn registry() -> Registry {
     registry.add::<map::Map>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
+    registry.add::<upstream::Upstream>();
     // Content: of a location, then of all locations.
     registry.add::<stub_status::StubStatus>();
+    registry.add::<proxy::Proxy>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();

@@ -113,7 +113,8 @@ fn parameters(d: &Directive, accepts: Accepts) -> Result<ServerSpec, Error> {
     for word in d.args.iter().skip(1) {
         let text = word.as_str();
         // One by one, so that the caret stands below the one that is wrong.
-        let one = parse_server_params(&[&*text], accepts).map_err(|error| Error::at(word, error.to_string()))?;
+        let one =
+            parse_server_params(&[&*text], accepts).map_err(|error| Error::at(word, error.to_string()))?;
         if one.resolve == Resolve::WhileRunning || one.service.is_some() || one.slow_start_ms > 0 {
             return Err(Error::at(word, format!("parameter \"{text}\" is not supported yet")));
         }
@@ -157,7 +158,10 @@ fn keepalive(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
     let Some(block) = &mut cx.upstream else { return Ok(()) };
     let count = d.arg(0)?;
     let Some(capacity) = count.number() else {
-        return Err(Error::at(count, format!("invalid value \"{}\" in \"keepalive\" directive", count.as_str())));
+        return Err(Error::at(
+            count,
+            format!("invalid value \"{}\" in \"keepalive\" directive", count.as_str()),
+        ));
     };
     block.limits.capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
     block.is_local = match d.args.get(1) {

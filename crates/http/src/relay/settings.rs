@@ -277,7 +277,7 @@ pub enum NameList {
 #[macro_export]
 macro_rules! relay_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
-        static $rows: [$crate::rows::Row<$settings>; 25] = {
+        pub(super) static $rows: [$crate::rows::Row<$settings>; 25] = {
             use conf::{Arity, Contexts};
             use $crate::relay::settings::{NameList, ignore, next};
             use $crate::rows::{flag, row, size, time, value};

@@ -8,7 +8,7 @@ use proto::h1::Known;
 
 use super::UpstreamState;
 use crate::request::Request;
-use crate::variables::{PrefixVariable, Variable};
+use crate::variables::{PrefixVariable, Variable, join_values, name_matches};
 
 /// The variables.
 pub static VARIABLES: [Variable; 9] = [
@@ -82,23 +82,10 @@ fn trailer(r: &Request, name: &[u8], out: &mut Vec<u8>) -> bool {
     join(r.upstream_head.trailers.iter().map(|(name, value)| (&name[..], &value[..])), name, out)
 }
 
-/// Appends the values of all fields that a variable's name means, parted by commas.
+/// Appends the values of all fields that a variable's name means.
 fn join<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, name: &[u8], out: &mut Vec<u8>) -> bool {
-    let mut found = false;
-    for (_, value) in fields.filter(|(field, _)| is_named(field, name)) {
-        if found {
-            out.extend_from_slice(b", ");
-        }
-        found = true;
-        out.extend_from_slice(value);
-    }
-    found
-}
-
-/// Whether a field is what a variable calls it: in lower case, with `_` for `-`.
-fn is_named(field: &[u8], variable: &[u8]) -> bool {
-    let as_variable = |byte: &u8| if *byte == b'-' { b'_' } else { byte.to_ascii_lowercase() };
-    field.len() == variable.len() && field.iter().map(as_variable).eq(variable.iter().copied())
+    let values = fields.filter(|(field, _)| name_matches(field, name)).map(|(_, value)| value);
+    join_values(values, b", ", out)
 }
 
 /// The value of a cookie that the upstream sets (`ngx_http_parse_set_cookie_lines`).

@@ -62,7 +62,7 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
     r.received = r.line.request_length() as u64;
     r.args.extend_from_slice(r.line.args.unwrap_or_default().of(&r.head));
     normalize(r)?;
-    r.valid_unparsed_uri = true;
+    r.valid_unparsed_uri = !r.line.path_flags.has(proto::h1::PathFlags::EMPTY);
     log_ignored(r);
     find_server(r)?;
     if r.version() >= Version::HTTP_11 && r.header(Known::Host).is_none() {

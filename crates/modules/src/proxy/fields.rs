@@ -1,0 +1,266 @@
+//! The fields of the request towards the upstream, as a program that is made once at load.
+//!
+//! First `Host`, then the lines of `proxy_set_header` and nginx's own, then what the client sent besides them.
+
+use base::Span;
+use http::request::Request;
+use http::variables::Template;
+use proto::h1::{Fields, Known, NameSet};
+
+/// One line of `proxy_set_header`.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// The name as written.
+    pub name: Box<[u8]>,
+    /// The value.
+    pub value: Template,
+}
+
+/// What nginx sets where the configuration does not (`ngx_http_proxy_headers`); a name alone keeps the client's
+/// field from being passed.
+const DEFAULTS: [(&str, Option<Value>); 9] = [
+    ("Host", None),
+    ("Connection", None),
+    ("Proxy-Connection", None),
+    ("Content-Length", Some(Value::BodyLength)),
+    ("Transfer-Encoding", Some(Value::Chunked)),
+    ("TE", None),
+    ("Keep-Alive", None),
+    ("Expect", None),
+    ("Upgrade", None),
+];
+
+/// How the request's body goes to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyLength {
+    /// Neither length nor coding is told.
+    Untold,
+    /// `Content-Length`.
+    Bytes(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    /// `$proxy_internal_body_length`.
+    BodyLength,
+    /// `$proxy_internal_chunked`.
+    Chunked,
+    Template(Template),
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    /// `Name: `.
+    prefix: Box<[u8]>,
+    value: Value,
+    is_upgrade: bool,
+}
+
+/// The fields of a location's requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Program {
+    /// `proxy_set_header Host`.
+    host: Option<Template>,
+    steps: Box<[Step]>,
+    /// The client's fields of these names are not passed.
+    replaced: NameSet,
+}
+
+/// Whether a field was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    /// The request asks for no upgrade.
+    #[default]
+    NotAsked,
+    /// The request has an `Upgrade` field.
+    Asked,
+}
+
+impl Program {
+    /// The program of these lines over nginx's own (`ngx_http_proxy_init_headers`).
+    pub fn new(lines: &[Line]) -> Self {
+        let mut program = Self::default();
+        let mut steps = Vec::new();
+        for line in lines {
+            if line.name.eq_ignore_ascii_case(b"Host") {
+                program.host = Some(line.value.clone());
+                continue;
+            }
+            program.replaced.insert(&line.name);
+            if line.value.as_literal() != Some(b"") {
+                steps.push(Step::new(&line.name, Value::Template(line.value.clone())));
+            }
+        }
+        for (name, value) in DEFAULTS {
+            let name = name.as_bytes();
+            if program.replaced.contains(Known::of(name), name) {
+                continue;
+            }
+            program.replaced.insert(name);
+            steps.extend(value.map(|value| Step::new(name, value)));
+        }
+        program.steps = steps.into();
+        program
+    }
+
+    /// Whether it was never made: there is always a step for the body's length unless all are replaced.
+    pub fn is_unmade(&self) -> bool {
+        !self.replaced.contains(Known::Host, b"Host")
+    }
+
+    /// Appends `Host`: what is set, or the upstream's name where nothing is or the version needs one.
+    pub fn write_host(&self, r: &Request, default: Default<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(b"Host: ");
+        let value_start = out.len();
+        let needed = match (&self.host, default) {
+            (Some(host), default) => {
+                host.append(r, out);
+                match default {
+                    Default::WhenEmpty(name) => Some(name),
+                    Default::WhenUnset(_) => None,
+                }
+            }
+            (None, Default::WhenEmpty(name) | Default::WhenUnset(name)) => Some(name),
+        };
+        if out.len() == value_start {
+            out.extend_from_slice(needed.unwrap_or_default());
+        }
+        close(out, start, value_start);
+    }
+
+    /// Appends the fields that are set.
+    pub fn write(&self, r: &Request, body: BodyLength, out: &mut Vec<u8>) -> Upgrade {
+        let mut upgrade = Upgrade::NotAsked;
+        for step in &self.steps {
+            match (&step.value, body) {
+                (Value::BodyLength, BodyLength::Bytes(length)) => {
+                    out.extend_from_slice(&step.prefix);
+                    http::output::push_decimal(length, out);
+                    out.extend_from_slice(b"\r\n");
+                }
+                (Value::Chunked, BodyLength::Chunked) => {
+                    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                }
+                (Value::BodyLength | Value::Chunked, _) => {}
+                (Value::Template(value), _) => {
+                    let start = out.len();
+                    out.extend_from_slice(&step.prefix);
+                    let value_start = out.len();
+                    value.append(r, out);
+                    if close(out, start, value_start) && step.is_upgrade {
+                        upgrade = Upgrade::Asked;
+                    }
+                }
+            }
+        }
+        upgrade
+    }
+
+    /// Appends the client's fields but those that are set; neighbours that were sent in the form that they are
+    /// passed in are copied in one piece.
+    pub fn write_rest(&self, fields: &Fields, head: &[u8], out: &mut Vec<u8>) {
+        let mut run = Span::EMPTY;
+        for field in fields {
+            if self.replaced.contains(field.known, field.name.of(head)) {
+                continue;
+            }
+            let line = Span { start: field.name.start, end: field.value.end.saturating_add(2) };
+            let between = Span { start: field.name.end, end: field.value.start };
+            let end = Span { start: field.value.end, end: line.end };
+            if between.of(head) == b": " && end.of(head) == b"\r\n" {
+                if run.end == line.start {
+                    run.end = line.end;
+                } else {
+                    out.extend_from_slice(run.of(head));
+                    run = line;
+                }
+                continue;
+            }
+            out.extend_from_slice(run.of(head));
+            run = Span::EMPTY;
+            out.extend_from_slice(field.name.of(head));
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(field.value.of(head));
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(run.of(head));
+    }
+}
+
+/// The `Host` where none is set.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Default<'a> {
+    /// HTTP/1.1 needs one: it stands also in the place of an empty one.
+    WhenEmpty(&'a [u8]),
+    /// HTTP/1.0 goes without if an empty one is set.
+    WhenUnset(&'a [u8]),
+}
+
+impl Step {
+    fn new(name: &[u8], value: Value) -> Self {
+        Self {
+            prefix: [name, b": "].concat().into(),
+            value,
+            is_upgrade: name.eq_ignore_ascii_case(b"Upgrade"),
+        }
+    }
+}
+
+/// Ends a line, or takes one without a value back; says which.
+fn close(out: &mut Vec<u8>, start: usize, value_start: usize) -> bool {
+    if out.len() == value_start {
+        out.truncate(start);
+        return false;
+    }
+    out.extend_from_slice(b"\r\n");
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::h1::{HeadLimits, RequestHead};
+
+    fn rest(program: &Program, head: &str) -> String {
+        let text = format!("GET / HTTP/1.1\r\n{head}\r\n");
+        let mut line = RequestHead::default();
+        line.parse(text.as_bytes(), &HeadLimits::default()).expect("head");
+        let mut out = Vec::new();
+        program.write_rest(&line.fields, text.as_bytes(), &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn set(names: &[&str]) -> Program {
+        let line = |name: &&str| Line { name: name.as_bytes().into(), value: Template::literal(b"x") };
+        Program::new(&names.iter().map(line).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_client_s_fields_pass_but_for_those_that_are_set() {
+        let check = |names: &[&str], head: &str, expected: &str| {
+            assert_eq!(rest(&set(names), head), expected, "{head:?}");
+        };
+        check(&[], "Host: a\r\nA: 1\r\nb: 2\r\n", "A: 1\r\nb: 2\r\n");
+        check(&[], "A: 1\r\nConnection: close\r\nUpgrade: x\r\nTE: x\r\nB: 2\r\n", "A: 1\r\nB: 2\r\n");
+        check(&[], "Keep-Alive: 1\r\nExpect: x\r\nProxy-Connection: x\r\n", "");
+        check(&[], "A:1\r\nB:   2  \r\nC: 3\nD: 4\r\nE:\r\n", "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: \r\n");
+        check(&["X-Mine", "Accept"], "x-mine: 1\r\nAccept: 2\r\nX-Mind: 3\r\n", "X-Mind: 3\r\n");
+        check(&["a"], "B: 1\r\nA: 2\r\nB: 3\r\nB: 4\r\n", "B: 1\r\nB: 3\r\nB: 4\r\n");
+    }
+
+    #[test]
+    fn own_lines_go_before_the_defaults() {
+        let prefixes = |names: &[&str]| {
+            let program = set(names);
+            let text: Vec<u8> = program.steps.iter().flat_map(|step| step.prefix.to_vec()).collect();
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        assert_eq!(prefixes(&[]), "Content-Length: Transfer-Encoding: ");
+        assert_eq!(prefixes(&["Host", "X-A", "x-a"]), "X-A: x-a: Content-Length: Transfer-Encoding: ");
+        assert_eq!(prefixes(&["content-length"]), "content-length: Transfer-Encoding: ");
+        assert!(Program::default().is_unmade() && !set(&[]).is_unmade());
+    }
+}

@@ -1,0 +1,167 @@
+//! `ngx_http_proxy_module`: requests passed on over HTTP/1, with the URI, fields and cookies rewritten.
+//!
+//! All that a request needs is made at load; what is left is copying bytes.
+
+mod cookie;
+mod fields;
+mod pass;
+mod redirect;
+mod request;
+mod rows;
+mod uri;
+mod variables;
+
+use std::sync::Arc;
+
+use conf::Error;
+use http::conf::Location;
+use http::conf::compile::Cx;
+use http::module::{Module, Registry, Settings, Slot};
+use http::phases::Outcome;
+use http::relay::{Plan, Protocol, RelaySettings, Rewritten, Target};
+use http::request::Request;
+use http::rows::Row;
+use http::variables::Template;
+
+use self::cookie::CookieRewrites;
+use self::fields::{Line, Program};
+use self::pass::Pass;
+use self::redirect::{Redirects, Rewrite};
+
+/// `ngx_http_proxy_module`.
+pub struct Proxy;
+
+static SLOT: Slot = Slot::new();
+
+impl Module for Proxy {
+    const NAME: &'static str = "ngx_http_proxy_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = ProxySettings;
+    type Main = ();
+
+    fn rows() -> &'static [Row<ProxySettings>] {
+        &rows::ROWS
+    }
+
+    fn shared_rows() -> &'static [Row<ProxySettings>] {
+        &rows::RELAY_ROWS
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.variables(&variables::VARIABLES);
+    }
+}
+
+/// `proxy_http_version`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// `1.0`.
+    Http10,
+    /// `1.1`.
+    #[default]
+    Http11,
+}
+
+/// A directive that is a list or `off`, as far as the current block says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Own {
+    /// The block says nothing yet.
+    #[default]
+    Nothing,
+    /// The block says `off`.
+    Off,
+    /// The block has entries.
+    List,
+}
+
+/// Settings of the proxy module in one block.
+#[derive(Clone, Default)]
+pub struct ProxySettings {
+    /// What all upstream protocols share.
+    pub relay: RelaySettings,
+    http_version: HttpVersion,
+    pass: Option<Arc<Pass>>,
+    has_own_pass: bool,
+    method: Option<Template>,
+    /// `proxy_set_body`, which takes the place of the client's body.
+    body: Option<Template>,
+    set_fields: Arc<Vec<Line>>,
+    has_own_fields: bool,
+    program: Arc<Program>,
+    redirects: Redirects,
+    own_redirect: Own,
+    cookies: CookieRewrites,
+}
+
+/// Fields of an answer that are not passed on.
+const HIDDEN: [&str; 8] = [
+    "Date",
+    "Server",
+    "X-Pad",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+impl Settings for ProxySettings {
+    fn enter(&mut self) {
+        self.relay.enter();
+        self.has_own_pass = false;
+        self.has_own_fields = false;
+        self.own_redirect = Own::Nothing;
+        self.cookies.enter();
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        self.relay.finish(cx, "proxy", &HIDDEN)?;
+        if self.has_own_fields || self.program.is_unmade() {
+            self.program = Arc::new(Program::new(&self.set_fields));
+        }
+        if self.has_own_pass
+            && let Some(pass) = &self.pass
+        {
+            self.redirects.complete(|| Rewrite::default_of(pass));
+        }
+        Ok(())
+    }
+}
+
+impl Protocol for Proxy {
+    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
+        &location.settings::<Self>().relay
+    }
+
+    fn takes_stream(&self, r: &Request) -> bool {
+        let settings = r.location().settings::<Self>();
+        settings.body.is_none()
+            && settings.relay.pass_request_body
+            && (!r.reader.is_chunked() || settings.http_version == HttpVersion::Http11)
+    }
+
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
+        pass::target(r)
+    }
+
+    fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
+        request::create(r, plan)
+    }
+
+    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"http://");
+        out.extend_from_slice(peer.as_bytes());
+        if peer.starts_with("unix:") {
+            out.push(b':');
+        }
+        uri::append(r, out);
+    }
+
+    fn rewrite_redirect(&self, r: &Request, value: &[u8], out: &mut Vec<u8>) -> Rewritten {
+        r.location().settings::<Self>().redirects.rewrite(r, value, out)
+    }
+
+    fn rewrite_cookie(&self, r: &Request, value: &[u8], out: &mut Vec<u8>) -> Rewritten {
+        r.location().settings::<Self>().cookies.rewrite(r, value, out)
+    }
+}
