@@ -60,7 +60,7 @@ pub(super) fn sink(r: &Request, path: &[u8], cache: Option<CacheConf>) -> Option
 
 /// Only hosts whose root is there get a log, so that clients cannot make files by inventing names.
 fn root_exists(r: &Request) -> bool {
-    let Some(mapped) = paths::map_uri(r) else { return false };
+    let Ok(mapped) = paths::map_uri(r) else { return false };
     let root = mapped.full.get(..mapped.root_length).unwrap_or_default();
     let path = Path::new(std::ffi::OsStr::from_bytes(root));
     let error = match os::file::path_info(path) {
