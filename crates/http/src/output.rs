@@ -108,7 +108,7 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         r.response.status = r.error_status;
         r.response.status_line.clear();
     }
-    if r.version() < Version::HTTP_10 && !r.is_subrequest {
+    if r.version() == Version::HTTP_09 && !r.is_subrequest {
         r.response.head_sent = true;
         r.output.framing = Framing::UntilClose;
         r.keepalive = false;

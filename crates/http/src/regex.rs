@@ -43,7 +43,12 @@ impl Regex {
             .caseless(case == Case::Insensitive)
             .jit_if_available(true)
             .build(&limited)
-            .map_err(|error| Error::at(word, format!("pcre2_compile() failed: {error} in \"{text}\"")))?;
+            .map_err(|error| {
+                // The library puts its own words in front of PCRE's.
+                let message = error.to_string();
+                let message = message.rsplit_once(": ").map_or(&*message, |(_, own)| own);
+                Error::at(word, format!("pcre2_compile() failed: {message} in \"{text}\""))
+            })?;
         let mut named = Vec::new();
         for (group, name) in pcre.capture_names().iter().enumerate() {
             if let Some(name) = name {

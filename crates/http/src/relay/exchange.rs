@@ -132,7 +132,12 @@ impl Relay<'_> {
             Err(error) => {
                 let level = if is_local_fault(&error) { Level::Crit } else { Level::Error };
                 let call = if error.kind() == io::ErrorKind::AddrInUse || error.kind() == io::ErrorKind::AddrNotAvailable { "bind()" } else { "connect()" };
-                r.log(level, format_args!("{call} failed {} while {CONNECTING}", Errno(&error)));
+                // nginx names the path of a Unix socket here.
+                let place = match &peer.addr {
+                    ::upstream::PeerAddr::Unix(path) => format!(" to unix:{}", path.display()),
+                    ::upstream::PeerAddr::Inet(_) => String::new(),
+                };
+                r.log(level, format_args!("{call}{place} failed {} while {CONNECTING}", Errno(&error)));
                 Err(fail(next::ERROR))
             }
         }
@@ -427,7 +432,10 @@ enum Wait {
 pub(super) fn client_gone(r: &Request, doing: &str) -> Outcome {
     r.log(
         Level::Info,
-        format_args!("client prematurely closed connection, so upstream connection is closed too while {doing}"),
+        format_args!(
+            "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too \
+             while {doing}"
+        ),
     );
     Outcome::Broken(499)
 }

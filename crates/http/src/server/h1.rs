@@ -88,7 +88,10 @@ async fn active(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Next {
             return Next::Close;
         }
         conn.deadline.set_after(core.keepalive_timeout.min(WARM_MS));
-        if conn.stream.readable(&conn.deadline).await.is_err() {
+        let arrived = conn.stream.readable(&conn.deadline).await;
+        // The next request takes the configuration of its own time.
+        r.cycle = worker.cycle();
+        if arrived.is_err() {
             let rest = core.keepalive_timeout.saturating_sub(WARM_MS);
             let is_over = rest == 0 || worker.is_quitting() || conn.is_aborted.get();
             return if is_over { Next::Close } else { Next::Idle(rest) };
@@ -198,7 +201,7 @@ async fn read_head(r: &mut Request) -> Head {
         match r.conn.stream.recv(&mut r.head, room, &r.conn.deadline).await {
             Ok(0) => {
                 if begun && r.line.begun() {
-                    r.log(Level::Info, format_args!("client prematurely closed connection while reading client request line"));
+                    r.log(Level::Info, format_args!("client prematurely closed connection while reading {}", reading(r)));
                     r.close_silently(400);
                     process::log(r).await;
                 }
@@ -207,7 +210,7 @@ async fn read_head(r: &mut Request) -> Head {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                 if begun && !r.conn.is_aborted.get() {
-                    r.log(Level::Info, format_args!("client timed out (110: Connection timed out) while reading client request line"));
+                    r.log(Level::Info, format_args!("client timed out (110: Connection timed out) while reading {}", reading(r)));
                     r.close_silently(408);
                     process::log(r).await;
                 }
@@ -219,6 +222,11 @@ async fn read_head(r: &mut Request) -> Head {
             }
         }
     }
+}
+
+/// What of the head is being read, for the log.
+fn reading(r: &Request) -> &'static str {
+    if r.line.line.is_empty() { "client request line" } else { "client request headers" }
 }
 
 /// The first byte of a request is here.

@@ -65,10 +65,6 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
     r.valid_unparsed_uri = !r.line.path_flags.has(proto::h1::PathFlags::EMPTY);
     log_ignored(r);
     find_server(r)?;
-    if r.version() >= Version::HTTP_11 && r.header(Known::Host).is_none() {
-        r.log(Level::Info, format_args!("client sent HTTP/1.1 request without \"Host\" header while reading client request headers"));
-        return Err(400);
-    }
     let framing = proto::h1::request_framing(&r.line, &r.head).map_err(|error| {
         r.log(Level::Info, format_args!("client sent {error} while reading client request headers"));
         error.status()
@@ -138,18 +134,13 @@ fn log_ignored(r: &Request) {
 
 /// The name asked for, and the server that has it (`ngx_http_set_virtual_server`).
 fn find_server(r: &mut Request) -> Result<(), u16> {
-    let raw = match (r.line.authority, r.line.fields.first(Known::Host)) {
-        (Some(authority), _) => authority,
-        (None, Some(field)) => field.value,
-        (None, None) => return Ok(()),
-    };
-    let text = raw.of(&r.head);
-    if text.is_empty() {
-        return Ok(());
-    }
-    let Ok(host) = proto::uri::validate_host(text) else {
-        r.log(Level::Info, format_args!("client sent invalid host header while reading client request headers"));
-        return Err(400);
+    let host = match proto::uri::request_host(&r.line, &r.head) {
+        Ok(Some(host)) => host,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            r.log(Level::Info, format_args!("{error} while reading client request headers"));
+            return Err(400);
+        }
     };
     r.host.extend_from_slice(&host.name);
     r.host_port = (host.port > 0).then_some(host.port);
