@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -87,6 +88,18 @@ impl Conn {
             local: OnceCell::new(),
             place: Cell::new(usize::MAX),
         }
+    }
+
+    /// A connection that nobody uses, for requests that wait to be used again.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(crate) fn nobody() -> io::Result<Self> {
+        let (fd, _) = os::socket::pair()?;
+        let unnamed = || PathBuf::new();
+        let stream = Stream::new(fd)?;
+        let listener = ListenAddr::Unix(unnamed());
+        Ok(Self::new(stream, PeerAddr::Unix(unnamed()), 0, (0, 0), listener, Verbosity::Configured))
     }
 
     /// Its listener in a configuration; `None` where that one listens there no more.

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,10 @@ use os::errlog::ErrorLog;
 
 use crate::conf::HttpConf;
 use crate::connection::Conn;
+use crate::request::Request;
+
+/// Requests that a thread keeps for reuse.
+const KEPT_REQUESTS: usize = 512;
 
 /// What of the main and events contexts the engine needs to know.
 #[derive(Clone, Debug)]
@@ -77,6 +82,10 @@ pub struct Worker {
     connections: RefCell<Vec<Option<Rc<Conn>>>>,
     free_places: RefCell<Vec<usize>>,
     on_all_closed: Cell<Option<Waker>>,
+    /// Requests that are not in use; the one used last is taken first, since its memory is the warmest.
+    requests: RefCell<Vec<Box<Request>>>,
+    /// The connection of requests that are not in use.
+    nobody: Rc<Conn>,
     /// Connections to upstreams that count towards `worker_connections`.
     pub upstream_connections: Cell<usize>,
 }
@@ -87,7 +96,11 @@ thread_local! {
 
 impl Worker {
     /// Makes this thread a worker thread.
-    pub fn install(index: usize, cycle: Arc<Cycle>, guard: Guard) -> Rc<Self> {
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn install(index: usize, cycle: Arc<Cycle>, guard: Guard) -> io::Result<Rc<Self>> {
+        let nobody = Conn::nobody()?;
         let worker = Rc::new(Self {
             index,
             cycle: RefCell::new(Rc::new(Local { cycle, _guard: guard })),
@@ -95,10 +108,12 @@ impl Worker {
             connections: RefCell::default(),
             free_places: RefCell::default(),
             on_all_closed: Cell::new(None),
+            requests: RefCell::default(),
+            nobody: Rc::new(nobody),
             upstream_connections: Cell::new(0),
         });
         WORKER.with(|slot| *slot.borrow_mut() = Some(Rc::clone(&worker)));
-        worker
+        Ok(worker)
     }
 
     /// The worker of this thread.
@@ -128,6 +143,8 @@ impl Worker {
     /// Serves new requests under another configuration.
     pub fn adopt(&self, cycle: Arc<Cycle>, guard: Guard) {
         *self.cycle.borrow_mut() = Rc::new(Local { cycle, _guard: guard });
+        // Those kept refer to the configuration that goes.
+        self.requests.borrow_mut().clear();
     }
 
     /// Whether no further request may follow on a connection.
@@ -147,6 +164,27 @@ impl Worker {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.open_connections() + self.upstream_connections.get() >= self.cycle.borrow().globals.worker_connections
+    }
+
+    /// A request for what has arrived on a connection.
+    pub(crate) fn take_request(&self, conn: &Rc<Conn>) -> Box<Request> {
+        let kept = self.requests.borrow_mut().pop();
+        match kept {
+            Some(mut r) => {
+                r.reset(self.cycle(), Rc::clone(conn));
+                r
+            }
+            None => Box::new(Request::new(self.cycle(), Rc::clone(conn))),
+        }
+    }
+
+    /// Takes a request back whose work is done.
+    pub(crate) fn give_request(&self, mut r: Box<Request>) {
+        let mut requests = self.requests.borrow_mut();
+        if requests.len() < KEPT_REQUESTS {
+            r.release(self.cycle(), Rc::clone(&self.nobody));
+            requests.push(r);
+        }
     }
 
     pub(crate) fn enter(&self, conn: &Rc<Conn>) {

@@ -225,9 +225,10 @@ impl Request {
         }
     }
 
-    /// Makes ready for the next request of the connection, keeping memory.
-    pub fn reset(&mut self, cycle: Rc<Local>) {
+    /// Makes ready for another request, keeping memory.
+    pub fn reset(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
         self.cycle = cycle;
+        self.conn = conn;
         self.head.clear();
         self.line.reset();
         self.uri.clear();
@@ -269,6 +270,19 @@ impl Request {
         self.realm = None;
         self.real_client = None;
         self.is_pipelined = false;
+    }
+
+    /// Lets go of what belongs to others while the request waits to be used again: its connection, buffers,
+    /// files, what modules hold.
+    pub(crate) fn release(&mut self, cycle: Rc<Local>, nobody: Rc<Conn>) {
+        self.cycle = cycle;
+        self.conn = nobody;
+        self.head = Buf::empty();
+        self.body = RequestBody::Unread;
+        self.reader = BodyReader::default();
+        self.output.reset();
+        self.upstreams.clear();
+        self.contexts.0.clear();
     }
 
     /// The server's settings.
@@ -444,5 +458,15 @@ impl Request {
     #[must_use]
     pub fn elapsed_ms(&self) -> u64 {
         net::timer::now_ms().saturating_sub(self.started_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Request;
+
+    #[test]
+    fn a_request_stays_small() {
+        assert!(size_of::<Request>() <= 3000, "{}", size_of::<Request>());
     }
 }

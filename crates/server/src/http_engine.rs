@@ -11,6 +11,7 @@ use http::conf::compile;
 use http::cycle::{Cycle, Globals, Guard, Worker};
 use http::server::accept::Acceptors;
 use os::credentials::Capabilities;
+use os::errlog::Level;
 
 use crate::engine::{Command, Commands, Engine, Input, Module, Running, Thread};
 
@@ -68,7 +69,14 @@ impl Engine for HttpEngine {
     }
 
     async fn serve(thread: Thread, cycle: Arc<Running<Self::Cycle>>, mut commands: Commands<Self>) {
-        let worker = Worker::install(thread.index, Arc::clone(&cycle), guard(&cycle));
+        let worker = match Worker::install(thread.index, Arc::clone(&cycle), guard(&cycle)) {
+            Ok(worker) => worker,
+            Err(error) => {
+                let reason = os::errlog::Errno(&error);
+                cycle.globals.log.log(Level::Alert, format_args!("a worker thread could not start {reason}"));
+                return;
+            }
+        };
         drop(cycle);
         tokio::task::spawn_local(net::timer::drive());
         tokio::task::spawn_local(http::relay::janitor());

@@ -1,7 +1,7 @@
 //! The HTTP/1 driver: one task per connection, which reads heads and handles requests one after another.
 //!
 //! While a connection idles, all that is left is a small future with the connection; the large one that
-//! handles requests is made when bytes arrive and kept as long as they keep arriving.
+//! handles requests is made when bytes arrive, around a request whose memory the thread keeps for the next.
 
 use std::rc::Rc;
 
@@ -18,8 +18,6 @@ use crate::output;
 use crate::process;
 use crate::request::Request;
 
-/// How long a connection keeps what it needs for handling requests after the last one, milliseconds.
-const WARM_MS: u64 = 500;
 /// Bytes of the buffer that a head is first read into.
 const HEAD_SIZE: usize = 4096;
 
@@ -59,45 +57,32 @@ fn first_timeout(conn: &Conn) -> u64 {
     root.map_or(60_000, |root| cycle.http.location(root).core.client_header_timeout)
 }
 
-/// Handles requests as long as they follow closely.
+/// Handles the requests that are there.
 async fn active(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Next {
     if !proxy_header::read(worker, conn).await {
         return Next::Close;
     }
-    let mut r = Request::new(worker.cycle(), Rc::clone(conn));
-    loop {
+    let mut r = worker.take_request(conn);
+    let next = loop {
         let handled = handle(&mut r).await;
-        let core = std::sync::Arc::clone(&r.location().core);
         if !handled {
-            return Next::Close;
+            break Next::Close;
         }
         if !r.keepalive || conn.is_aborted.get() {
+            let core = std::sync::Arc::clone(&r.location().core);
             if needs_lingering(&r, &core) {
                 r.head = Buf::empty();
                 lingering::close(conn, &core).await;
             }
-            return Next::Close;
+            break Next::Close;
         }
-        r.reset(worker.cycle());
-        r.head = Buf::empty();
-        if !conn.leftover.borrow().is_empty() {
-            continue;
+        if conn.leftover.borrow().is_empty() {
+            break Next::Idle(r.location().core.keepalive_timeout);
         }
-        conn.is_idle.set(true);
-        if worker.is_quitting() {
-            return Next::Close;
-        }
-        conn.deadline.set_after(core.keepalive_timeout.min(WARM_MS));
-        let arrived = conn.stream.readable(&conn.deadline).await;
-        // The next request takes the configuration of its own time.
-        r.cycle = worker.cycle();
-        if arrived.is_err() {
-            let rest = core.keepalive_timeout.saturating_sub(WARM_MS);
-            let is_over = rest == 0 || worker.is_quitting() || conn.is_aborted.get();
-            return if is_over { Next::Close } else { Next::Idle(rest) };
-        }
-        conn.is_idle.set(false);
-    }
+        r.reset(worker.cycle(), Rc::clone(conn));
+    };
+    worker.give_request(r);
+    next
 }
 
 fn needs_lingering(r: &Request, core: &CoreSettings) -> bool {
