@@ -21,7 +21,7 @@ use crate::connection::Conn;
 use crate::request::Request;
 
 /// Requests that a thread keeps for reuse.
-const KEPT_REQUESTS: usize = 512;
+const KEPT_REQUESTS: usize = 64;
 
 /// What of the main and events contexts the engine needs to know.
 #[derive(Clone, Debug)]
