@@ -503,7 +503,14 @@ pub async fn flush(r: &mut Request) -> io::Result<()> {
         return Ok(());
     }
     r.conn.deadline.set_after(r.location().core.send_timeout);
-    poll_fn(|cx| poll_flush(r, cx)).await
+    poll_fn(|cx| match poll_flush(r, cx) {
+        // Somebody who went away need not be waited for (`ngx_http_test_reading`).
+        Poll::Pending if r.conn.stream.poll_peer_closed(cx).is_ready() => {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+        other => other,
+    })
+    .await
 }
 
 /// Sends a whole answer: head, body and end.

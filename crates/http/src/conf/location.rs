@@ -97,6 +97,8 @@ struct Entry {
 #[derive(Default)]
 pub struct LocationTree {
     entries: Vec<Entry>,
+    /// Whether any name without its last slash is redirected.
+    redirects: bool,
     /// Regular expressions in the order of the text.
     pub regexes: Vec<(Regex, LocationId)>,
 }
@@ -126,7 +128,8 @@ impl LocationTree {
                 entry.auto_redirect |= auto_redirect;
             }
         }
-        Self { entries, regexes }
+        let redirects = entries.iter().any(|entry| entry.auto_redirect);
+        Self { entries, redirects, regexes }
     }
 
     /// Whether there is no location at all.
@@ -141,10 +144,7 @@ impl LocationTree {
         // The last entry that is not greater than the URI; every prefix of the URI is that entry or its ancestor
         // by way of `parent`, or an ancestor of its neighbours which `parent` leads to as well.
         let after = self.entries.partition_point(|entry| *entry.name <= *uri);
-        let redirect = self.entries.get(after).and_then(|next| {
-            let is_same = next.auto_redirect && next.name.len() == uri.len() + 1 && next.name.starts_with(uri);
-            is_same.then(|| next.exact.or(next.prefix)).flatten()
-        });
+        let redirect = self.redirect(uri, after);
         let mut at = after.checked_sub(1).map(|index| index as u32);
         while let Some(entry) = at.and_then(|index| self.entries.get(index as usize)) {
             if *entry.name == *uri {
@@ -163,6 +163,19 @@ impl LocationTree {
             at = entry.parent;
         }
         redirect.map_or(Literal::Nothing, Literal::Redirect)
+    }
+
+    /// The location whose name is the URI and a slash, where it asks for redirects; it lies behind `after`, but
+    /// names with bytes below the slash may lie in between.
+    fn redirect(&self, uri: &[u8], after: usize) -> Option<LocationId> {
+        if !self.redirects || uri.ends_with(b"/") {
+            return None;
+        }
+        let behind = self.entries.get(after..)?;
+        let with_slash = || uri.iter().chain(b"/");
+        let at = behind.partition_point(|entry| entry.name.iter().lt(with_slash()));
+        let entry = behind.get(at).filter(|entry| entry.auto_redirect && entry.name.iter().eq(with_slash()))?;
+        entry.exact.or(entry.prefix)
     }
 }
 
@@ -203,5 +216,16 @@ mod tests {
         check("/a/bbb", Literal::Prefix(LocationId(1)));
         check("/abc", Literal::Prefix(LocationId(4)));
         check("*", Literal::Nothing);
+    }
+
+    #[test]
+    fn a_missing_slash_is_found_behind_smaller_bytes() {
+        let tree = tree(&[("/auto/", Kind::Prefix), ("/auto sp/", Kind::Prefix), ("/auto-x", Kind::Prefix)]);
+        let check = |uri: &str, expected| assert_eq!(tree.find(uri.as_bytes()), expected, "{uri}");
+        check("/auto", Literal::Redirect(LocationId(0)));
+        check("/auto sp", Literal::Redirect(LocationId(1)));
+        check("/auto-x", Literal::Prefix(LocationId(2)));
+        check("/auto.", Literal::Nothing);
+        check("/aut", Literal::Nothing);
     }
 }

@@ -134,16 +134,18 @@ fn log_ignored(r: &Request) {
 
 /// The name asked for, and the server that has it (`ngx_http_set_virtual_server`).
 fn find_server(r: &mut Request) -> Result<(), u16> {
-    let host = match proto::uri::request_host(&r.line, &r.head) {
-        Ok(Some(host)) => host,
-        Ok(None) => return Ok(()),
+    match proto::uri::request_host(&r.line, &r.head) {
+        Ok(Some(host)) => {
+            r.host.extend_from_slice(&host.name);
+            r.host_port = (host.port > 0).then_some(host.port);
+        }
+        // Who names no host asks for the server with the empty name, if there is one.
+        Ok(None) => {}
         Err(error) => {
             r.log(Level::Info, format_args!("{error} while reading client request headers"));
             return Err(400);
         }
-    };
-    r.host.extend_from_slice(&host.name);
-    r.host_port = (host.port > 0).then_some(host.port);
+    }
     let cycle = Rc::clone(&r.cycle);
     let Some(listener) = r.conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index)) else {
         return Ok(());

@@ -53,8 +53,8 @@ pub static VARIABLES: [Variable; 69] = [
     }),
     row("is_request_port", |r, out| text(if r.host_port.is_some() { b":" } else { b"" }, out)),
     row("request_uri", |r, out| filled(r.line.target.of(&r.head), out)),
-    row("uri", |r, out| filled(&r.uri, out)),
-    row("document_uri", |r, out| filled(&r.uri, out)),
+    row("uri", uri),
+    row("document_uri", uri),
     row("request", request_line),
     row("document_root", |r, out| text(&paths::document_root(r), out)),
     row("realpath_root", realpath_root),
@@ -160,6 +160,11 @@ fn content_length(r: &Request, out: &mut Vec<u8>) -> bool {
     }
     // Of a chunked body the length is known once it has been read.
     r.content_length.is_some_and(|length| decimal(length, out))
+}
+
+/// A path that could not be normalised is empty; there is none while no request line was read.
+fn uri(r: &Request, out: &mut Vec<u8>) -> bool {
+    text(&r.uri, out) && !(r.uri.is_empty() && r.line.target.is_empty())
 }
 
 fn host(r: &Request, out: &mut Vec<u8>) -> bool {

@@ -68,6 +68,8 @@ pub(super) fn last_modified(r: &Request, out: &mut Vec<u8>) -> bool {
     time.is_some()
 }
 
+/// In nginx's access log this is `close` even where the connection was kept: it forgets before it logs. Here it
+/// is what was sent.
 pub(super) fn connection(r: &Request, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(match (r.response.status, r.keepalive) {
         (101, _) => b"upgrade".as_slice(),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use conf::resources::LogFile;
 use http::log_buffer::LogSink;
+use http::open_file::{self, Want};
 use http::paths;
 use http::request::Request;
 use os::errlog::{Errno, Level};
@@ -62,13 +63,21 @@ pub(super) fn sink(r: &Request, path: &[u8], cache: Option<CacheConf>) -> Option
 fn root_exists(r: &Request) -> bool {
     let Ok(mapped) = paths::map_uri(r) else { return false };
     let root = mapped.full.get(..mapped.root_length).unwrap_or_default();
-    let path = Path::new(std::ffi::OsStr::from_bytes(root));
-    let error = match os::file::path_info(path) {
-        Ok(info) if info.is_dir() => return true,
-        Ok(_) => io::Error::from_raw_os_error(os::errno::ENOTDIR),
-        Err(error) => error,
-    };
-    r.log(Level::Error, format_args!("testing \"{}\" existence failed {}", path.display(), Errno(&error)));
+    let shown = String::from_utf8_lossy(root);
+    match open_file::open(r, root, Want::Dir) {
+        Ok(opened) if opened.info.is_dir() => return true,
+        Ok(_) => {
+            let error = io::Error::from_raw_os_error(os::errno::ENOTDIR);
+            r.log(
+                Level::Error,
+                format_args!("testing \"{shown}\" existence failed {} while logging request", Errno(&error)),
+            );
+        }
+        Err(error) => r.log(
+            Level::Error,
+            format_args!("testing \"{shown}\" existence failed {error} while logging request"),
+        ),
+    }
     false
 }
 

@@ -166,7 +166,7 @@ impl AccessLog {
                 let mut line = Vec::new();
                 self.format.append(r, &mut line);
                 if syslog.send(&line).is_err() {
-                    r.log(Level::Warn, format_args!("send() to syslog failed"));
+                    r.log(Level::Warn, format_args!("send() to syslog failed while logging request"));
                 }
             }
         }

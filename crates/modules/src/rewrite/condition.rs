@@ -2,18 +2,13 @@
 //!
 //! The parentheses are not the language's: they are cut off the first and the last word.
 
-use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
 use conf::{Directive, Error, Word};
 use http::conf::compile::Cx;
+use http::open_file::{self, Want};
 use http::regex::{Case, Regex};
 use http::request::Request;
 use http::variables::{Template, VariableId};
-use os::errlog::{Errno, Level};
+use os::errlog::Level;
 
 /// Whether a test must hold or must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,22 +169,18 @@ fn value(r: &Request, variable: VariableId) -> Vec<u8> {
 
 impl FileTest {
     fn holds(self, r: &Request, path: &[u8]) -> bool {
-        match fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path))) {
-            Ok(info) => match self {
-                Self::Plain => info.is_file(),
-                Self::Directory => info.is_dir(),
-                Self::Exists => info.is_file() || info.is_dir(),
+        match open_file::open(r, path, Want::Info) {
+            Ok(opened) => match self {
+                Self::Plain => opened.info.is_file(),
+                Self::Directory => opened.info.is_dir(),
+                Self::Exists => opened.info.is_file() || opened.info.is_dir(),
                 // As in nginx it is the owner's bit that counts.
-                Self::Executable => info.permissions().mode() & 0o100 != 0,
+                Self::Executable => opened.info.mode & 0o100 != 0,
             },
             Err(error) => {
-                let is_usual = matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename
-                );
-                if !is_usual {
+                if !error.is_missing() {
                     let shown = String::from_utf8_lossy(path);
-                    r.log(Level::Crit, format_args!("stat() \"{shown}\" failed {}", Errno(&error)));
+                    r.log(Level::Crit, format_args!("{} \"{shown}\" failed {error}", error.call));
                 }
                 false
             }

@@ -191,6 +191,8 @@ pub struct CoreSettings {
     pub resolver: Option<Arc<ResolverConf>>,
     pub resolver_timeout: u64,
     pub root: Root,
+    /// Which of `root` and `alias` this block itself has.
+    root_directive: Option<&'static str>,
     pub types: Arc<Types>,
     types_own: bool,
     pub default_type: Arc<[u8]>,
@@ -213,6 +215,7 @@ impl Settings for CoreSettings {
         self.error_pages_own = false;
         self.error_log_own = false;
         self.types_own = false;
+        self.root_directive = None;
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {

@@ -53,6 +53,7 @@ pub(super) fn default_type(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Directive) 
 
 pub(super) fn root(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
     let word = d.arg(0)?;
+    check_other(s, d, "root")?;
     check_path(word, "root", b"$document_root", b"$realpath_root")?;
     let trimmed = without_last_slash(&word.bytes);
     s.root = if Template::has_variables(trimmed) {
@@ -68,6 +69,7 @@ pub(super) fn alias(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Don
     if cx.block.kind == Kind::Named {
         return Err(Error::at(&d.name, "the \"alias\" directive cannot be used inside the named location"));
     }
+    check_other(s, d, "alias")?;
     check_path(word, "alias", b"$document_root", b"$realpath_root")?;
     s.root = if Template::has_variables(&word.bytes) || cx.block.kind == Kind::Regex {
         Root::AliasTemplate(Template::compile(cx, word)?)
@@ -75,6 +77,17 @@ pub(super) fn alias(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Don
         Root::Alias(cx.path(&word.bytes))
     };
     Ok(())
+}
+
+/// A block has a `root` or an `alias`.
+fn check_other(s: &mut CoreSettings, d: &Directive, name: &'static str) -> Done {
+    match s.root_directive.replace(name) {
+        Some(other) if other != name => {
+            let sentence = format!("\"{name}\" directive is duplicate, \"{other}\" directive was specified earlier");
+            Err(Error::at(&d.name, sentence))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `root` and `alias` cannot be made of themselves.
