@@ -136,6 +136,8 @@ pub struct RelaySettings {
     pub temp_path: TempPath,
     pub limit_rate: Option<Template>,
     pub bind: Bind,
+    pub socket_rcvbuf: u32,
+    pub socket_sndbuf: u32,
     pub hide_headers: Option<Arc<Vec<Box<[u8]>>>>,
     pub pass_headers: Option<Arc<Vec<Box<[u8]>>>>,
     hide_own: bool,
@@ -277,7 +279,7 @@ pub enum NameList {
 #[macro_export]
 macro_rules! relay_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
-        pub(super) static $rows: [$crate::rows::Row<$settings>; 25] = {
+        pub(super) static $rows: [$crate::rows::Row<$settings>; 27] = {
             use conf::{Arity, Contexts};
             use $crate::relay::settings::{NameList, ignore, next};
             use $crate::rows::{flag, row, size, time, value};
@@ -311,6 +313,8 @@ macro_rules! relay_rows {
                 row(concat!($prefix, "_limit_rate"), ALL, Arity::ONE, "", "Bytes per second read from the upstream.",
                     |s, cx, d| { s.relay.limit_rate = Some($crate::variables::Template::compile(cx, d.arg(0)?)?); Ok(()) }),
                 row(concat!($prefix, "_bind"), ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
+                size(concat!($prefix, "_socket_rcvbuf"), ALL, "", "Receive buffer of the connection.", |s, v| s.relay.socket_rcvbuf = u32::try_from(v).unwrap_or(u32::MAX)),
+                size(concat!($prefix, "_socket_sndbuf"), ALL, "", "Send buffer of the connection.", |s, v| s.relay.socket_sndbuf = u32::try_from(v).unwrap_or(u32::MAX)),
                 value::<$settings>(concat!($prefix, "_hide_header"), ALL, Arity::ONE, "", "A field that is not passed on.", |s, d| s.relay.add_name(d, NameList::Hide)).many(),
                 value::<$settings>(concat!($prefix, "_pass_header"), ALL, Arity::ONE, "", "A hidden field that is passed on.", |s, d| s.relay.add_name(d, NameList::Pass)).many(),
             ]
