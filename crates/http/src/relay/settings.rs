@@ -168,31 +168,30 @@ impl RelaySettings {
         }
         self.hidden = Arc::new(hidden);
         if self.buffers.0 < 2 {
-            return Err(Error::bare(format!("there must be at least 2 \"{prefix}_buffers\"")));
+            return Err(cx.error_at_end(format!("there must be at least 2 \"{prefix}_buffers\"")));
         }
         let largest = self.buffer_size.max(self.buffers.1);
         let all = usize::try_from(self.buffers.0 - 1).unwrap_or(usize::MAX).saturating_mul(self.buffers.1);
-        if let Some(busy) = self.busy_buffers_size {
-            if busy < largest {
-                return Err(Error::bare(format!(
-                    "\"{prefix}_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
-                     \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
-                )));
-            }
-            if busy > all {
-                return Err(Error::bare(format!(
-                    "\"{prefix}_busy_buffers_size\" must be less than the size of all \"{prefix}_buffers\" minus one buffer"
-                )));
-            }
+        let busy = self.busy_buffers_size.unwrap_or(2 * largest);
+        if busy < largest {
+            return Err(cx.error_at_end(format!(
+                "\"{prefix}_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
+                 \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
+            )));
+        }
+        if busy > all {
+            return Err(cx.error_at_end(format!(
+                "\"{prefix}_busy_buffers_size\" must be less than the size of all \"{prefix}_buffers\" minus one buffer"
+            )));
         }
         if self.temp_file_write_size.is_some_and(|size| size < largest) {
-            return Err(Error::bare(format!(
+            return Err(cx.error_at_end(format!(
                 "\"{prefix}_temp_file_write_size\" must be equal to or greater than the maximum of the value of \
                  \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
             )));
         }
         if self.max_temp_file_size.is_some_and(|size| size > 0 && size < largest as u64) {
-            return Err(Error::bare(format!(
+            return Err(cx.error_at_end(format!(
                 "\"{prefix}_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be \
                  equal to or greater than the maximum of the value of \"{prefix}_buffer_size\" and one of the \
                  \"{prefix}_buffers\""
