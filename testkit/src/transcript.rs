@@ -53,6 +53,8 @@ impl Transcript {
         // Before 1.29.7 nginx asks by HTTP/1.0 and closes, unless told otherwise. Scenarios that are about either
         // say so by a line of their own.
         entry.headers.retain(|(name, value)| !(name == "Connection" && value == "close"));
+        // Newer ones write Host first, older ones behind the fields that are set.
+        entry.headers.sort_by_key(|(name, _)| name != "Host");
         if let Some(line) =
             entry.start.strip_suffix("HTTP/1.0").or_else(|| entry.start.strip_suffix("HTTP/1.1"))
         {

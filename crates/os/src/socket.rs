@@ -172,20 +172,37 @@ fn start(
 ) -> io::Result<Connecting> {
     let fd = open(addr, kind)?;
     if let (Some(local), PeerAddr::Inet(_)) = (bind_addr, addr) {
-        if transparency == Transparency::Any {
-            set_transparent(fd.as_fd(), local)?;
-        }
-        if local.port() == 0 && kind == Kind::Stream {
-            // The kernel then picks the port while connecting, when it knows the peer, and ports last longer.
-            let _ = set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1i32);
-        }
-        bind(fd.as_fd(), &PeerAddr::Inet(local))?;
+        bind_local(fd.as_fd(), local, kind, transparency)?;
     }
     let state = connect(fd.as_fd(), addr)?;
     Ok(Connecting { fd, state })
 }
 
-fn connect(fd: BorrowedFd<'_>, addr: &PeerAddr) -> io::Result<ConnectState> {
+/// Binds a socket to the local end that its connection is to have.
+///
+/// # Errors
+/// Those of `bind(2)`, and of [`set_transparent`].
+pub fn bind_local(
+    fd: BorrowedFd<'_>,
+    local: SocketAddr,
+    kind: Kind,
+    transparency: Transparency,
+) -> io::Result<()> {
+    if transparency == Transparency::Any {
+        set_transparent(fd, local)?;
+    }
+    if local.port() == 0 && kind == Kind::Stream {
+        // The kernel then picks the port while connecting, when it knows the peer, and ports last longer.
+        let _ = set_option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1i32);
+    }
+    bind(fd, &PeerAddr::Inet(local))
+}
+
+/// Begins to connect a socket.
+///
+/// # Errors
+/// Those of `connect(2)`, `EINPROGRESS` apart.
+pub fn connect(fd: BorrowedFd<'_>, addr: &PeerAddr) -> io::Result<ConnectState> {
     let raw = addr.raw()?;
     // SAFETY: `raw` is a socket address of the length that it tells and lives across the call.
     let done = retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), raw.as_ptr().cast(), raw.len()) }));

@@ -162,9 +162,13 @@ fn piece(act: &ReplyAct, request: &Message) -> Vec<u8> {
         ReplyAct::Pattern(length) => pattern(*length),
         ReplyAct::Echo => {
             let head = request.head();
-            // Whether a connection is closed by default depends on the version of nginx, see the transcript.
-            let lines = head.lines().filter(|line| *line != "Connection: close");
-            let mut echo = lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes();
+            // Whether a connection is closed by default, and where Host stands, depends on the version of nginx,
+            // see the transcript.
+            let mut lines: Vec<&str> = head.lines().filter(|line| *line != "Connection: close").collect();
+            if let Some((_, fields)) = lines.split_first_mut() {
+                fields.sort_by_key(|line| !line.starts_with("Host: "));
+            }
+            let mut echo = lines.into_iter().flat_map(|line| [line, "\n"]).collect::<String>().into_bytes();
             echo.push(b'\n');
             echo.extend_from_slice(&request.body);
             echo

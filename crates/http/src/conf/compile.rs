@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use conf::resources::Resources;
-use conf::{Contexts, Directive, Error, Word};
+use conf::{Contexts, Directive, Error, Spot, Word};
 
 use super::location::{Content, Kind, Location, LocationId, LocationTree};
 use super::server_name::ServerName;
@@ -81,6 +81,8 @@ pub struct Cx<'a> {
     pub upstreams: Upstreams,
     /// A local address is `transparent`, which takes a privilege.
     pub needs_net_raw: bool,
+    /// Where the `http` block ends: nginx names it for what it finds when all lines were read.
+    end: Option<Spot>,
     /// Warnings and notices for the operator, in order.
     pub notices: Vec<Error>,
     registry: &'a Registry,
@@ -108,6 +110,7 @@ pub fn compile(
 ) -> Result<(HttpConf, Vec<Error>), Error> {
     let mut cx = Cx::new(registry, paths, resources);
     cx.upstreams.threads = threads;
+    cx.end = http.and_then(|http| http.close).map(|place| Spot { place, line: place.line });
     cx.apply_defaults()?;
     let mut servers = Vec::new();
     let nested = cx.read_block(http.map(Directive::body).unwrap_or_default(), true)?;
@@ -141,6 +144,7 @@ impl<'a> Cx<'a> {
             upstream: None,
             upstreams: Upstreams::default(),
             needs_net_raw: false,
+            end: None,
             notices: Vec::new(),
             registry,
             main: registry.modules.iter().map(|module| Some((module.default_main)())).collect(),
@@ -427,6 +431,14 @@ impl<'a> Cx<'a> {
     /// The locations that were read so far; all but the `http` block itself when modules finish.
     pub fn locations(&self) -> impl Iterator<Item = &Location> {
         self.locations.iter().flatten()
+    }
+
+    /// What is wrong with settings as a whole: nginx finds it at the end of the `http` block and names that line.
+    #[must_use]
+    pub fn error_at_end(&self, sentence: impl Into<String>) -> Error {
+        let mut error = Error::bare(sentence);
+        error.spot = self.end;
+        error
     }
 
     /// The settings that module `M` has once.

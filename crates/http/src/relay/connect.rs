@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Waker};
 
 use net::{Deadline, Stream};
-use os::socket::{PeerAddr as OsAddr, Transparency};
+use os::socket::{ConnectState, Kind, PeerAddr as OsAddr, Transparency};
 use upstream::{Now, Peer, PeerAddr, PeerKey, Pooled, Put, Scope};
 
 use super::settings::{Bind, RelaySettings};
@@ -68,10 +68,25 @@ fn key_of(peer: &Peer, is_local: bool, location: u32) -> PeerKey {
     PeerKey { peer: peer.uid(), scope, channel: None }
 }
 
+/// Why a connection does not stand.
+#[derive(Debug)]
+pub enum OpenError {
+    /// No socket could be had: this machine's fault, whatever peer is tried.
+    Socket(io::Error),
+    /// The local address of `bind` cannot be used.
+    Bind(SocketAddr, io::Error),
+    /// The kernel refused to try.
+    Refused(io::Error),
+    /// The peer refused, or could not be reached.
+    Failed(io::Error),
+    /// `connect_timeout` passed.
+    TimedOut,
+}
+
 /// Opens a connection to the peer.
 ///
 /// # Errors
-/// The error of `bind(2)` or `connect(2)`, or [`io::ErrorKind::TimedOut`].
+/// [`OpenError`].
 pub async fn open(
     r: &Request,
     upstream: &Upstream,
@@ -79,30 +94,49 @@ pub async fn open(
     peer: &Peer,
     location: u32,
     deadline: &Deadline,
-) -> io::Result<Connected> {
+) -> Result<Connected, OpenError> {
     let addr = match &peer.addr {
         PeerAddr::Inet(addr) => OsAddr::Inet(*addr),
         PeerAddr::Unix(path) => OsAddr::Unix(path.clone()),
     };
     let (bind, transparency) = bind_address(r, &settings.bind);
-    let connecting = os::socket::connect_start(&addr, bind, transparency)?;
-    if settings.socket_keepalive {
-        os::tcp::set_keepalive(connecting.fd.as_fd(), Some(os::tcp::Keepalive::default()))?;
+    let fd = os::socket::open(&addr, Kind::Stream).map_err(OpenError::Socket)?;
+    set_options(fd.as_fd(), settings).map_err(OpenError::Socket)?;
+    if let OsAddr::Inet(_) = addr {
+        let _ = os::tcp::set_nodelay(fd.as_fd(), os::tcp::Switch::On);
+        if let Some(local) = bind {
+            os::socket::bind_local(fd.as_fd(), local, Kind::Stream, transparency)
+                .map_err(|error| OpenError::Bind(local, error))?;
+        }
     }
-    if matches!(addr, OsAddr::Inet(_)) {
-        let _ = os::tcp::set_nodelay(connecting.fd.as_fd(), os::tcp::Switch::On);
-    }
-    let is_connected = connecting.state == os::socket::ConnectState::Connected;
-    let stream = Stream::new(connecting.fd)?;
-    if !is_connected {
+    let state = os::socket::connect(fd.as_fd(), &addr).map_err(OpenError::Refused)?;
+    let stream = Stream::new(fd).map_err(OpenError::Socket)?;
+    if state == ConnectState::InProgress {
         deadline.set_after(settings.connect_timeout);
-        stream.connected(deadline).await?;
+        stream.connected(deadline).await.map_err(|error| match error.raw_os_error() {
+            None if error.kind() == io::ErrorKind::TimedOut => OpenError::TimedOut,
+            _ => OpenError::Failed(error),
+        })?;
     }
     let worker = Worker::current();
     let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
     let conn = PeerConn { stream, owner: worker.index };
     let now = super::now();
     Ok(Connected { pooled: Pooled::new(conn, now), is_reused: false, key: key_of(peer, is_local, location) })
+}
+
+/// What must be set before the connection is begun: the window follows from the buffer.
+fn set_options(fd: BorrowedFd<'_>, settings: &RelaySettings) -> io::Result<()> {
+    if settings.socket_rcvbuf > 0 {
+        os::tcp::set_rcvbuf(fd, settings.socket_rcvbuf)?;
+    }
+    if settings.socket_sndbuf > 0 {
+        os::tcp::set_sndbuf(fd, settings.socket_sndbuf)?;
+    }
+    if settings.socket_keepalive {
+        os::tcp::set_keepalive(fd, Some(os::tcp::Keepalive::default()))?;
+    }
+    Ok(())
 }
 
 fn bind_address(r: &Request, bind: &Bind) -> (Option<SocketAddr>, Transparency) {

@@ -3,13 +3,14 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use proto::h1::{Progress, ResponseError, Version};
 
-use super::connect::{self, Connected};
+use super::connect::{self, Connected, OpenError};
 use super::settings::next;
 use super::{PlanBody, Relay, now};
 use crate::body::{BodyError, RequestBody};
@@ -125,20 +126,32 @@ impl Relay<'_> {
                 }
                 Ok(conn)
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                r.log(Level::Error, format_args!("upstream timed out (110: Connection timed out) while {CONNECTING}"));
+            Err(OpenError::TimedOut) => {
+                r.log(
+                    Level::Error,
+                    format_args!("upstream timed out (110: Connection timed out) while {CONNECTING}"),
+                );
                 Err(fail(next::TIMEOUT))
             }
-            Err(error) => {
-                let level = if is_local_fault(&error) { Level::Crit } else { Level::Error };
-                let call = if error.kind() == io::ErrorKind::AddrInUse || error.kind() == io::ErrorKind::AddrNotAvailable { "bind()" } else { "connect()" };
-                // nginx names the path of a Unix socket here.
-                let place = match &peer.addr {
-                    ::upstream::PeerAddr::Unix(path) => format!(" to unix:{}", path.display()),
-                    ::upstream::PeerAddr::Inet(_) => String::new(),
-                };
-                r.log(level, format_args!("{call}{place} failed {} while {CONNECTING}", Errno(&error)));
+            Err(OpenError::Refused(error)) => {
+                let name = self.attempt.peer().map(|peer| Arc::clone(&peer.name)).unwrap_or_default();
+                r.log(
+                    level_of(&error),
+                    format_args!("connect() to {name} failed {} while {CONNECTING}", Errno(&error)),
+                );
                 Err(fail(next::ERROR))
+            }
+            Err(OpenError::Failed(error)) => {
+                r.log(level_of(&error), format_args!("connect() failed {} while {CONNECTING}", Errno(&error)));
+                Err(fail(next::ERROR))
+            }
+            Err(OpenError::Bind(local, error)) => {
+                r.log(Level::Crit, format_args!("bind({local}) failed {} while {CONNECTING}", Errno(&error)));
+                Err(Trouble::Client(Outcome::Status(500)))
+            }
+            Err(OpenError::Socket(error)) => {
+                r.log(Level::Alert, format_args!("socket() failed {} while {CONNECTING}", Errno(&error)));
+                Err(Trouble::Client(Outcome::Status(500)))
             }
         }
     }
@@ -406,12 +419,20 @@ impl Relay<'_> {
                     r.upstream_head.head.reset();
                     r.upstream_head.head.status = 200;
                     r.upstream_head.head.version = Version::HTTP_09;
+                    // The client gets it as it came, without a head.
+                    r.line.version = Version::HTTP_09;
                     return Ok(Progress::Complete);
                 }
                 Err(error) => {
                     let culprit = String::from_utf8_lossy(r.upstream_head.head.culprit.of(buf)).into_owned();
                     match error {
-                        ResponseError::InvalidHeader => r.log(Level::Error, format_args!("{error}: \"{culprit}\" while {READING}")),
+                        ResponseError::InvalidHeader => {
+                            let wrong = buf.get(r.upstream_head.head.culprit.end as usize).copied().unwrap_or(b'\n');
+                            r.log(
+                                Level::Error,
+                                format_args!("{error}: \"{culprit}\\x{wrong:02x}...\" while {READING}"),
+                            );
+                        }
                         _ => r.log(Level::Error, format_args!("{error} while {READING}")),
                     }
                     return Err(next::INVALID_HEADER);
@@ -440,11 +461,11 @@ pub(super) fn client_gone(r: &Request, doing: &str) -> Outcome {
     Outcome::Broken(499)
 }
 
-/// Faults of this machine rather than of the peer.
-fn is_local_fault(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
+/// Faults of this machine rather than of the peer are critical. A Unix peer whose backlog is full would block.
+fn level_of(error: &io::Error) -> Level {
+    match error.kind() {
         io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::WouldBlock
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::HostUnreachable
@@ -452,6 +473,7 @@ fn is_local_fault(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::NotConnected
-            | io::ErrorKind::TimedOut
-    )
+            | io::ErrorKind::TimedOut => Level::Error,
+        _ => Level::Crit,
+    }
 }

@@ -136,6 +136,8 @@ pub struct RelaySettings {
     pub temp_path: TempPath,
     pub limit_rate: Option<Template>,
     pub bind: Bind,
+    pub socket_rcvbuf: u32,
+    pub socket_sndbuf: u32,
     pub hide_headers: Option<Arc<Vec<Box<[u8]>>>>,
     pub pass_headers: Option<Arc<Vec<Box<[u8]>>>>,
     hide_own: bool,
@@ -166,31 +168,30 @@ impl RelaySettings {
         }
         self.hidden = Arc::new(hidden);
         if self.buffers.0 < 2 {
-            return Err(Error::bare(format!("there must be at least 2 \"{prefix}_buffers\"")));
+            return Err(cx.error_at_end(format!("there must be at least 2 \"{prefix}_buffers\"")));
         }
         let largest = self.buffer_size.max(self.buffers.1);
         let all = usize::try_from(self.buffers.0 - 1).unwrap_or(usize::MAX).saturating_mul(self.buffers.1);
-        if let Some(busy) = self.busy_buffers_size {
-            if busy < largest {
-                return Err(Error::bare(format!(
-                    "\"{prefix}_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
-                     \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
-                )));
-            }
-            if busy > all {
-                return Err(Error::bare(format!(
-                    "\"{prefix}_busy_buffers_size\" must be less than the size of all \"{prefix}_buffers\" minus one buffer"
-                )));
-            }
+        let busy = self.busy_buffers_size.unwrap_or(2 * largest);
+        if busy < largest {
+            return Err(cx.error_at_end(format!(
+                "\"{prefix}_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
+                 \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
+            )));
+        }
+        if busy > all {
+            return Err(cx.error_at_end(format!(
+                "\"{prefix}_busy_buffers_size\" must be less than the size of all \"{prefix}_buffers\" minus one buffer"
+            )));
         }
         if self.temp_file_write_size.is_some_and(|size| size < largest) {
-            return Err(Error::bare(format!(
+            return Err(cx.error_at_end(format!(
                 "\"{prefix}_temp_file_write_size\" must be equal to or greater than the maximum of the value of \
                  \"{prefix}_buffer_size\" and one of the \"{prefix}_buffers\""
             )));
         }
         if self.max_temp_file_size.is_some_and(|size| size > 0 && size < largest as u64) {
-            return Err(Error::bare(format!(
+            return Err(cx.error_at_end(format!(
                 "\"{prefix}_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be \
                  equal to or greater than the maximum of the value of \"{prefix}_buffer_size\" and one of the \
                  \"{prefix}_buffers\""
@@ -277,7 +278,7 @@ pub enum NameList {
 #[macro_export]
 macro_rules! relay_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
-        pub(super) static $rows: [$crate::rows::Row<$settings>; 25] = {
+        pub(super) static $rows: [$crate::rows::Row<$settings>; 27] = {
             use conf::{Arity, Contexts};
             use $crate::relay::settings::{NameList, ignore, next};
             use $crate::rows::{flag, row, size, time, value};
@@ -311,6 +312,8 @@ macro_rules! relay_rows {
                 row(concat!($prefix, "_limit_rate"), ALL, Arity::ONE, "", "Bytes per second read from the upstream.",
                     |s, cx, d| { s.relay.limit_rate = Some($crate::variables::Template::compile(cx, d.arg(0)?)?); Ok(()) }),
                 row(concat!($prefix, "_bind"), ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
+                size(concat!($prefix, "_socket_rcvbuf"), ALL, "", "Receive buffer of the connection.", |s, v| s.relay.socket_rcvbuf = u32::try_from(v).unwrap_or(u32::MAX)),
+                size(concat!($prefix, "_socket_sndbuf"), ALL, "", "Send buffer of the connection.", |s, v| s.relay.socket_sndbuf = u32::try_from(v).unwrap_or(u32::MAX)),
                 value::<$settings>(concat!($prefix, "_hide_header"), ALL, Arity::ONE, "", "A field that is not passed on.", |s, d| s.relay.add_name(d, NameList::Hide)).many(),
                 value::<$settings>(concat!($prefix, "_pass_header"), ALL, Arity::ONE, "", "A hidden field that is passed on.", |s, d| s.relay.add_name(d, NameList::Pass)).many(),
             ]
