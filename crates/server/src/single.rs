@@ -35,6 +35,7 @@ enum Ending {
     Fast,
 }
 
+/// Serves until a signal ends it. Threads that are told to end at once may still run when this returns.
 pub(crate) fn run<E: Engine>(
     setup: Setup,
     loaded: Loaded<E>,
@@ -148,6 +149,6 @@ impl<E: Engine> Single<E> {
         if ending == Ending::Graceful {
             self.pool.join();
         }
-        std::process::exit(0);
+        ExitCode::SUCCESS
     }
 }
