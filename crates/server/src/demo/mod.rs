@@ -123,7 +123,7 @@ fn serve<E: Engine>(port: u16) -> io::Result<ExitCode> {
     pid_file::write(&loaded.core.pid_file)?;
     // Whoever started it may not read what it says.
     let _ = io::stdout().write_all(welcome(port, &prefix.0, &origins).as_bytes());
-    let code = single::run(setup, loaded, bundle, &signals);
+    let code = single::serve(setup, loaded, bundle, &signals);
     origins.iter().for_each(|origin| origin.stop());
     Ok(code)
 }
