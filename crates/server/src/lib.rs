@@ -6,6 +6,8 @@ mod bundle;
 mod cli;
 pub mod core_conf;
 mod crash;
+mod demo;
+mod directives;
 pub mod engine;
 pub mod http_engine;
 mod load;

@@ -35,25 +35,40 @@ enum Ending {
     Fast,
 }
 
+/// Takes the configured environment and serves until a signal ends it.
 pub(crate) fn run<E: Engine>(
     setup: Setup,
     loaded: Loaded<E>,
     bundle: Bundle,
     signals: &SignalFd,
 ) -> ExitCode {
-    let reporter = Reporter { log: Arc::clone(&loaded.error_log), console: Console::Silent };
-    let started = os::process::replace_env(&environment(&loaded.core))
-        .and_then(|()| Pool::start(&loaded.core, &loaded.error_log, &loaded.cycle));
-    let pool = match started {
-        Ok(started) => started,
-        Err(error) => {
-            reporter.alert(format_args!("could not start {}", Errno(&error)));
-            return ExitCode::from(2);
-        }
+    if let Err(error) = os::process::replace_env(&environment(&loaded.core)) {
+        return not_started(&loaded, &error);
+    }
+    serve(setup, loaded, bundle, signals)
+}
+
+/// Serves until a signal ends it, in a process that may have threads of its own. The pool's threads may still
+/// run when this returns: the process is about to end.
+pub(crate) fn serve<E: Engine>(
+    setup: Setup,
+    loaded: Loaded<E>,
+    bundle: Bundle,
+    signals: &SignalFd,
+) -> ExitCode {
+    let pool = match Pool::start(&loaded.core, &loaded.error_log, &loaded.cycle) {
+        Ok(pool) => pool,
+        Err(error) => return not_started(&loaded, &error),
     };
     let mut single = Single { setup, loaded, bundle, pool };
     let ending = single.serve(signals);
     single.end(ending, signals)
+}
+
+fn not_started<E: Engine>(loaded: &Loaded<E>, error: &std::io::Error) -> ExitCode {
+    let reporter = Reporter { log: Arc::clone(&loaded.error_log), console: Console::Silent };
+    reporter.alert(format_args!("could not start {}", Errno(error)));
+    ExitCode::from(2)
 }
 
 impl<E: Engine> Single<E> {
@@ -148,6 +163,6 @@ impl<E: Engine> Single<E> {
         if ending == Ending::Graceful {
             self.pool.join();
         }
-        std::process::exit(0);
+        ExitCode::SUCCESS
     }
 }

@@ -13,13 +13,13 @@ use crate::bundle::Bundle;
 use crate::cli::{self, Options, Testing};
 use crate::core_conf::{Daemon, Processes};
 use crate::engine::Engine;
-use crate::load::{Setup, Told, load, report};
+use crate::load::{Loaded, Setup, Told, load, report};
 use crate::master::{self, Origin, redirect_stderr};
 use crate::paths::Paths;
 use crate::reporter::{Console, Reporter};
 use crate::system::{Purpose, SystemResources};
 use crate::worker::SIGNALS;
-use crate::{new_binary, pid_file, signaller, single, test_mode, version};
+use crate::{demo, directives, new_binary, pid_file, signaller, single, test_mode, version};
 
 /// Runs the program with this engine, and returns its exit code.
 #[must_use]
@@ -31,6 +31,11 @@ pub fn run<E: Engine>() -> ExitCode {
     let _ = os::process::fill_standard_descriptors();
 
     let args: Vec<OsString> = std::env::args_os().collect();
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some("demo") => return demo::run::<E>(args.get(2..).unwrap_or_default()),
+        Some("--print-directives") => return directives::print::<E>(),
+        _ => {}
+    }
     let options = match cli::parse(args.iter().skip(1).cloned()) {
         Ok(options) => options,
         Err(sentence) => {
@@ -91,6 +96,27 @@ fn first_reporter(paths: &Paths, testing: Testing) -> Reporter {
     Reporter { log: Arc::new(ErrorLog::new(vec![Sink::new(target, level)])), console }
 }
 
+/// Compiles and opens for serving; `None` when something is wrong, which has been reported then.
+pub(crate) fn compile<E: Engine>(
+    setup: &Setup,
+    reporter: &Reporter,
+    before: &Bundle,
+) -> Option<(Loaded<E>, Bundle)> {
+    let mut told = Told::default();
+    let mut resources = SystemResources::new(Purpose::Serve, reporter, before);
+    let result = load::<E>(setup, &mut resources, None, &mut told);
+    told.report_notices(reporter);
+    match result {
+        Ok(loaded) => Some((loaded, resources.finish())),
+        Err(error) => {
+            if !resources.has_failed() {
+                report(reporter, &error, &told.sources);
+            }
+            None
+        }
+    }
+}
+
 fn serve<E: Engine>(
     setup: Setup,
     reporter: Reporter,
@@ -98,20 +124,9 @@ fn serve<E: Engine>(
     origin: Option<Origin>,
     args: Vec<OsString>,
 ) -> ExitCode {
-    let mut told = Told::default();
-    let mut resources = SystemResources::new(Purpose::Serve, &reporter, &before);
-    let result = load::<E>(&setup, &mut resources, None, &mut told);
-    told.report_notices(&reporter);
-    let loaded = match result {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            if !resources.has_failed() {
-                report(&reporter, &error, &told.sources);
-            }
-            return ExitCode::FAILURE;
-        }
+    let Some((loaded, bundle)) = compile::<E>(&setup, &reporter, &before) else {
+        return ExitCode::FAILURE;
     };
-    let bundle = resources.finish();
     // What was inherited and is not used closes here, as does the log that was there until now.
     drop(before);
     drop(reporter);

@@ -6,6 +6,7 @@ mod answer;
 mod command;
 mod files;
 mod logs;
+mod program;
 mod seen;
 mod talk;
 
@@ -22,6 +23,7 @@ use crate::places::Places;
 use crate::process::{Binary, Kind, ProcessError, Server, signal};
 use crate::script::{Addressee, Oracle, Patience, Scenario, Step, StepKind};
 use crate::transcript::Transcript;
+use program::Program;
 
 /// How long something that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -126,6 +128,7 @@ struct Run<'a> {
     binary: &'a Binary,
     places: Places,
     origins: Origins,
+    programs: Vec<Program>,
     server: Option<Server>,
     connections: BTreeMap<String, Client>,
     transcript: Transcript,
@@ -154,6 +157,7 @@ impl<'a> Run<'a> {
             binary,
             places,
             origins,
+            programs: Vec::new(),
             server: None,
             connections: BTreeMap::new(),
             transcript: Transcript::default(),
@@ -200,6 +204,11 @@ impl<'a> Run<'a> {
             if !running && !prepares(&step.kind) {
                 self.start().map_err(|error| self.not_started(&error))?;
                 running = true;
+            }
+            if let StepKind::Program { command, .. } = &step.kind
+                && let Some(missing) = program::missing(command)
+            {
+                return Err(Stop::Skip(format!("{missing} is not installed")));
             }
             self.step(step)?;
         }
@@ -253,6 +262,9 @@ impl<'a> Run<'a> {
                 Some(_) => Ok(()),
                 None => Err(fail("no such connection".into())),
             },
+            StepKind::Program { number, door, command } => {
+                self.program(*number, *door, command).map_err(fail)
+            }
             StepKind::Config(file) => self.configure(file).map_err(fail),
             StepKind::Await(count) => {
                 if self.origins.wait_for(*count, PATIENCE) {
@@ -306,5 +318,8 @@ impl<'a> Run<'a> {
 
 /// Steps that come before the server starts.
 fn prepares(kind: &StepKind) -> bool {
-    matches!(kind, StepKind::File { .. } | StepKind::Dir { .. } | StepKind::Link { .. })
+    matches!(
+        kind,
+        StepKind::File { .. } | StepKind::Dir { .. } | StepKind::Link { .. } | StepKind::Program { .. }
+    )
 }

@@ -8,7 +8,7 @@ mod parse;
 use std::path::{Path, PathBuf};
 
 use crate::message::Framing;
-use crate::origin::OriginSpec;
+use crate::origin::{Door, OriginSpec};
 use crate::process::Kind;
 
 /// A scenario: a folder with `script`, mostly `nginx.conf`, and maybe further configurations.
@@ -108,6 +108,15 @@ pub enum StepKind {
     Rename(String, String),
     /// Removes a file.
     Remove(String),
+    /// Starts a real program in the place of an origin; it ends with the run.
+    Program {
+        /// The origin's number.
+        number: usize,
+        /// What it must listen on.
+        door: Door,
+        /// The command and its arguments.
+        command: Vec<String>,
+    },
     /// Checks that a file exists.
     Exists(String),
     /// Checks that a file does not exist.

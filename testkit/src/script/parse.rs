@@ -218,6 +218,7 @@ fn step_kind(text: &str) -> Result<StepKind, String> {
         "remove" => StepKind::Remove(one()?),
         "exists" => StepKind::Exists(one()?),
         "missing" => StepKind::Missing(one()?),
+        "program" => program(rest)?,
         "start" if rest.is_empty() => StepKind::Start,
         "config" => StepKind::Config(one()?),
         "test" => test(rest)?,
@@ -309,6 +310,17 @@ fn signal(text: &str) -> Result<StepKind, String> {
     Ok(StepKind::Signal { name: name.to_uppercase(), to })
 }
 
+fn program(text: &str) -> Result<StepKind, String> {
+    let mut command = arguments(text)?.into_iter().peekable();
+    let number = number(&command.next().unwrap_or_default())?;
+    let door = if command.next_if(|word| word == "unix").is_some() { Door::Unix } else { Door::Tcp };
+    let command: Vec<String> = command.collect();
+    if command.is_empty() {
+        return Err("want: program N [unix] COMMAND ARGUMENT...".into());
+    }
+    Ok(StepKind::Program { number, door, command })
+}
+
 /// Words, of which those with spaces stand in single quotes.
 fn arguments(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
@@ -356,6 +368,9 @@ mod tests {
         check("file a/b mode 600 mtime 1\n  | x\nlink a -> b\ndir d\n", Ok(3));
         check("test bare\n  | foo\n  < exit 1\n  < stderr x\nsignal hup\nwait exit\n", Ok(3));
         check("run -g 'daemon off;' -t\n  [nginx] < exit 0\n", Ok(1));
+        check("program 1 node app.js @OPORT1@\nprogram 2 unix gunicorn 'a b'\n", Ok(2));
+        check("program node app.js\n", Err("script:1"));
+        check("program 1 unix\n", Err("want: program"));
         check("oracle: differs because\nallow: x\nvolatile: A, B\n", Ok(0));
         check("  < 200\n", Err("script:1: indented line without a step"));
         check("GET /\n  < 200\n  < nonsense\n", Err("script:3"));
