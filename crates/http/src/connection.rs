@@ -2,11 +2,12 @@
 //!
 //! It is all that an idle keep-alive connection holds, so every field is paid for ten thousand times.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use conf::resources::ListenAddr;
 use net::{Buf, Deadline, Stream};
@@ -38,11 +39,11 @@ pub struct Conn {
     /// The other end.
     pub peer: PeerAddr,
     /// The address that its listener listens on.
-    pub listen_addr: ListenAddr,
-    /// Place of its listener among those of a generation of the configuration.
-    listener: Cell<(u64, Option<usize>)>,
+    listen_addr: Rc<ListenAddr>,
+    /// Place of its listener among those of a generation of the configuration; `u32::MAX`: none.
+    listener: Cell<(u32, u32)>,
     /// Requests so far (`$connection_requests`).
-    pub requests: Cell<u64>,
+    pub requests: Cell<u32>,
     /// When it was accepted, monotonic milliseconds.
     pub started_ms: u64,
     /// Whether `debug_connection` names this client.
@@ -52,12 +53,12 @@ pub struct Conn {
     /// To be closed at once: the worker ends.
     pub is_aborted: Cell<bool>,
     /// Bytes of the next request that came with the last one.
-    pub leftover: RefCell<Buf>,
+    leftover: Cell<Option<Box<Buf>>>,
     /// PROXY protocol, where the listener asks for it.
     pub proxy: OnceCell<Box<ProxyInfo>>,
-    local: OnceCell<PeerAddr>,
+    local: OnceCell<Box<PeerAddr>>,
     /// Place in the thread's list of connections.
-    pub(crate) place: Cell<usize>,
+    pub(crate) place: Cell<u32>,
 }
 
 impl Conn {
@@ -67,8 +68,8 @@ impl Conn {
         stream: Stream,
         peer: PeerAddr,
         number: u64,
-        (generation, listener): (u64, usize),
-        listen_addr: ListenAddr,
+        listener: (u32, usize),
+        listen_addr: Rc<ListenAddr>,
         verbosity: Verbosity,
     ) -> Self {
         Self {
@@ -77,16 +78,16 @@ impl Conn {
             number,
             peer,
             listen_addr,
-            listener: Cell::new((generation, Some(listener))),
+            listener: Cell::new((listener.0, place_of(Some(listener.1)))),
             requests: Cell::new(0),
             started_ms: net::timer::now_ms(),
             verbosity,
             is_idle: Cell::new(true),
             is_aborted: Cell::new(false),
-            leftover: RefCell::new(Buf::empty()),
+            leftover: Cell::new(None),
             proxy: OnceCell::new(),
             local: OnceCell::new(),
-            place: Cell::new(usize::MAX),
+            place: Cell::new(u32::MAX),
         }
     }
 
@@ -98,7 +99,7 @@ impl Conn {
         let (fd, _) = os::socket::pair()?;
         let unnamed = || PathBuf::new();
         let stream = Stream::new(fd)?;
-        let listener = ListenAddr::Unix(unnamed());
+        let listener = Rc::new(ListenAddr::Unix(unnamed()));
         Ok(Self::new(stream, PeerAddr::Unix(unnamed()), 0, (0, 0), listener, Verbosity::Configured))
     }
 
@@ -107,16 +108,36 @@ impl Conn {
     pub fn listener_in(&self, cycle: &Cycle) -> Option<usize> {
         let (generation, index) = self.listener.get();
         if generation == cycle.generation {
-            return index;
+            return (index != u32::MAX).then_some(index as usize);
         }
-        let index = cycle.http.listeners.iter().position(|listener| listener.spec.addr == self.listen_addr);
-        self.listener.set((cycle.generation, index));
+        let index = cycle.http.listeners.iter().position(|listener| listener.spec.addr == *self.listen_addr);
+        self.listener.set((cycle.generation, place_of(index)));
         index
+    }
+
+    /// Keeps what came in behind a request for the next one.
+    pub fn keep_leftover(&self, bytes: Buf) {
+        self.leftover.set((!bytes.is_empty()).then(|| Box::new(bytes)));
+    }
+
+    /// Takes what was kept; empty when nothing was.
+    #[must_use]
+    pub fn take_leftover(&self) -> Buf {
+        self.leftover.take().map_or(Buf::empty(), |bytes| *bytes)
+    }
+
+    /// Whether something was kept.
+    #[must_use]
+    pub fn has_leftover(&self) -> bool {
+        let kept = self.leftover.take();
+        let has = kept.is_some();
+        self.leftover.set(kept);
+        has
     }
 
     /// The address that the client connected to; asked from the kernel once.
     pub fn local(&self) -> &PeerAddr {
-        self.local.get_or_init(|| os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unix(PathBuf::new())))
+        self.local.get_or_init(|| Box::new(os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unix(PathBuf::new()))))
     }
 
     /// The IP address that the client connected to.
@@ -136,5 +157,19 @@ impl Conn {
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope { connection: self.number, verbosity: self.verbosity }
+    }
+}
+
+fn place_of(index: Option<usize>) -> u32 {
+    index.and_then(|index| u32::try_from(index).ok()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Conn;
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        assert!(size_of::<Conn>() <= 176, "{}", size_of::<Conn>());
     }
 }

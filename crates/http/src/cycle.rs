@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
 
 use base::Network;
@@ -43,14 +43,14 @@ pub struct Cycle {
     /// The main and events contexts.
     pub globals: Globals,
     /// Counts configurations, from 1.
-    pub generation: u64,
+    pub generation: u32,
 }
 
 impl Cycle {
     /// A configuration ready to be served.
     #[must_use]
     pub fn new(http: HttpConf, globals: Globals) -> Self {
-        static GENERATION: AtomicU64 = AtomicU64::new(0);
+        static GENERATION: AtomicU32 = AtomicU32::new(0);
         Self { http, globals, generation: GENERATION.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 }
@@ -193,15 +193,15 @@ impl Worker {
             connections.push(None);
             connections.len() - 1
         });
-        conn.place.set(place);
+        conn.place.set(u32::try_from(place).unwrap_or(u32::MAX));
         connections[place] = Some(Rc::clone(conn));
     }
 
     pub(crate) fn leave(&self, conn: &Conn) {
-        if let Some(slot) = self.connections.borrow_mut().get_mut(conn.place.get())
+        if let Some(slot) = self.connections.borrow_mut().get_mut(conn.place.get() as usize)
             && slot.take().is_some()
         {
-            self.free_places.borrow_mut().push(conn.place.get());
+            self.free_places.borrow_mut().push(conn.place.get() as usize);
         }
         if self.is_quitting()
             && self.open_connections() == 0

@@ -439,7 +439,7 @@ impl Request {
                 && self.is_msie6())
                 || (disabled & KEEPALIVE_DISABLE_SAFARI != 0 && self.is_safari()));
         if core.keepalive_timeout == 0
-            || self.conn.requests.get() >= core.keepalive_requests
+            || u64::from(self.conn.requests.get()) >= core.keepalive_requests
             || age > core.keepalive_time
             || is_disabled
         {

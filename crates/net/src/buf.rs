@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 /// Capacities that are kept for reuse, bytes; larger requests are served by the allocator.
 const CLASSES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
 /// How many free buffers of each class one thread keeps.
-const KEEP: [usize; 4] = [256, 256, 32, 4];
+const KEEP: [usize; 4] = [128, 64, 16, 2];
 
 thread_local! {
     static FREE: RefCell<[Vec<Vec<u8>>; CLASSES.len()]> = const { RefCell::new([const { Vec::new() }; CLASSES.len()]) };

@@ -87,10 +87,11 @@ fn key_of(spec: &SocketSpec) -> (ListenAddr, Option<u32>) {
 }
 
 async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
+    let addr = Rc::new(spec.addr.clone());
     let ready = watch(Shared(socket))?;
     loop {
         let mut guard = ready.readable().await?;
-        match accept_batch(guard.get_inner().0.as_fd(), spec) {
+        match accept_batch(guard.get_inner().0.as_fd(), spec, &addr) {
             Batch::Empty => guard.clear_ready(),
             Batch::More => tokio::task::yield_now().await,
             Batch::Pause => net::timer::sleep(500).await,
@@ -99,12 +100,13 @@ async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()>
 }
 
 async fn accept_shared(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
+    let addr = Rc::new(spec.addr.clone());
     let epoll = os::epoll::ExclusiveEpoll::new()?;
     epoll.add(socket.as_fd(), 0)?;
     let ready = watch(epoll.as_fd().try_clone_to_owned()?)?;
     loop {
         let mut guard = ready.readable().await?;
-        match accept_batch(socket.as_fd(), spec) {
+        match accept_batch(socket.as_fd(), spec, &addr) {
             Batch::Empty => {
                 guard.clear_ready();
                 // The nested epoll reports edges: what arrived in between is asked for once.
@@ -130,10 +132,10 @@ enum Batch {
     Pause,
 }
 
-fn accept_batch(socket: BorrowedFd<'_>, spec: &SocketSpec) -> Batch {
+fn accept_batch(socket: BorrowedFd<'_>, spec: &SocketSpec, addr: &Rc<ListenAddr>) -> Batch {
     for _ in 0..BATCH {
         match os::socket::accept4(socket) {
-            Ok((fd, peer)) => begin(fd, peer, spec),
+            Ok((fd, peer)) => begin(fd, peer, spec, addr),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Batch::Empty,
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
@@ -154,7 +156,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec) {
+fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec, addr: &Rc<ListenAddr>) {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let worker = Worker::current();
     let counters = stats::own();
@@ -175,8 +177,7 @@ fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec) {
     let Some(index) = cycle.http.listeners.iter().position(|l| key_of(&l.spec) == key_of(spec)) else { return };
     let Ok(stream) = Stream::new(fd) else { return };
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let listener = cycle.http.listeners[index].spec.addr.clone();
-    let conn = Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), listener, verbosity));
+    let conn = Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), Rc::clone(addr), verbosity));
     worker.enter(&conn);
     stats::shift(&counters.active, 1);
     tokio::task::spawn_local(h1::serve(conn));

@@ -76,7 +76,7 @@ async fn active(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Next {
             }
             break Next::Close;
         }
-        if conn.leftover.borrow().is_empty() {
+        if !conn.has_leftover() {
             break Next::Idle(r.location().core.keepalive_timeout);
         }
         r.reset(worker.cycle(), Rc::clone(conn));
@@ -141,9 +141,7 @@ async fn finish(r: &mut Request) {
     }
     if r.keepalive {
         let rest = r.reader.take_rest();
-        if !rest.is_empty() {
-            *r.conn.leftover.borrow_mut() = rest;
-        }
+        r.conn.keep_leftover(rest);
     }
 }
 
@@ -154,7 +152,7 @@ enum Head {
 }
 
 async fn read_head(r: &mut Request) -> Head {
-    r.head = r.conn.leftover.take();
+    r.head = r.conn.take_leftover();
     r.is_pipelined = !r.head.is_empty() && r.conn.requests.get() > 0;
     route::begin(r);
     let core = std::sync::Arc::clone(&r.location().core);

@@ -33,7 +33,7 @@ pub(super) async fn read(worker: &Worker, conn: &Rc<Conn>) -> bool {
                     let _ = conn.proxy.set(Box::new(ProxyInfo { source, destination, tlvs: header.tlvs }));
                 }
                 buf.drain(..header.length);
-                *conn.leftover.borrow_mut() = buf;
+                conn.keep_leftover(buf);
                 return true;
             }
             Ok(None) | Err(_) => {

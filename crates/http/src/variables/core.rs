@@ -89,7 +89,7 @@ pub static VARIABLES: [Variable; 69] = [
     row("sent_http_link", sent::link),
     row("limit_rate", |r, out| decimal(r.limit_rate.unwrap_or(0), out)).settable(set_limit_rate),
     row("connection", |r, out| decimal(r.conn.number, out)),
-    row("connection_requests", |r, out| decimal(r.conn.requests.get(), out)),
+    row("connection_requests", |r, out| decimal(u64::from(r.conn.requests.get()), out)),
     row("connection_time", |r, out| seconds(net::timer::now_ms().saturating_sub(r.conn.started_ms), out)),
     row("nginx_version", |_, out| text(crate::output::NGINX_VERSION.as_bytes(), out)),
     row("hostname", hostname),
