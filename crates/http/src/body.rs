@@ -351,8 +351,8 @@ async fn gather(r: &mut Request) -> Result<RequestBody, BodyError> {
 }
 
 fn open_file(r: &Request, level: Level) -> Result<(File, PathBuf, u64), BodyError> {
-    let (file, path) = temp_file::create(&r.location().core.client_body_temp_path)
-        .map_err(|error| file_error(r, error))?;
+    let (file, path) =
+        temp_file::create(&r.location().core.client_body_temp_path).map_err(|error| file_error(r, error))?;
     r.log(level, format_args!("a client request body is buffered to a temporary file {}", path.display()));
     Ok((file, path, 0))
 }
@@ -360,7 +360,10 @@ fn open_file(r: &Request, level: Level) -> Result<(File, PathBuf, u64), BodyErro
 fn file_error(r: &Request, error: io::Error) -> BodyError {
     r.log(
         Level::Crit,
-        format_args!("writing a client request body to a temporary file failed {}", os::errlog::Errno(&error)),
+        format_args!(
+            "writing a client request body to a temporary file failed {}",
+            os::errlog::Errno(&error)
+        ),
     );
     BodyError::File(error)
 }

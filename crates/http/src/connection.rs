@@ -3,8 +3,8 @@
 //! It is all that an idle keep-alive connection holds, so every field is paid for ten thousand times.
 
 use std::cell::{Cell, OnceCell};
-use std::net::IpAddr;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -137,7 +137,9 @@ impl Conn {
 
     /// The address that the client connected to; asked from the kernel once.
     pub fn local(&self) -> &PeerAddr {
-        self.local.get_or_init(|| Box::new(os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unix(PathBuf::new()))))
+        self.local.get_or_init(|| {
+            Box::new(os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unix(PathBuf::new())))
+        })
     }
 
     /// The IP address that the client connected to.

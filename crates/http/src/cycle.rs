@@ -163,7 +163,8 @@ impl Worker {
     /// Whether one more connection would exceed `worker_connections`.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.open_connections() + self.upstream_connections.get() >= self.cycle.borrow().globals.worker_connections
+        self.open_connections() + self.upstream_connections.get()
+            >= self.cycle.borrow().globals.worker_connections
     }
 
     /// A request for what has arrived on a connection.

@@ -41,5 +41,11 @@ pub trait BodyFilter {
     ///
     /// # Errors
     /// When the body cannot be continued; the connection is then closed.
-    fn filter(&mut self, r: &mut Request, input: &mut Queue, output: &mut Queue, more: More) -> io::Result<()>;
+    fn filter(
+        &mut self,
+        r: &mut Request,
+        input: &mut Queue,
+        output: &mut Queue,
+        more: More,
+    ) -> io::Result<()>;
 }

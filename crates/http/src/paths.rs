@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn only_whole_segments_climb() {
-        let check = |path: &str, from, expected| assert_eq!(climbs(path.as_bytes(), from), expected, "{path}");
+        let check =
+            |path: &str, from, expected| assert_eq!(climbs(path.as_bytes(), from), expected, "{path}");
         check("/data/../secret", 6, true);
         check("/data/../secret", 7, false);
         check("/data/..", 6, true);

@@ -120,7 +120,9 @@ fn named_location(r: &mut Request, name: &[u8]) -> Result<(), u16> {
     if r.uri_changes == 0 {
         r.log(
             Level::Error,
-            format_args!("rewrite or internal redirection cycle while redirect to named location \"{shown}\""),
+            format_args!(
+                "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
+            ),
         );
         return Err(500);
     }

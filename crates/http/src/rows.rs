@@ -30,7 +30,12 @@ pub enum Setter<S> {
 }
 
 impl<S> Setter<S> {
-    pub(crate) fn apply(&self, settings: &mut S, cx: &mut Cx<'_>, directive: &Directive) -> Result<(), Error> {
+    pub(crate) fn apply(
+        &self,
+        settings: &mut S,
+        cx: &mut Cx<'_>,
+        directive: &Directive,
+    ) -> Result<(), Error> {
         match self {
             Self::Any(set) => return set(settings, cx, directive),
             Self::Value(set) => return set(settings, directive),

@@ -186,9 +186,7 @@ fn refresh(r: &mut Request) -> Outcome {
 /// The client says that it is an MSIE (`ngx_http_process_user_agent`).
 #[must_use]
 pub fn is_msie(r: &Request) -> bool {
-    r.header(Known::UserAgent).is_some_and(|agent| {
-        contains(agent, b"MSIE ") && !contains(agent, b"Opera")
-    })
+    r.header(Known::UserAgent).is_some_and(|agent| contains(agent, b"MSIE ") && !contains(agent, b"Opera"))
 }
 
 fn is_chrome(r: &Request) -> bool {

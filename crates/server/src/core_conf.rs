@@ -11,8 +11,8 @@ use std::sync::Arc;
 use base::Network;
 use conf::resources::Resources;
 use conf::{Directive, Error, Level, Tree};
-use os::credentials::{self, Credentials};
 use http::error_log;
+use os::credentials::{self, Credentials};
 use os::errlog::{self, ErrorLog, Sink, Target};
 
 use crate::engine::Module;

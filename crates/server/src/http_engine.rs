@@ -19,8 +19,11 @@ use crate::engine::{Command, Commands, Engine, Input, Module, Running, Thread};
 #[derive(Debug)]
 pub struct HttpEngine;
 
-static HTTP_BLOCK: Row =
-    Row::new("http", Contexts::MAIN, Arity::NOARGS).module("ngx_http_core_module").block(Contexts::HTTP).once().doc("HTTP servers.");
+static HTTP_BLOCK: Row = Row::new("http", Contexts::MAIN, Arity::NOARGS)
+    .module("ngx_http_core_module")
+    .block(Contexts::HTTP)
+    .once()
+    .doc("HTTP servers.");
 
 impl Engine for HttpEngine {
     type Cycle = Arc<Cycle>;
@@ -41,12 +44,11 @@ impl Engine for HttpEngine {
 
     fn compile(input: Input<'_, Self::Cycle>) -> Result<Self::Cycle, Error> {
         let registry = modules::registry();
-        let paths = compile::Paths {
-            prefix: input.paths.prefix.clone(),
-            conf_prefix: input.paths.conf_dir.clone(),
-        };
+        let paths =
+            compile::Paths { prefix: input.paths.prefix.clone(), conf_prefix: input.paths.conf_dir.clone() };
         let block = input.tree.directives.iter().find(|line| line.name.is("http"));
-        let (conf, notices) = compile::compile(&registry, block, &paths, input.core.threads, input.resources)?;
+        let (conf, notices) =
+            compile::compile(&registry, block, &paths, input.core.threads, input.resources)?;
         input.notices.extend(notices);
         if let Some(previous) = input.previous {
             conf.inherit(&previous.http);

@@ -182,15 +182,13 @@ impl<'a> Cx<'a> {
     }
 
     /// Applies the own lines of the current block; nested blocks are handed back.
-    fn read_block<'t>(
-        &mut self,
-        lines: &'t [Directive],
-        all_finish: bool,
-    ) -> Result<Vec<Nested<'t>>, Error> {
+    fn read_block<'t>(&mut self, lines: &'t [Directive], all_finish: bool) -> Result<Vec<Nested<'t>>, Error> {
         let mut nested = Vec::new();
         for line in lines {
             match (line.name.as_str().as_ref(), &line.body) {
-                ("server", Some(_)) if self.block.context == Contexts::HTTP => nested.push(Nested::Server(line)),
+                ("server", Some(_)) if self.block.context == Contexts::HTTP => {
+                    nested.push(Nested::Server(line))
+                }
                 ("location", Some(_)) => nested.push(Nested::Location(line)),
                 ("limit_except", Some(_)) => nested.push(Nested::LimitExcept(line)),
                 _ => {
@@ -241,8 +239,7 @@ impl<'a> Cx<'a> {
     }
 
     fn nested_block(&mut self, context: Contexts, id: LocationId) -> Block {
-        let mut block =
-            Block::new(self.block.slots.clone(), context, id, self.registry.modules.len());
+        let mut block = Block::new(self.block.slots.clone(), context, id, self.registry.modules.len());
         for module in &self.registry.modules {
             (module.inherit)(&mut block.slots);
         }
@@ -277,9 +274,12 @@ impl<'a> Cx<'a> {
         for block in nested {
             match block {
                 Nested::Server(_) => {}
-                Nested::Location(directive) => self.compile_location(directive, &mut literals, &mut regexes)?,
+                Nested::Location(directive) => {
+                    self.compile_location(directive, &mut literals, &mut regexes)?
+                }
                 Nested::If(directive, id) => {
-                    let context = if self.block.context == Contexts::SERVER || self.block.context == Contexts::IF_SERVER
+                    let context = if self.block.context == Contexts::SERVER
+                        || self.block.context == Contexts::IF_SERVER
                     {
                         Contexts::IF_SERVER
                     } else {
@@ -299,7 +299,12 @@ impl<'a> Cx<'a> {
     }
 
     /// An `if` or `limit_except` block: the settings around it, and what answers there, with its own lines.
-    fn compile_inner(&mut self, directive: &Directive, context: Contexts, id: LocationId) -> Result<(), Error> {
+    fn compile_inner(
+        &mut self,
+        directive: &Directive,
+        context: Contexts,
+        id: LocationId,
+    ) -> Result<(), Error> {
         let content = self.block.content.clone();
         let (kind, auto_redirect) = (self.block.kind, self.block.auto_redirect);
         let outer = self.nested_block(context, id);
@@ -328,9 +333,10 @@ impl<'a> Cx<'a> {
         let is_same_kind = |other: Kind| (other == Kind::Exact) == (kind == Kind::Exact);
         let twice = match kind {
             Kind::Regex => false,
-            Kind::Named => {
-                self.server.as_ref().is_some_and(|server| server.named.iter().any(|(known, _)| *known == name))
-            }
+            Kind::Named => self
+                .server
+                .as_ref()
+                .is_some_and(|server| server.named.iter().any(|(known, _)| *known == name)),
             _ => literals.iter().any(|(known, other, ..)| *known == name && is_same_kind(*other)),
         };
         if twice {
@@ -555,7 +561,8 @@ impl<'a> Cx<'a> {
     ) -> Result<VariableId, Error> {
         self.check_redefinition(name, word)?;
         self.defined.insert(name.into());
-        let definition = Definition { name: name.into(), source: Source::Computed(compute), write: None, cache };
+        let definition =
+            Definition { name: name.into(), source: Source::Computed(compute), write: None, cache };
         Ok(match self.table.find(name) {
             Some(id) => {
                 self.table.definitions[id.0 as usize] = definition;
@@ -566,7 +573,8 @@ impl<'a> Cx<'a> {
     }
 
     fn check_redefinition(&self, name: &[u8], word: &Word) -> Result<(), Error> {
-        let fixed = self.registry.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
+        let fixed =
+            self.registry.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
         if fixed {
             let shown = String::from_utf8_lossy(name);
             return Err(Error::at(word, format!("the duplicate \"{shown}\" variable")));

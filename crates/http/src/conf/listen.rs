@@ -81,7 +81,10 @@ impl ListenDraft {
             template.read_parameter(parameter)?;
         }
         let addresses = addresses(word)?;
-        Ok(addresses.into_iter().map(|addr| Self { spec: SocketSpec { addr, ..template.spec.clone() }, ..template.clone() }).collect())
+        Ok(addresses
+            .into_iter()
+            .map(|addr| Self { spec: SocketSpec { addr, ..template.spec.clone() }, ..template.clone() })
+            .collect())
     }
 
     fn read_parameter(&mut self, word: &Word) -> Result<(), Error> {
@@ -127,12 +130,16 @@ impl ListenDraft {
             }
             (b"so_keepalive", Some(value)) => self.spec.keepalive = Some(keepalive(value, word)?),
             (b"ssl" | b"http2" | b"quic", None) => {
-                let sentence = format!("the \"{}\" parameter of \"listen\" is not supported yet", word.as_str());
+                let sentence =
+                    format!("the \"{}\" parameter of \"listen\" is not supported yet", word.as_str());
                 return Err(Error::at(word, sentence));
             }
             (b"setfib" | b"accept_filter", Some(_)) => {
                 let shown = String::from_utf8_lossy(name);
-                let sentence = format!("\"{shown}\" parameter \"{}\" is not supported on this platform, ignored", word.as_str());
+                let sentence = format!(
+                    "\"{shown}\" parameter \"{}\" is not supported on this platform, ignored",
+                    word.as_str()
+                );
                 return Err(Error::at(word, sentence));
             }
             _ => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str()))),
@@ -144,7 +151,8 @@ impl ListenDraft {
 }
 
 fn keepalive(value: &[u8], word: &Word) -> Result<Option<TcpKeepalive>, Error> {
-    let invalid = || Error::at(word, format!("invalid so_keepalive value: \"{}\"", String::from_utf8_lossy(value)));
+    let invalid =
+        || Error::at(word, format!("invalid so_keepalive value: \"{}\"", String::from_utf8_lossy(value)));
     match value {
         b"on" => return Ok(Some(TcpKeepalive::default())),
         b"off" => return Ok(None),
@@ -154,13 +162,18 @@ fn keepalive(value: &[u8], word: &Word) -> Result<Option<TcpKeepalive>, Error> {
     let [idle, interval, count] = parts.as_slice() else { return Err(invalid()) };
     let seconds = |text: &[u8]| match text {
         b"" => Ok(None),
-        _ => base::parse_time_sec(text).ok().and_then(|sec| u32::try_from(sec).ok()).map(Some).ok_or_else(invalid),
+        _ => base::parse_time_sec(text)
+            .ok()
+            .and_then(|sec| u32::try_from(sec).ok())
+            .map(Some)
+            .ok_or_else(invalid),
     };
     let number = |text: &[u8]| match text {
         b"" => Ok(None),
         _ => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(invalid),
     };
-    let keepalive = TcpKeepalive { idle_sec: seconds(idle)?, interval_sec: seconds(interval)?, count: number(count)? };
+    let keepalive =
+        TcpKeepalive { idle_sec: seconds(idle)?, interval_sec: seconds(interval)?, count: number(count)? };
     if keepalive == TcpKeepalive::default() {
         return Err(invalid());
     }
@@ -186,12 +199,16 @@ fn addresses(word: &Word) -> Result<Vec<ListenAddr>, Error> {
         }
     } else if let Some((host, port)) = text.rsplit_once(':') {
         (host.to_owned(), Some(port.to_owned()))
-    } else if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && text.starts_with(|c: char| c.is_ascii_digit()) {
+    } else if text.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+        && text.starts_with(|c: char| c.is_ascii_digit())
+    {
         ("*".to_owned(), Some(text.to_string()))
     } else {
         (text.to_string(), None)
     };
-    let ports = ports.as_deref().map_or(Ok((80, 80)), |ports| port_range(ports).ok_or_else(|| refuse("invalid port")))?;
+    let ports = ports
+        .as_deref()
+        .map_or(Ok((80, 80)), |ports| port_range(ports).ok_or_else(|| refuse("invalid port")))?;
     let ips = ips(&host).map_err(refuse)?;
     let pairs = (ports.0..=ports.1).flat_map(|port| ips.iter().map(move |ip| SocketAddr::new(*ip, port)));
     Ok(pairs.map(ListenAddr::Inet).collect())
@@ -307,7 +324,10 @@ pub(super) fn build(
             for name in names {
                 if let Err(taken) = address.hosts.add(name, *server) {
                     let shown = String::from_utf8_lossy(&taken).into_owned();
-                    let sentence = format!("conflicting server name \"{shown}\" on {}, ignored", addr_text(&entry.draft.spec.addr));
+                    let sentence = format!(
+                        "conflicting server name \"{shown}\" on {}, ignored",
+                        addr_text(&entry.draft.spec.addr)
+                    );
                     notices.push(Error::bare(sentence).with_level(Level::Warn));
                 }
             }
@@ -361,7 +381,8 @@ fn merge(merged: &mut Vec<Merged>, server: ServerId, listen: &ListenDraft) -> Re
 }
 
 fn takes_in(listener: &Listener, entry: &Merged) -> bool {
-    let (ListenAddr::Inet(wide), ListenAddr::Inet(own)) = (&listener.spec.addr, &entry.draft.spec.addr) else {
+    let (ListenAddr::Inet(wide), ListenAddr::Inet(own)) = (&listener.spec.addr, &entry.draft.spec.addr)
+    else {
         return false;
     };
     wide.ip().is_unspecified()

@@ -118,7 +118,13 @@ impl LocationTree {
                     .rev()
                     .find(|(_, entry)| entry.prefix.is_some() && name.starts_with(&entry.name))
                     .map(|(index, _)| u32::try_from(index).unwrap_or(u32::MAX));
-                entries.push(Entry { name: name.clone(), exact: None, prefix: None, auto_redirect: false, parent });
+                entries.push(Entry {
+                    name: name.clone(),
+                    exact: None,
+                    prefix: None,
+                    auto_redirect: false,
+                    parent,
+                });
             }
             if let Some(entry) = entries.last_mut() {
                 match kind {
@@ -174,7 +180,8 @@ impl LocationTree {
         let behind = self.entries.get(after..)?;
         let with_slash = || uri.iter().chain(b"/");
         let at = behind.partition_point(|entry| entry.name.iter().lt(with_slash()));
-        let entry = behind.get(at).filter(|entry| entry.auto_redirect && entry.name.iter().eq(with_slash()))?;
+        let entry =
+            behind.get(at).filter(|entry| entry.auto_redirect && entry.name.iter().eq(with_slash()))?;
         entry.exact.or(entry.prefix)
     }
 }

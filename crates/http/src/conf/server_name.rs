@@ -38,7 +38,8 @@ impl ServerName {
                 return Err(Error::at(word, format!("empty regex in server name \"{}\"", word.as_str())));
             }
             // Names are compared in lower case, so a pattern with capitals is meant without regard to case.
-            let case = if pattern.iter().any(u8::is_ascii_uppercase) { Case::Insensitive } else { Case::Sensitive };
+            let case =
+                if pattern.iter().any(u8::is_ascii_uppercase) { Case::Insensitive } else { Case::Sensitive };
             return Ok(Self::Regex(Regex::compile(cx, word, pattern, case)?));
         }
         let name: Box<[u8]> = if text == b"$hostname" {
@@ -57,7 +58,8 @@ impl ServerName {
             [rest @ .., b'*'] if rest.ends_with(b".") && rest.len() > 1 => Self::Trailing(rest.into()),
             _ => Self::Exact(name.clone()),
         };
-        let (Self::Leading(inner) | Self::Both(inner) | Self::Trailing(inner) | Self::Exact(inner)) = &read else {
+        let (Self::Leading(inner) | Self::Both(inner) | Self::Trailing(inner) | Self::Exact(inner)) = &read
+        else {
             return Err(invalid());
         };
         if inner.contains(&b'*') || has_empty_label {
@@ -121,7 +123,10 @@ impl VirtualHosts {
     /// Whether there is no name to choose by.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.leading.is_empty() && self.trailing.is_empty() && self.regexes.is_empty()
+        self.exact.is_empty()
+            && self.leading.is_empty()
+            && self.trailing.is_empty()
+            && self.regexes.is_empty()
     }
 
     /// The server of a lower-case name without port and trailing dot.

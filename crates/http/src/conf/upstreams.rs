@@ -109,7 +109,10 @@ impl Upstreams {
             if let Some((_, group)) = made.iter().find(|(known, _)| *known == name) {
                 if reference.port.is_some() {
                     let port = reference.port.unwrap_or_default();
-                    return Err(Error::at(word, format!("upstream \"{}\" may not have port {port}", reference.host)));
+                    return Err(Error::at(
+                        word,
+                        format!("upstream \"{}\" may not have port {port}", reference.host),
+                    ));
                 }
                 upstreams.push(Arc::clone(group));
                 continue;

@@ -167,7 +167,9 @@ impl Store {
         entry.used_ms = now_ms;
         let is_valid = now_ms.saturating_sub(entry.checked_ms) < rules.valid_ms && entry.links == rules.links;
         let result = match &entry.found {
-            Found::File(file, info) if is_valid => return Ok(Opened { file: Some(Rc::clone(file)), info: *info }),
+            Found::File(file, info) if is_valid => {
+                return Ok(Opened { file: Some(Rc::clone(file)), info: *info });
+            }
             Found::Dir(info) if is_valid => return Ok(Opened { file: None, info: *info }),
             Found::Failed(error) if is_valid => return Err(*error),
             Found::File(file, known) => match info_now(path, rules.links) {
@@ -226,7 +228,9 @@ impl Store {
     }
 
     fn unlink(&mut self, at: usize) {
-        let Some((newer, older)) = self.entry(Some(at)).map(|entry| (entry.newer, entry.older)) else { return };
+        let Some((newer, older)) = self.entry(Some(at)).map(|entry| (entry.newer, entry.older)) else {
+            return;
+        };
         match self.entry(newer) {
             Some(entry) => entry.older = older,
             None => self.newest = older,
@@ -251,7 +255,9 @@ fn open_fresh(path: &[u8], want: Want, links: Links) -> Result<Opened, OpenError
 
 fn found(result: &Result<Opened, OpenError>, uses: u32, rules: &Rules) -> Found {
     match result {
-        Ok(Opened { file: Some(file), info }) if uses >= rules.min_uses => Found::File(Rc::clone(file), *info),
+        Ok(Opened { file: Some(file), info }) if uses >= rules.min_uses => {
+            Found::File(Rc::clone(file), *info)
+        }
         Ok(Opened { file: Some(_), .. }) => Found::Rare,
         Ok(Opened { file: None, info }) => Found::Dir(*info),
         Err(error) => Found::Failed(*error),

@@ -50,7 +50,13 @@ pub(super) fn is_quiet(stream: &Stream) -> bool {
 }
 
 /// Takes an idle connection to the peer, if there is one that is still good.
-pub fn reuse(upstream: &Upstream, peer: &Peer, location: u32, worker: &Worker, now: Now) -> Option<Connected> {
+pub fn reuse(
+    upstream: &Upstream,
+    peer: &Peer,
+    location: u32,
+    worker: &Worker,
+    now: Now,
+) -> Option<Connected> {
     let keepalive = upstream.keepalive.as_ref()?;
     let key = key_of(peer, keepalive.is_local, location);
     while let Some(pooled) = upstream.pool.take(worker.index, &key, &keepalive.limits, now) {

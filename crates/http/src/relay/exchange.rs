@@ -92,7 +92,8 @@ impl Relay<'_> {
 
     async fn connect(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Connected, Trouble> {
         let worker = Worker::current();
-        let fail = |kind| Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING });
+        let fail =
+            |kind| Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING });
         let Some(peer) = self.attempt.peer() else { return Err(fail(next::ERROR)) };
         if let Some(conn) = connect::reuse(&self.upstream, peer, self.location, &worker, now()) {
             if let Some(state) = r.upstreams.last_mut() {
@@ -142,7 +143,10 @@ impl Relay<'_> {
                 Err(fail(next::ERROR))
             }
             Err(OpenError::Failed(error)) => {
-                r.log(level_of(&error), format_args!("connect() failed {} while {CONNECTING}", Errno(&error)));
+                r.log(
+                    level_of(&error),
+                    format_args!("connect() failed {} while {CONNECTING}", Errno(&error)),
+                );
                 Err(fail(next::ERROR))
             }
             Err(OpenError::Bind(local, error)) => {
@@ -221,14 +225,23 @@ impl Relay<'_> {
         deadline.poll_over(cx).map(|()| Err(Wait::TimedOut))
     }
 
-    fn conclude_sending(&self, r: &Request, conn: &Connected, result: Result<(), Wait>) -> Result<(), Trouble> {
-        let fail =
-            |kind| Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: SENDING });
+    fn conclude_sending(
+        &self,
+        r: &Request,
+        conn: &Connected,
+        result: Result<(), Wait>,
+    ) -> Result<(), Trouble> {
+        let fail = |kind| {
+            Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: SENDING })
+        };
         match result {
             Ok(()) => Ok(()),
             Err(Wait::ClientGone) => Err(Trouble::Client(client_gone(r, SENDING))),
             Err(Wait::TimedOut) => {
-                r.log(Level::Error, format_args!("upstream timed out (110: Connection timed out) while {SENDING}"));
+                r.log(
+                    Level::Error,
+                    format_args!("upstream timed out (110: Connection timed out) while {SENDING}"),
+                );
                 Err(fail(next::TIMEOUT))
             }
             Err(Wait::Failed(error)) => {
@@ -251,7 +264,9 @@ impl Relay<'_> {
                     os::io::sendfile(fd, std::os::fd::AsFd::as_fd(&*file), &mut at, count)
                 });
                 match written {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Wait::Failed(io::ErrorKind::UnexpectedEof.into()))),
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Err(Wait::Failed(io::ErrorKind::UnexpectedEof.into())));
+                    }
                     Poll::Ready(Ok(count)) => {
                         offset += count as u64;
                         deadline.set_after(self.settings.send_timeout);
@@ -270,7 +285,12 @@ impl Relay<'_> {
     }
 
     /// A body that is handed on as it comes in (`proxy_request_buffering off`).
-    async fn send_stream(&mut self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Result<(), Trouble> {
+    async fn send_stream(
+        &mut self,
+        r: &mut Request,
+        conn: &Connected,
+        deadline: &Deadline,
+    ) -> Result<(), Trouble> {
         let is_chunked = self.plan.body == PlanBody::StreamChunked;
         let mut piece = Buf::with_capacity(BODY_PIECE);
         let mut framed = Buf::with_capacity(BODY_PIECE);
@@ -355,9 +375,15 @@ impl Relay<'_> {
     }
 
     /// Reads until the head is complete; interim answers are dropped. What follows the head is in the buffer.
-    async fn read_head(&self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Result<Buf, Trouble> {
-        let fail =
-            |kind| Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING });
+    async fn read_head(
+        &self,
+        r: &mut Request,
+        conn: &Connected,
+        deadline: &Deadline,
+    ) -> Result<Buf, Trouble> {
+        let fail = |kind| {
+            Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
+        };
         let mut buf = Buf::empty();
         r.upstream_head.clear();
         loop {
@@ -366,7 +392,10 @@ impl Relay<'_> {
                 Waited::Ready => {}
                 Waited::ClientGone => return Err(Trouble::Client(client_gone(r, SENDING))),
                 Waited::TimedOut => {
-                    r.log(Level::Error, format_args!("upstream timed out (110: Connection timed out) while {READING}"));
+                    r.log(
+                        Level::Error,
+                        format_args!("upstream timed out (110: Connection timed out) while {READING}"),
+                    );
                     return Err(fail(next::TIMEOUT));
                 }
             }
@@ -374,7 +403,10 @@ impl Relay<'_> {
             match conn.stream().try_recv(&mut buf, FIRST_READ) {
                 Ok(None) => continue,
                 Ok(Some(0)) => {
-                    r.log(Level::Error, format_args!("upstream prematurely closed connection while {READING}"));
+                    r.log(
+                        Level::Error,
+                        format_args!("upstream prematurely closed connection while {READING}"),
+                    );
                     return Err(fail(next::ERROR));
                 }
                 Ok(Some(count)) => {
@@ -414,7 +446,10 @@ impl Relay<'_> {
                 }
                 Ok(Progress::Partial) => return Ok(Progress::Partial),
                 Err(ResponseError::NoStatusLine) => {
-                    r.log(Level::Error, format_args!("upstream sent no valid HTTP/1.0 header while {READING}"));
+                    r.log(
+                        Level::Error,
+                        format_args!("upstream sent no valid HTTP/1.0 header while {READING}"),
+                    );
                     // As nginx: all that comes is the body of a 200.
                     r.upstream_head.head.reset();
                     r.upstream_head.head.status = 200;
@@ -427,7 +462,8 @@ impl Relay<'_> {
                     let culprit = String::from_utf8_lossy(r.upstream_head.head.culprit.of(buf)).into_owned();
                     match error {
                         ResponseError::InvalidHeader => {
-                            let wrong = buf.get(r.upstream_head.head.culprit.end as usize).copied().unwrap_or(b'\n');
+                            let wrong =
+                                buf.get(r.upstream_head.head.culprit.end as usize).copied().unwrap_or(b'\n');
                             r.log(
                                 Level::Error,
                                 format_args!("{error}: \"{culprit}\\x{wrong:02x}...\" while {READING}"),
@@ -465,15 +501,15 @@ pub(super) fn client_gone(r: &Request, doing: &str) -> Outcome {
 fn level_of(error: &io::Error) -> Level {
     match error.kind() {
         io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::WouldBlock
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::NotConnected
-            | io::ErrorKind::TimedOut => Level::Error,
+        | io::ErrorKind::WouldBlock
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::TimedOut => Level::Error,
         _ => Level::Crit,
     }
 }

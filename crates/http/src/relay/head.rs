@@ -25,7 +25,8 @@ impl Relay<'_> {
         buf: Buf,
     ) -> Result<Outcome, Failure> {
         let status = r.upstream_head.head.status;
-        let method = self.plan.method.unwrap_or(if r.method == Method::Head { Method::Head } else { r.line.method });
+        let method =
+            self.plan.method.unwrap_or(if r.method == Method::Head { Method::Head } else { r.line.method });
         if let Some(state) = r.upstreams.last_mut() {
             state.status = status;
             state.header_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
@@ -155,11 +156,9 @@ impl Relay<'_> {
         r.response.content_length = match framing {
             ResponseFraming::Length(length) => Some(length),
             // What a body would have been long is said for HEAD and 304 too.
-            ResponseFraming::None => head
-                .head
-                .fields
-                .value(Known::ContentLength, &head.text)
-                .and_then(proto::h1::content_length),
+            ResponseFraming::None => {
+                head.head.fields.value(Known::ContentLength, &head.text).and_then(proto::h1::content_length)
+            }
             _ => None,
         };
         r.response.disable_not_modified = true;
@@ -226,11 +225,11 @@ impl Relay<'_> {
                 let mut out = Vec::new();
                 let rewritten = self.protocol.rewrite_redirect(r, value, &mut out);
                 match rewritten {
-                Rewritten::Changed => r.response.headers.push_known(known, name, &out),
-                // Not ours, so it is not made absolute.
-                _ if value.starts_with(b"/") => r.response.headers.push_known(Known::Other, name, value),
-                _ => r.response.headers.push_known(known, name, value),
-            }
+                    Rewritten::Changed => r.response.headers.push_known(known, name, &out),
+                    // Not ours, so it is not made absolute.
+                    _ if value.starts_with(b"/") => r.response.headers.push_known(Known::Other, name, value),
+                    _ => r.response.headers.push_known(known, name, value),
+                }
             }
             Known::Refresh => match refresh_url(value) {
                 Some(at) => {

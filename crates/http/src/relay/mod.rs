@@ -52,7 +52,11 @@ pub async fn janitor() {
             if let Some(keepalive) = &upstream.keepalive {
                 drop(upstream.pool.expire(worker.index, &keepalive.limits, now()));
                 drop(upstream.pool.sift(worker.index, |_, conn| {
-                    if connect::is_quiet(&conn.stream) { ::upstream::Keep::Yes } else { ::upstream::Keep::Close }
+                    if connect::is_quiet(&conn.stream) {
+                        ::upstream::Keep::Yes
+                    } else {
+                        ::upstream::Keep::Close
+                    }
                 }));
             }
         }

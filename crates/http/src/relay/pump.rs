@@ -103,7 +103,12 @@ pub(super) async fn run(
     };
     let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
     let deadline = Rc::clone(&r.peer_deadline);
-    let rate = relay.settings.limit_rate.as_ref().and_then(|rate| base::parse_size(&rate.value(r)).ok()).unwrap_or(0);
+    let rate = relay
+        .settings
+        .limit_rate
+        .as_ref()
+        .and_then(|rate| base::parse_size(&rate.value(r)).ok())
+        .unwrap_or(0);
     let received = (buf.len() - head_length) as u64;
     let mut pump = Pump {
         conn: &conn,
@@ -135,7 +140,12 @@ pub(super) async fn run(
     };
     let (has_extra, is_done) = (pump.has_extra, pump.is_done);
     if has_extra {
-        r.log(Level::Warn, format_args!("upstream sent more data than specified in \"Content-Length\" header while reading upstream"));
+        r.log(
+            Level::Warn,
+            format_args!(
+                "upstream sent more data than specified in \"Content-Length\" header while reading upstream"
+            ),
+        );
     }
     relay.succeed(r);
     match end {
@@ -210,7 +220,12 @@ impl Pump<'_> {
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 Poll::Pending => {
                     if self.deadline.poll_over(cx).is_ready() {
-                        r.log(Level::Error, format_args!("upstream timed out (110: Connection timed out) while reading upstream"));
+                        r.log(
+                            Level::Error,
+                            format_args!(
+                                "upstream timed out (110: Connection timed out) while reading upstream"
+                            ),
+                        );
                         return Poll::Ready(End::Truncated);
                     }
                     if !is_stuck && self.client_is_gone(r, cx) {
@@ -257,7 +272,13 @@ impl Pump<'_> {
         if self.spool.is_none() {
             match crate::temp_file::create(self.temp_path) {
                 Ok((file, path)) => {
-                    r.log(Level::Warn, format_args!("an upstream response is buffered to a temporary file {} while reading upstream", path.display()));
+                    r.log(
+                        Level::Warn,
+                        format_args!(
+                            "an upstream response is buffered to a temporary file {} while reading upstream",
+                            path.display()
+                        ),
+                    );
                     let _ = std::fs::remove_file(&path);
                     self.spool = Some(Spool { file: Rc::new(file), length: 0 });
                 }
@@ -359,7 +380,10 @@ impl Pump<'_> {
                     part.push(Chunk::Buf { buf, start });
                 }
                 Err(()) => {
-                    r.log(Level::Error, format_args!("upstream sent invalid chunked response while reading upstream"));
+                    r.log(
+                        Level::Error,
+                        format_args!("upstream sent invalid chunked response while reading upstream"),
+                    );
                     return Err(End::Truncated);
                 }
             },
@@ -473,7 +497,10 @@ fn upstream_failed(r: &Request, error: &io::Error) -> End {
 
 fn client_failed(r: &Request, error: &io::Error) -> End {
     if error.kind() == io::ErrorKind::TimedOut {
-        r.log(Level::Info, format_args!("client timed out (110: Connection timed out) while sending to client"));
+        r.log(
+            Level::Info,
+            format_args!("client timed out (110: Connection timed out) while sending to client"),
+        );
     } else {
         r.log(Level::Info, format_args!("send() failed {} while sending to client", Errno(error)));
     }

@@ -37,7 +37,8 @@ pub(super) async fn find(r: &mut Request, target: Target) -> Result<Arc<Upstream
         Target::Host { host, port, default_port } => (host, port, default_port),
     };
     let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-    if let Some(known) = r.cycle.http.upstreams.iter().find(|known| known.name.eq_ignore_ascii_case(&written)) {
+    if let Some(known) = r.cycle.http.upstreams.iter().find(|known| known.name.eq_ignore_ascii_case(&written))
+    {
         return Ok(Arc::clone(known));
     }
     let addrs = addresses(r, &host, port.unwrap_or(default_port)).await?;

@@ -110,7 +110,10 @@ pub(super) async fn run(relay: &mut Relay<'_>, r: &mut Request, conn: Connected,
     if let Err(error) = result
         && error.kind() == io::ErrorKind::TimedOut
     {
-        r.log(Level::Error, format_args!("upstream timed out (110: Connection timed out) while proxying upgraded connection"));
+        r.log(
+            Level::Error,
+            format_args!("upstream timed out (110: Connection timed out) while proxying upgraded connection"),
+        );
     }
     r.output.sent += down.moved;
     r.received += up.moved;

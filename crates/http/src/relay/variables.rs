@@ -125,7 +125,9 @@ mod tests {
             assert!(each(&states, &mut out, write));
             assert_eq!(String::from_utf8_lossy(&out), expected);
         };
-        check("10.0.0.1:80, 10.0.0.2:80 : unix:/tmp/b", |state, out| out.extend_from_slice(state.addr.as_bytes()));
+        check("10.0.0.1:80, 10.0.0.2:80 : unix:/tmp/b", |state, out| {
+            out.extend_from_slice(state.addr.as_bytes())
+        });
         check("-, 0.007 : 12.345", |state, out| time(state.header_ms, out));
         assert!(!each(&[], &mut Vec::new(), |_, _| {}));
     }

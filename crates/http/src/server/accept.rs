@@ -64,10 +64,17 @@ impl Acceptors {
             self.running.insert(
                 key,
                 tokio::task::spawn_local(async move {
-                    let done = if exclusive { accept_shared(socket, &spec).await } else { accept_alone(socket, &spec).await };
+                    let done = if exclusive {
+                        accept_shared(socket, &spec).await
+                    } else {
+                        accept_alone(socket, &spec).await
+                    };
                     if let Err(error) = done {
                         let worker = Worker::current();
-                        worker.cycle().globals.log.log(Level::Alert, format_args!("accepting failed {}", os::errlog::Errno(&error)));
+                        worker.cycle().globals.log.log(
+                            Level::Alert,
+                            format_args!("accepting failed {}", os::errlog::Errno(&error)),
+                        );
                     }
                 }),
             );
@@ -119,7 +126,10 @@ async fn accept_shared(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()
 }
 
 fn watch<T: AsRawFd>(socket: T) -> io::Result<AsyncFd<T>> {
-    #[expect(deprecated, reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched")]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
+    )]
     AsyncFd::with_interest(socket, tokio::io::Interest::READABLE)
 }
 
@@ -142,7 +152,11 @@ fn accept_batch(socket: BorrowedFd<'_>, spec: &SocketSpec, addr: &Rc<ListenAddr>
                 _ => {
                     let worker = Worker::current();
                     let level = if is_out_of_descriptors(&error) { Level::Crit } else { Level::Alert };
-                    worker.cycle().globals.log.log(level, format_args!("accept4() failed {}", os::errlog::Errno(&error)));
+                    worker
+                        .cycle()
+                        .globals
+                        .log
+                        .log(level, format_args!("accept4() failed {}", os::errlog::Errno(&error)));
                     return Batch::Pause;
                 }
             },
@@ -174,18 +188,25 @@ fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec, addr: &Rc<ListenAddr>) 
         keepalive(&fd, spec);
     }
     let verbosity = verbosity(&cycle.globals.debug_connections, &peer);
-    let Some(index) = cycle.http.listeners.iter().position(|l| key_of(&l.spec) == key_of(spec)) else { return };
+    let Some(index) = cycle.http.listeners.iter().position(|l| key_of(&l.spec) == key_of(spec)) else {
+        return;
+    };
     let Ok(stream) = Stream::new(fd) else { return };
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let conn = Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), Rc::clone(addr), verbosity));
+    let conn =
+        Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), Rc::clone(addr), verbosity));
     worker.enter(&conn);
     stats::shift(&counters.active, 1);
-    tokio::task::spawn_local(h1::serve(conn));
+    tokio::task::spawn_local(h1::Serve::new(conn));
 }
 
 fn keepalive(fd: &OwnedFd, spec: &SocketSpec) {
     let Some(keepalive) = spec.keepalive else { return };
-    let keepalive = keepalive.map(|k| os::tcp::Keepalive { idle_sec: k.idle_sec, interval_sec: k.interval_sec, count: k.count });
+    let keepalive = keepalive.map(|k| os::tcp::Keepalive {
+        idle_sec: k.idle_sec,
+        interval_sec: k.interval_sec,
+        count: k.count,
+    });
     let _ = os::tcp::set_keepalive(fd.as_fd(), keepalive);
 }
 

@@ -3,13 +3,15 @@
 //! While a connection idles, all that is left is a small future with the connection; the large one that
 //! handles requests is made when bytes arrive, around a request whose memory the thread keeps for the next.
 
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use net::Buf;
 use os::errlog::Level;
 use proto::h1::{HeadLimits, InvalidFields, Progress, Underscores};
 
-use super::{lingering, proxy_header, route, stats};
+use super::{is_quitting, lingering, proxy_header, route, stats};
 use crate::body;
 use crate::conf::core::{CoreSettings, LingeringClose};
 use crate::connection::Conn;
@@ -28,26 +30,69 @@ enum Next {
     Close,
 }
 
-/// Serves a connection to its end.
-pub async fn serve(conn: Rc<Conn>) {
-    let worker = Worker::current();
-    let mut next = Next::Idle(first_timeout(&conn));
-    while let Next::Idle(timeout_ms) = next {
-        conn.is_idle.set(true);
-        if worker.is_quitting() && conn.requests.get() > 0 {
-            break;
-        }
-        conn.deadline.set_after(timeout_ms);
-        if conn.stream.readable(&conn.deadline).await.is_err() {
-            break;
-        }
-        conn.is_idle.set(false);
-        next = Box::pin(active(&worker, &conn)).await;
+/// The task of a connection. Written by hand, since an idle connection pays for each of its bytes: an `async fn`
+/// would take twice the memory.
+pub struct Serve {
+    conn: Rc<Conn>,
+    /// Handles what has arrived; none while the connection idles.
+    active: Option<Pin<Box<dyn Future<Output = Next>>>>,
+}
+
+impl Serve {
+    /// Waits for the first request.
+    #[must_use]
+    pub fn new(conn: Rc<Conn>) -> Self {
+        conn.deadline.set_after(first_timeout(&conn));
+        Self { conn, active: None }
     }
-    // The log says what happened before the client can see the end.
-    crate::log_buffer::flush();
-    worker.leave(&conn);
-    stats::shift(&stats::own().active, -1);
+
+    /// Goes over to waiting for another request.
+    fn idle(&mut self, timeout_ms: u64) {
+        self.active = None;
+        self.conn.is_idle.set(true);
+        self.conn.deadline.set_after(timeout_ms);
+    }
+}
+
+impl Future for Serve {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let this = &mut *self;
+            let next = match &mut this.active {
+                Some(active) => ready!(active.as_mut().poll(cx)),
+                None => match this.conn.stream.poll_readable(cx) {
+                    Poll::Ready(Ok(())) => {
+                        this.conn.is_idle.set(false);
+                        this.active = Some(Box::pin(active(Rc::clone(&this.conn))));
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => Next::Close,
+                    Poll::Pending => {
+                        ready!(this.conn.deadline.poll_over(cx));
+                        Next::Close
+                    }
+                },
+            };
+            match next {
+                Next::Idle(timeout_ms) if !is_quitting() => this.idle(timeout_ms),
+                Next::Idle(_) | Next::Close => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        self.active = None;
+        // The log says what happened before the client can see the end.
+        crate::log_buffer::flush();
+        if let Some(worker) = Worker::try_current() {
+            worker.leave(&self.conn);
+        }
+        stats::shift(&stats::own().active, -1);
+    }
 }
 
 fn first_timeout(conn: &Conn) -> u64 {
@@ -58,8 +103,10 @@ fn first_timeout(conn: &Conn) -> u64 {
 }
 
 /// Handles the requests that are there.
-async fn active(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Next {
-    if !proxy_header::read(worker, conn).await {
+async fn active(conn: Rc<Conn>) -> Next {
+    let worker = Worker::current();
+    let conn = &conn;
+    if !proxy_header::read(&worker, conn).await {
         return Next::Close;
     }
     let mut r = worker.take_request(conn);
@@ -184,7 +231,10 @@ async fn read_head(r: &mut Request) -> Head {
         match r.conn.stream.recv(&mut r.head, room, &r.conn.deadline).await {
             Ok(0) => {
                 if begun && r.line.begun() {
-                    r.log(Level::Info, format_args!("client prematurely closed connection while reading {}", reading(r)));
+                    r.log(
+                        Level::Info,
+                        format_args!("client prematurely closed connection while reading {}", reading(r)),
+                    );
                     r.close_silently(400);
                     process::log(r).await;
                 }
@@ -193,14 +243,26 @@ async fn read_head(r: &mut Request) -> Head {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                 if begun && !r.conn.is_aborted.get() {
-                    r.log(Level::Info, format_args!("client timed out (110: Connection timed out) while reading {}", reading(r)));
+                    r.log(
+                        Level::Info,
+                        format_args!(
+                            "client timed out (110: Connection timed out) while reading {}",
+                            reading(r)
+                        ),
+                    );
                     r.close_silently(408);
                     process::log(r).await;
                 }
                 return Head::Nothing;
             }
             Err(error) => {
-                r.log(Level::Info, format_args!("recv() failed {} while reading client request line", os::errlog::Errno(&error)));
+                r.log(
+                    Level::Info,
+                    format_args!(
+                        "recv() failed {} while reading client request line",
+                        os::errlog::Errno(&error)
+                    ),
+                );
                 return Head::Nothing;
             }
         }

@@ -41,7 +41,10 @@ pub(super) async fn read(worker: &Worker, conn: &Rc<Conn>) -> bool {
                 cycle.globals.log.log_for(
                     Level::Error,
                     conn.scope(),
-                    format_args!("broken header: \"{shown}\" while reading PROXY protocol, client: {}", conn.peer),
+                    format_args!(
+                        "broken header: \"{shown}\" while reading PROXY protocol, client: {}",
+                        conn.peer
+                    ),
                 );
                 return false;
             }

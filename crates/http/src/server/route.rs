@@ -41,7 +41,10 @@ pub(super) fn refuse(r: &Request, error: HeadError) -> u16 {
             r.log(Level::Info, format_args!("client sent too long URI while reading {reading}"));
         }
         HeadError::HeadTooLarge => {
-            r.log(Level::Info, format_args!("client sent too long header line: \"{culprit}...\" while reading {reading}"));
+            r.log(
+                Level::Info,
+                format_args!("client sent too long header line: \"{culprit}...\" while reading {reading}"),
+            );
         }
         HeadError::TooManyFields => {
             r.log(Level::Info, format_args!("client sent too many header lines while reading {reading}"));
@@ -128,7 +131,10 @@ fn log_ignored(r: &Request) {
     }
     for span in &r.line.ignored {
         let line = String::from_utf8_lossy(span.of(&r.head)).into_owned();
-        r.log(Level::Info, format_args!("client sent invalid header line: \"{line}\" while reading client request headers"));
+        r.log(
+            Level::Info,
+            format_args!("client sent invalid header line: \"{line}\" while reading client request headers"),
+        );
     }
 }
 
@@ -150,8 +156,7 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
     let Some(listener) = r.conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index)) else {
         return Ok(());
     };
-    let address =
-        listener.address(if listener.needs_local_address() { r.conn.local_ip() } else { None });
+    let address = listener.address(if listener.needs_local_address() { r.conn.local_ip() } else { None });
     if address.hosts.is_empty() {
         return Ok(());
     }

@@ -57,7 +57,10 @@ impl Template {
                 NameFault::Empty => Error::at(word, "invalid variable name"),
                 NameFault::Unclosed(name) => Error::at(
                     word,
-                    format!("the closing bracket in \"{}\" variable is missing", String::from_utf8_lossy(&name)),
+                    format!(
+                        "the closing bracket in \"{}\" variable is missing",
+                        String::from_utf8_lossy(&name)
+                    ),
                 ),
             })?;
             parts.push(Part::Variable(cx.variable(&name, word)?));

@@ -11,8 +11,8 @@ use os::credentials::{self, Credentials};
 use os::limits::cpu_count;
 
 use super::Affinity;
-use base::Network;
 use crate::engine::Module;
+use base::Network;
 
 /// The first argument as a path, as it is written.
 pub(super) fn path(line: &Directive) -> Result<PathBuf, Error> {

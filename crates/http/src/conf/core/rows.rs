@@ -3,9 +3,7 @@
 use conf::{Arity, Contexts};
 
 use super::setters as set;
-use super::{
-    BodyInFile, CoreSettings, IfModifiedSince, LingeringClose, Satisfy, ServerTokens,
-};
+use super::{BodyInFile, CoreSettings, IfModifiedSince, LingeringClose, Satisfy, ServerTokens};
 use crate::rows::{Row, flag, number, offset, row, size, time, value, without_effect as none};
 
 const ALL: Contexts = Contexts::HTTP_ALL;
@@ -33,71 +31,220 @@ pub(super) static ROWS: [Row<CoreSettings>; 82] = [
     none("open_file_cache_events", ALL, Arity::FLAG, "it needs kqueue"),
     row("server", Contexts::HTTP, Arity::NOARGS, "", "Defines a virtual server.", set::nothing)
         .block(Contexts::SERVER),
-    row("location", Contexts::SERVER.or(Contexts::LOCATION), Arity::TAKE12, "", "Settings by URI.", set::nothing)
-        .block(Contexts::LOCATION),
-    row("limit_except", Contexts::LOCATION, Arity::MORE1, "", "Settings for all other methods.", set::nothing)
-        .block(Contexts::LIMIT_EXCEPT),
-    row("listen", Contexts::SERVER, Arity::MORE1, "", "Address, port or socket that the server listens on.", set::listen).many(),
+    row(
+        "location",
+        Contexts::SERVER.or(Contexts::LOCATION),
+        Arity::TAKE12,
+        "",
+        "Settings by URI.",
+        set::nothing,
+    )
+    .block(Contexts::LOCATION),
+    row(
+        "limit_except",
+        Contexts::LOCATION,
+        Arity::MORE1,
+        "",
+        "Settings for all other methods.",
+        set::nothing,
+    )
+    .block(Contexts::LIMIT_EXCEPT),
+    row(
+        "listen",
+        Contexts::SERVER,
+        Arity::MORE1,
+        "",
+        "Address, port or socket that the server listens on.",
+        set::listen,
+    )
+    .many(),
     row("server_name", Contexts::SERVER, Arity::MORE1, "", "Names of the server.", set::server_name).many(),
     row("types", ALL, Arity::NOARGS, "", "Media types by file extension.", set::types).free(),
-    row("default_type", ALL, Arity::ONE, "text/plain", "Media type of files without a known extension.", set::default_type),
+    row(
+        "default_type",
+        ALL,
+        Arity::ONE,
+        "text/plain",
+        "Media type of files without a known extension.",
+        set::default_type,
+    ),
     row("root", WITH_IF, Arity::ONE, "", "Directory that URIs are looked up in.", set::root),
     row("alias", Contexts::LOCATION, Arity::ONE, "", "Path that replaces the location's own.", set::alias),
-    time("client_header_timeout", TOP, "60s", "Time to read a request's head.", |s, v| s.client_header_timeout = v),
-    size("client_header_buffer_size", TOP, "1k", "First buffer for a request's head.", |s, v| s.client_header_buffer_size = v),
-    row("large_client_header_buffers", TOP, Arity::TWO, "4 8k", "Further buffers for a large head.", set::large_client_header_buffers),
+    time("client_header_timeout", TOP, "60s", "Time to read a request's head.", |s, v| {
+        s.client_header_timeout = v
+    }),
+    size("client_header_buffer_size", TOP, "1k", "First buffer for a request's head.", |s, v| {
+        s.client_header_buffer_size = v
+    }),
+    row(
+        "large_client_header_buffers",
+        TOP,
+        Arity::TWO,
+        "4 8k",
+        "Further buffers for a large head.",
+        set::large_client_header_buffers,
+    ),
     number("max_headers", TOP, "1000", "Most header fields of a request.", |s, v| s.max_headers = v as usize),
-    flag("ignore_invalid_headers", TOP, "on", "Drops fields with invalid names.", |s, v| s.ignore_invalid_headers = v),
+    flag("ignore_invalid_headers", TOP, "on", "Drops fields with invalid names.", |s, v| {
+        s.ignore_invalid_headers = v
+    }),
     flag("merge_slashes", TOP, "on", "Makes one slash of several in a path.", |s, v| s.merge_slashes = v),
-    flag("underscores_in_headers", TOP, "off", "Allows underscores in field names.", |s, v| s.underscores_in_headers = v),
-    offset("client_max_body_size", ALL, "1m", "Largest request body; 0: any.", |s, v| s.client_max_body_size = v),
-    size("client_body_buffer_size", ALL, "16k", "Request body kept in memory.", |s, v| s.client_body_buffer_size = v),
-    time("client_body_timeout", ALL, "60s", "Time between two reads of a request body.", |s, v| s.client_body_timeout = v),
-    row("client_body_temp_path", ALL, Arity::TAKE1234, "client_body_temp", "Directory for request bodies.", set::client_body_temp_path),
-    value("client_body_in_file_only", ALL, Arity::ONE, "off", "Writes every request body to a file.", |s, d| d.one_of(&[("off", BodyInFile::Off), ("on", BodyInFile::On), ("clean", BodyInFile::Clean)]).map(|v| s.client_body_in_file_only = v)),
-    flag("client_body_in_single_buffer", ALL, "off", "Keeps a body in one buffer.", |s, v| s.client_body_in_single_buffer = v),
+    flag("underscores_in_headers", TOP, "off", "Allows underscores in field names.", |s, v| {
+        s.underscores_in_headers = v
+    }),
+    offset("client_max_body_size", ALL, "1m", "Largest request body; 0: any.", |s, v| {
+        s.client_max_body_size = v
+    }),
+    size("client_body_buffer_size", ALL, "16k", "Request body kept in memory.", |s, v| {
+        s.client_body_buffer_size = v
+    }),
+    time("client_body_timeout", ALL, "60s", "Time between two reads of a request body.", |s, v| {
+        s.client_body_timeout = v
+    }),
+    row(
+        "client_body_temp_path",
+        ALL,
+        Arity::TAKE1234,
+        "client_body_temp",
+        "Directory for request bodies.",
+        set::client_body_temp_path,
+    ),
+    value(
+        "client_body_in_file_only",
+        ALL,
+        Arity::ONE,
+        "off",
+        "Writes every request body to a file.",
+        |s, d| {
+            d.one_of(&[("off", BodyInFile::Off), ("on", BodyInFile::On), ("clean", BodyInFile::Clean)])
+                .map(|v| s.client_body_in_file_only = v)
+        },
+    ),
+    flag("client_body_in_single_buffer", ALL, "off", "Keeps a body in one buffer.", |s, v| {
+        s.client_body_in_single_buffer = v
+    }),
     flag("sendfile", WITH_IF, "off", "Sends files by sendfile(2).", |s, v| s.sendfile = v),
-    size("sendfile_max_chunk", ALL, "2m", "Most bytes of one sendfile call.", |s, v| s.sendfile_max_chunk = v as u64),
+    size("sendfile_max_chunk", ALL, "2m", "Most bytes of one sendfile call.", |s, v| {
+        s.sendfile_max_chunk = v as u64
+    }),
     row("output_buffers", ALL, Arity::TWO, "2 32k", "Buffers for reading a file.", set::output_buffers),
-    size("subrequest_output_buffer_size", ALL, "4k", "Body of a subrequest kept in memory.", |s, v| s.subrequest_output_buffer_size = v),
-    row("directio", ALL, Arity::ONE, "off", "File size from which the page cache is passed by.", set::directio),
+    size("subrequest_output_buffer_size", ALL, "4k", "Body of a subrequest kept in memory.", |s, v| {
+        s.subrequest_output_buffer_size = v
+    }),
+    row(
+        "directio",
+        ALL,
+        Arity::ONE,
+        "off",
+        "File size from which the page cache is passed by.",
+        set::directio,
+    ),
     flag("tcp_nopush", ALL, "off", "Fills packets before they are sent.", |s, v| s.tcp_nopush = v),
     flag("tcp_nodelay", ALL, "on", "Sends small packets at once.", |s, v| s.tcp_nodelay = v),
     time("send_timeout", ALL, "60s", "Time between two writes to the client.", |s, v| s.send_timeout = v),
-    size("postpone_output", ALL, "1460", "Bytes gathered before something is sent.", |s, v| s.postpone_output = v),
+    size("postpone_output", ALL, "1460", "Bytes gathered before something is sent.", |s, v| {
+        s.postpone_output = v
+    }),
     row("limit_rate", WITH_IF, Arity::ONE, "", "Bytes per second to a client.", set::limit_rate),
-    row("limit_rate_after", WITH_IF, Arity::ONE, "", "Bytes before the rate is limited.", set::limit_rate_after),
+    row(
+        "limit_rate_after",
+        WITH_IF,
+        Arity::ONE,
+        "",
+        "Bytes before the rate is limited.",
+        set::limit_rate_after,
+    ),
     time("keepalive_time", ALL, "1h", "Longest life of a client connection.", |s, v| s.keepalive_time = v),
-    row("keepalive_timeout", ALL, Arity::TAKE12, "75s", "Idle time of a client connection.", set::keepalive_timeout),
-    time("keepalive_min_timeout", ALL, "0", "Idle time before which a connection is not closed early.", |s, v| s.keepalive_min_timeout = v),
-    number("keepalive_requests", ALL, "1000", "Requests per client connection.", |s, v| s.keepalive_requests = v),
-    row("keepalive_disable", ALL, Arity::TAKE12, "msie6", "Browsers without keep-alive.", set::keepalive_disable),
-    value("satisfy", ALL, Arity::ONE, "all", "Whether all access modules must agree.", |s, d| d.one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]).map(|v| s.satisfy = v)),
+    row(
+        "keepalive_timeout",
+        ALL,
+        Arity::TAKE12,
+        "75s",
+        "Idle time of a client connection.",
+        set::keepalive_timeout,
+    ),
+    time(
+        "keepalive_min_timeout",
+        ALL,
+        "0",
+        "Idle time before which a connection is not closed early.",
+        |s, v| s.keepalive_min_timeout = v,
+    ),
+    number("keepalive_requests", ALL, "1000", "Requests per client connection.", |s, v| {
+        s.keepalive_requests = v
+    }),
+    row(
+        "keepalive_disable",
+        ALL,
+        Arity::TAKE12,
+        "msie6",
+        "Browsers without keep-alive.",
+        set::keepalive_disable,
+    ),
+    value("satisfy", ALL, Arity::ONE, "all", "Whether all access modules must agree.", |s, d| {
+        d.one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]).map(|v| s.satisfy = v)
+    }),
     time("auth_delay", ALL, "0s", "Delay of answers with status 401.", |s, v| s.auth_delay = v),
-    row("internal", Contexts::LOCATION, Arity::NOARGS, "", "For internal requests only.", |s, _, _| { s.internal = true; Ok(()) }),
-    value("lingering_close", ALL, Arity::ONE, "on", "Reads on before closing.", |s, d| d.one_of(&[("off", LingeringClose::Off), ("on", LingeringClose::On), ("always", LingeringClose::Always)]).map(|v| s.lingering_close = v)),
+    row("internal", Contexts::LOCATION, Arity::NOARGS, "", "For internal requests only.", |s, _, _| {
+        s.internal = true;
+        Ok(())
+    }),
+    value("lingering_close", ALL, Arity::ONE, "on", "Reads on before closing.", |s, d| {
+        d.one_of(&[
+            ("off", LingeringClose::Off),
+            ("on", LingeringClose::On),
+            ("always", LingeringClose::Always),
+        ])
+        .map(|v| s.lingering_close = v)
+    }),
     time("lingering_time", ALL, "30s", "Longest time of reading on.", |s, v| s.lingering_time = v),
-    time("lingering_timeout", ALL, "5s", "Time to wait for more while reading on.", |s, v| s.lingering_timeout = v),
-    flag("reset_timedout_connection", ALL, "off", "Resets connections that timed out.", |s, v| s.reset_timedout_connection = v),
+    time("lingering_timeout", ALL, "5s", "Time to wait for more while reading on.", |s, v| {
+        s.lingering_timeout = v
+    }),
+    flag("reset_timedout_connection", ALL, "off", "Resets connections that timed out.", |s, v| {
+        s.reset_timedout_connection = v
+    }),
     flag("absolute_redirect", ALL, "on", "Makes redirects absolute.", |s, v| s.absolute_redirect = v),
-    flag("server_name_in_redirect", ALL, "off", "Redirects to the server's first name.", |s, v| s.server_name_in_redirect = v),
+    flag("server_name_in_redirect", ALL, "off", "Redirects to the server's first name.", |s, v| {
+        s.server_name_in_redirect = v
+    }),
     flag("port_in_redirect", ALL, "on", "Redirects with the port.", |s, v| s.port_in_redirect = v),
     flag("msie_padding", ALL, "on", "Fills small error pages for MSIE.", |s, v| s.msie_padding = v),
     flag("msie_refresh", ALL, "off", "Refreshes instead of redirects for MSIE.", |s, v| s.msie_refresh = v),
     flag("log_not_found", ALL, "on", "Logs files that are not there.", |s, v| s.log_not_found = v),
     flag("log_subrequest", ALL, "off", "Logs subrequests.", |s, v| s.log_subrequest = v),
-    flag("recursive_error_pages", ALL, "off", "Error pages of error pages.", |s, v| s.recursive_error_pages = v),
-    value("server_tokens", ALL, Arity::ONE, "on", "How much of the version is shown.", |s, d| d.one_of(&[("on", ServerTokens::On), ("off", ServerTokens::Off), ("build", ServerTokens::Build)]).map(|v| s.server_tokens = v)),
-    value("if_modified_since", ALL, Arity::ONE, "exact", "How If-Modified-Since is compared.", |s, d| d.one_of(&[("off", IfModifiedSince::Off), ("exact", IfModifiedSince::Exact), ("before", IfModifiedSince::Before)]).map(|v| s.if_modified_since = v)),
+    flag("recursive_error_pages", ALL, "off", "Error pages of error pages.", |s, v| {
+        s.recursive_error_pages = v
+    }),
+    value("server_tokens", ALL, Arity::ONE, "on", "How much of the version is shown.", |s, d| {
+        d.one_of(&[("on", ServerTokens::On), ("off", ServerTokens::Off), ("build", ServerTokens::Build)])
+            .map(|v| s.server_tokens = v)
+    }),
+    value("if_modified_since", ALL, Arity::ONE, "exact", "How If-Modified-Since is compared.", |s, d| {
+        d.one_of(&[
+            ("off", IfModifiedSince::Off),
+            ("exact", IfModifiedSince::Exact),
+            ("before", IfModifiedSince::Before),
+        ])
+        .map(|v| s.if_modified_since = v)
+    }),
     row("max_ranges", ALL, Arity::ONE, "", "Most ranges of a request.", set::max_ranges),
-    flag("chunked_transfer_encoding", ALL, "on", "Chunked answers in HTTP/1.1.", |s, v| s.chunked_transfer_encoding = v),
+    flag("chunked_transfer_encoding", ALL, "on", "Chunked answers in HTTP/1.1.", |s, v| {
+        s.chunked_transfer_encoding = v
+    }),
     flag("etag", ALL, "on", "ETag of static files.", |s, v| s.etag = v),
     row("error_page", WITH_IF, Arity::MORE2, "", "What is shown for an error.", set::error_page).many(),
     row("error_log", ALL, Arity::MORE1, "", "Log of errors and its level.", set::error_log).many(),
     row("open_file_cache", ALL, Arity::TAKE12, "off", "Keeps open files.", set::open_file_cache),
-    time("open_file_cache_valid", ALL, "60s", "Time after which an open file is checked.", |s, v| s.open_file_cache_valid = v),
-    number("open_file_cache_min_uses", ALL, "1", "Uses that keep a file open.", |s, v| s.open_file_cache_min_uses = u32::try_from(v).unwrap_or(u32::MAX)),
-    flag("open_file_cache_errors", ALL, "off", "Remembers files that are not there.", |s, v| s.open_file_cache_errors = v),
+    time("open_file_cache_valid", ALL, "60s", "Time after which an open file is checked.", |s, v| {
+        s.open_file_cache_valid = v
+    }),
+    number("open_file_cache_min_uses", ALL, "1", "Uses that keep a file open.", |s, v| {
+        s.open_file_cache_min_uses = u32::try_from(v).unwrap_or(u32::MAX)
+    }),
+    flag("open_file_cache_errors", ALL, "off", "Remembers files that are not there.", |s, v| {
+        s.open_file_cache_errors = v
+    }),
     row("disable_symlinks", ALL, Arity::TAKE12, "off", "Refuses symbolic links.", set::disable_symlinks),
     row("resolver", ALL, Arity::MORE1, "", "Name servers.", set::resolver),
     time("resolver_timeout", ALL, "30s", "Time for resolving a name.", |s, v| s.resolver_timeout = v),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use conf::{Directive, Error, Word};
 
-use super::{CoreSettings, KEEPALIVE_DISABLE_MSIE6, KEEPALIVE_DISABLE_SAFARI, Root, TempPath, Types, error_page as pages};
+use super::{
+    CoreSettings, KEEPALIVE_DISABLE_MSIE6, KEEPALIVE_DISABLE_SAFARI, Root, TempPath, Types,
+    error_page as pages,
+};
 use crate::conf::compile::Cx;
 use crate::conf::listen::ListenDraft;
 use crate::conf::location::Kind;
@@ -83,7 +86,8 @@ pub(super) fn alias(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Don
 fn check_other(s: &mut CoreSettings, d: &Directive, name: &'static str) -> Done {
     match s.root_directive.replace(name) {
         Some(other) if other != name => {
-            let sentence = format!("\"{name}\" directive is duplicate, \"{other}\" directive was specified earlier");
+            let sentence =
+                format!("\"{name}\" directive is duplicate, \"{other}\" directive was specified earlier");
             Err(Error::at(&d.name, sentence))
         }
         _ => Ok(()),
@@ -96,7 +100,10 @@ fn check_path(word: &Word, directive: &str, first: &[u8], second: &[u8]) -> Done
     for name in [first, second] {
         if contains(name) {
             let shown = String::from_utf8_lossy(name);
-            return Err(Error::at(word, format!("the {shown} variable cannot be used in the \"{directive}\" directive")));
+            return Err(Error::at(
+                word,
+                format!("the {shown} variable cannot be used in the \"{directive}\" directive"),
+            ));
         }
     }
     Ok(())
@@ -252,7 +259,12 @@ pub(super) fn disable_symlinks(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Direct
     s.disable_symlinks = match mode {
         Some(Symlinks::Refused { only_foreign, .. }) => Symlinks::Refused { only_foreign, from },
         Some(Symlinks::Allowed) => Symlinks::Allowed,
-        None => return Err(Error::at(&d.name, "\"disable_symlinks\" must have \"off\", \"on\" or \"if_not_owner\" parameter")),
+        None => {
+            return Err(Error::at(
+                &d.name,
+                "\"disable_symlinks\" must have \"off\", \"on\" or \"if_not_owner\" parameter",
+            ));
+        }
     };
     Ok(())
 }
