@@ -183,10 +183,15 @@ fn files_say_what_they_are_and_stay_readable() {
 
 #[test]
 fn each_dependency_is_named_with_its_reason() {
-    let manifest = text(&root().join("Cargo.toml"));
     let architecture = text(&root().join("ARCHITECTURE.md"));
     let own: BTreeSet<&str> = ORDER.iter().flat_map(|names| names.iter().copied()).collect();
-    for name in dependencies(&manifest).iter().filter(|name| !own.contains(name.as_str())) {
-        assert!(architecture.contains(&format!("`{name}`")), "ARCHITECTURE.md does not name {name}");
+    let mut manifests =
+        vec![root().join("Cargo.toml"), root().join("testkit/Cargo.toml"), root().join("bench/Cargo.toml")];
+    manifests.extend(entries(&root().join("crates")).iter().map(|folder| folder.join("Cargo.toml")));
+    for path in manifests {
+        for name in dependencies(&text(&path)).iter().filter(|name| !own.contains(name.as_str())) {
+            let is_named = architecture.contains(&format!("`{name}`"));
+            assert!(is_named, "ARCHITECTURE.md does not name {name} of {}", path.display());
+        }
     }
 }

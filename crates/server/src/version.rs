@@ -99,8 +99,8 @@ Options:
 fn arguments(modules: &[Module]) -> String {
     let [_, group] = GROUPS;
     let mut out = format!(
-        " --prefix={} --conf-path={CONF_PATH} --error-log-path={ERROR_LOG_PATH} --pid-path={PID_PATH} \
-         --user={USER} --group={group} --with-debug",
+        " --prefix={} --conf-path={CONF_PATH} --error-log-path={ERROR_LOG_PATH} \
+         --http-log-path=/var/log/nginx/access.log --pid-path={PID_PATH} --user={USER} --group={group} --with-debug",
         PREFIX.trim_end_matches('/')
     );
     let built = |name: &str| modules.iter().any(|module| module.0 == name);

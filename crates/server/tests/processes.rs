@@ -128,7 +128,7 @@ fn write_conf(dir: &Path, port: u16, main: &str, text: &str) {
     let daemon = if main.contains("daemon ") { "" } else { "daemon off;" };
     let conf = format!(
         "{daemon} pid nginx.pid; error_log error.log notice; {main}\n\
-         events {{}}\nhttp {{ server {{ listen 127.0.0.1:{port}; return 200 {text}; }} }}\n"
+         events {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:{port}; return 200 {text}; }} }}\n"
     );
     fs::write(dir.join("nginx.conf"), conf).expect("configuration");
 }

@@ -30,8 +30,8 @@ pub struct Log;
 
 static SLOT: Slot = Slot::new();
 
-/// The log of a configuration that says nothing about logs, relative to the prefix.
-const DEFAULT_PATH: &[u8] = b"logs/access.log";
+/// The log of a configuration that says nothing about logs, as in the packages of nginx.org.
+const DEFAULT_PATH: &[u8] = b"/var/log/nginx/access.log";
 
 /// Where lines go.
 enum Place {
@@ -90,7 +90,7 @@ static ROWS: [Row<LogSettings>; 3] = [
         "access_log",
         PLACES,
         Arity::MORE1,
-        "logs/access.log combined",
+        "/var/log/nginx/access.log combined",
         "Logs requests.",
         setters::access_log,
     )
