@@ -65,8 +65,8 @@ pub enum BodyError {
     TimedOut,
     /// The chunks are broken.
     Invalid,
-    /// More than `client_max_body_size`.
-    TooLarge,
+    /// More than `client_max_body_size`: bytes so far, and those of the chunk that is too much.
+    TooLarge(u64, u64),
     /// The temporary file failed.
     File(io::Error),
 }
@@ -88,7 +88,13 @@ impl BodyError {
                 r.log(Level::Error, format_args!("client sent invalid chunked body"));
                 Outcome::Status(400)
             }
-            Self::TooLarge => Outcome::Status(413),
+            Self::TooLarge(so_far, chunk) => {
+                r.log(
+                    Level::Error,
+                    format_args!("client intended to send too large chunked body: {so_far}+{chunk} bytes"),
+                );
+                Outcome::Status(413)
+            }
             Self::File(_) => Outcome::Status(500),
         }
     }
@@ -105,6 +111,8 @@ pub struct BodyReader {
     is_open: bool,
     /// Bytes decoded so far.
     pub decoded: u64,
+    /// Most bytes of a chunked body; zero: any number.
+    limit: u64,
 }
 
 impl BodyReader {
@@ -118,7 +126,7 @@ impl BodyReader {
                 (0, Some(Box::new(ChunkedDecoder::new(Trailers::Discard, ChunkLimits::default()))), true)
             }
         };
-        Self { left, decoder, pending, at: 0, is_open, decoded: 0 }
+        Self { left, decoder, pending, at: 0, is_open, decoded: 0, limit: 0 }
     }
 
     /// Whether bytes of the body are still to be read.
@@ -190,6 +198,10 @@ impl BodyReader {
             let here = self.pending.get(self.at..).unwrap_or_default();
             match decoder.decode(here).map_err(|_| BodyError::Invalid)? {
                 ChunkStep::Data(range) => {
+                    let (so_far, chunk) = (self.decoded + count as u64, range.len() as u64 + decoder.left_in_chunk());
+                    if self.limit > 0 && so_far + chunk > self.limit {
+                        return Err(BodyError::TooLarge(so_far, chunk));
+                    }
                     out.extend_from_slice(here.get(range.clone()).unwrap_or_default());
                     count += range.len();
                     self.at += range.end;
@@ -253,27 +265,14 @@ pub async fn send_continue(r: &mut Request) -> io::Result<()> {
 /// [`BodyError`].
 pub async fn read_some(r: &mut Request, out: &mut Vec<u8>, max: usize) -> Result<usize, BodyError> {
     r.conn.deadline.set_after(r.location().core.client_body_timeout);
+    r.reader.limit = r.location().core.client_max_body_size;
     let count = poll_fn(|cx| {
         let (reader, conn) = (&mut r.reader, &r.conn);
         reader.poll_read(cx, &conn.stream, &conn.deadline, out, max)
     })
     .await?;
     r.received += count as u64;
-    check_size(r)?;
     Ok(count)
-}
-
-/// A chunked body is measured as it comes in (`client_max_body_size`).
-fn check_size(r: &Request) -> Result<(), BodyError> {
-    let limit = r.location().core.client_max_body_size;
-    if !r.reader.is_chunked() || limit == 0 || r.reader.decoded <= limit {
-        return Ok(());
-    }
-    r.log(
-        Level::Error,
-        format_args!("client intended to send too large chunked body: {} bytes", r.reader.decoded),
-    );
-    Err(BodyError::TooLarge)
 }
 
 /// Reads the whole body into memory or a file (`ngx_http_read_client_request_body`).
