@@ -67,6 +67,8 @@ impl Default for Slot {
 pub trait Module: Sized + Send + Sync + 'static {
     /// nginx's name for it: `ngx_http_headers_module`.
     const NAME: &'static str;
+    /// Other modules of nginx whose directives are rows of this one.
+    const ALSO: &'static [&'static str] = &[];
     /// A `static` of the module's own.
     const SLOT: &'static Slot;
     /// Settings that every block has and inherits.
@@ -146,6 +148,7 @@ fn unregistered(name: &str) -> ! {
 /// A module with its types erased, as the registry and the compiler handle it.
 pub(crate) struct Erased {
     pub name: &'static str,
+    pub also: &'static [&'static str],
     pub rows: Vec<&'static conf::Row>,
     pub default_settings: fn() -> Arc<dyn Any + Send + Sync>,
     pub default_main: fn() -> Box<dyn Any + Send + Sync>,
@@ -177,6 +180,7 @@ impl Registry {
         M::SLOT.0.store(self.modules.len(), Ordering::Relaxed);
         self.modules.push(Erased {
             name: M::NAME,
+            also: M::ALSO,
             rows: M::rows().iter().chain(M::shared_rows()).map(|row| &row.row).collect(),
             default_settings: || Arc::new(M::Settings::default()),
             default_main: || Box::new(M::Main::default()),
@@ -245,6 +249,6 @@ impl Registry {
 
     /// nginx's names of the modules that are there.
     pub fn module_names(&self) -> impl Iterator<Item = &'static str> {
-        self.modules.iter().map(|module| module.name)
+        self.modules.iter().flat_map(|module| std::iter::once(module.name).chain(module.also.iter().copied()))
     }
 }

@@ -49,6 +49,15 @@ static ROWS: [Row<()>; 12] = [
 
 impl Module for Upstream {
     const NAME: &'static str = "ngx_http_upstream_module";
+    const ALSO: &'static [&'static str] = &[
+        "ngx_http_upstream_zone_module",
+        "ngx_http_upstream_keepalive_module",
+        "ngx_http_upstream_least_conn_module",
+        "ngx_http_upstream_ip_hash_module",
+        "ngx_http_upstream_hash_module",
+        "ngx_http_upstream_random_module",
+        "ngx_http_upstream_least_time_module",
+    ];
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = Zones;

@@ -25,6 +25,12 @@ static HTTP_BLOCK: Row = Row::new("http", Contexts::MAIN, Arity::NOARGS)
     .once()
     .doc("HTTP servers.");
 
+/// The name that `configure` knows a module by: `http_sub` for `ngx_http_sub_filter_module`.
+fn configure_name(name: &'static str) -> Option<&'static str> {
+    let name = name.strip_prefix("ngx_")?.strip_suffix("_module")?;
+    if name == "http_image_filter" { Some(name) } else { Some(name.strip_suffix("_filter").unwrap_or(name)) }
+}
+
 impl Engine for HttpEngine {
     type Cycle = Arc<Cycle>;
 
@@ -37,8 +43,7 @@ impl Engine for HttpEngine {
         static BUILT: std::sync::OnceLock<Vec<Module>> = std::sync::OnceLock::new();
         BUILT.get_or_init(|| {
             let registry = modules::registry();
-            let names = registry.module_names().filter_map(|name| name.strip_prefix("ngx_"));
-            names.filter_map(|name| name.strip_suffix("_module")).map(Module).collect()
+            registry.module_names().filter_map(configure_name).map(Module).collect()
         })
     }
 

@@ -1,6 +1,6 @@
 //! What `-v`, `-V` and `-h` print, in nginx's form, since tools read modules and paths out of it.
 //!
-//! A standard module that is not built shows as `--without-…`, another that is built as `--with-…`.
+//! A standard module that is not built shows as `--without-…`, an optional one that is built as `--with-…`.
 
 use std::fmt::Write as _;
 
@@ -36,9 +36,11 @@ const STANDARD: &[&str] = &[
     "http_limit_req",
     "http_empty_gif",
     "http_browser",
+    "http_tunnel",
     "http_upstream_hash",
     "http_upstream_ip_hash",
     "http_upstream_least_conn",
+    "http_upstream_least_time",
     "http_upstream_random",
     "http_upstream_keepalive",
     "http_upstream_zone",
@@ -56,9 +58,47 @@ const STANDARD: &[&str] = &[
     "stream_set",
     "stream_upstream_hash",
     "stream_upstream_least_conn",
+    "stream_upstream_least_time",
     "stream_upstream_random",
     "stream_upstream_zone",
 ];
+
+/// Modules that nginx builds when asked to, as `--with-X_module` names them, and [`PLAIN`].
+const OPTIONAL: &[&str] = &[
+    "http_ssl",
+    "http_v2",
+    "http_v3",
+    "http_realip",
+    "http_addition",
+    "http_xslt",
+    "http_image_filter",
+    "http_geoip",
+    "http_sub",
+    "http_dav",
+    "http_flv",
+    "http_mp4",
+    "http_gunzip",
+    "http_gzip_static",
+    "http_auth_request",
+    "http_random_index",
+    "http_secure_link",
+    "http_degradation",
+    "http_slice",
+    "http_stub_status",
+    "http_perl",
+    "mail",
+    "mail_ssl",
+    "stream",
+    "stream_ssl",
+    "stream_realip",
+    "stream_geoip",
+    "stream_ssl_preread",
+    "threads",
+    "file-aio",
+];
+
+/// Those whose option does not end in `_module`.
+const PLAIN: &[&str] = &["mail", "stream", "threads", "file-aio"];
 
 /// The text for standard error.
 pub fn text(show: Show, modules: &[Module]) -> String {
@@ -104,10 +144,9 @@ fn arguments(modules: &[Module]) -> String {
         PREFIX.trim_end_matches('/')
     );
     let built = |name: &str| modules.iter().any(|module| module.0 == name);
-    for module in modules.iter().filter(|module| !STANDARD.contains(&module.0)) {
-        let suffix =
-            if matches!(module.0, "stream" | "mail" | "threads" | "file-aio") { "" } else { "_module" };
-        let _ = write!(out, " --with-{}{suffix}", module.0);
+    for name in OPTIONAL.iter().filter(|name| built(name)) {
+        let suffix = if PLAIN.contains(name) { "" } else { "_module" };
+        let _ = write!(out, " --with-{name}{suffix}");
     }
     // nginx builds stream and mail, and so their modules, only when asked for.
     let asked_for = |name: &str| match name.split_once('_') {
@@ -126,13 +165,14 @@ mod tests {
 
     #[test]
     fn modules_are_named_as_configure_names_them() {
-        let modules = [Module("http_ssl"), Module("http_proxy"), Module("stream"), Module("stream_map")];
+        let modules = [Module("http_ssl"), Module("http_proxy"), Module("stream"), Module("stream_map"), Module("http_core")];
         let text = text(Show { version: true, help: false, configure: true }, &modules);
         let check = |part: &str, there: bool| assert_eq!(text.contains(part), there, "{part}: {text}");
         check("nginx version: nginx/1.31.5 (tidegate/", true);
         check(" --with-http_ssl_module", true);
         check(" --with-stream ", true);
         check("http_proxy", false);
+        check("http_core", false);
         check(" --without-http_gzip_module", true);
         check(" --without-stream_set_module", true);
         check("stream_map", false);
