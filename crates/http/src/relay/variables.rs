@@ -8,7 +8,7 @@ use proto::h1::Known;
 
 use super::UpstreamState;
 use crate::request::Request;
-use crate::variables::{PrefixVariable, Variable, join_values, name_matches};
+use crate::variables::{PrefixVariable, Variable, join_values, name_matches, without_spaces};
 
 /// The variables.
 pub static VARIABLES: [Variable; 9] = [
@@ -103,7 +103,7 @@ fn cookie_value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     if !head.eq_ignore_ascii_case(name) {
         return None;
     }
-    let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let value = without_spaces(without_spaces(rest).strip_prefix(b"=")?);
     value.split(|byte| *byte == b';').next()
 }
 
@@ -152,6 +152,8 @@ mod tests {
         };
         check("sid=abc; Path=/", Some("abc"));
         check("SID = abc", Some("abc"));
+        check("sid\t=\tabc", None);
+        check("sid=\tabc", Some("\tabc"));
         check("sid=", Some(""));
         check("sid", None);
         check("sidx=abc", None);

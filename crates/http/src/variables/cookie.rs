@@ -37,7 +37,8 @@ fn value_of<'a>(part: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     without_spaces(rest).strip_prefix(b"=").map(without_spaces)
 }
 
-fn without_spaces(text: &[u8]) -> &[u8] {
+/// Spaces in front do not count; tabs do.
+pub(crate) fn without_spaces(text: &[u8]) -> &[u8] {
     let spaces = text.iter().take_while(|byte| **byte == b' ').count();
     &text[spaces..]
 }

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::address::push_addr;
+pub(crate) use self::cookie::without_spaces;
 pub use self::cookie::{find_cookie, find_parameter};
 pub use self::header::{join_values, name_matches};
 pub use self::template::Template;
