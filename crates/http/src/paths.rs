@@ -4,8 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use os::errlog::Level;
 
-use crate::conf::core::Root;
-use crate::conf::location::Kind;
+use crate::conf::core::{Replaced, Root};
 use crate::request::Request;
 use crate::variables::Template;
 
@@ -33,7 +32,7 @@ pub fn map_uri(r: &Request) -> Result<Mapped, u16> {
 /// `/a../c`, which nginx serves), 500 where `alias` cannot be applied.
 pub fn map_path(r: &Request, uri: &[u8]) -> Result<Mapped, u16> {
     let location = r.location();
-    if matches!(location.core.root, Root::Alias(_) | Root::AliasTemplate(_)) && !r.valid_location {
+    if location.core.root.replaced().is_some() && !r.valid_location {
         let name = String::from_utf8_lossy(&location.name);
         r.log(
             Level::Alert,
@@ -54,6 +53,12 @@ pub fn map_path(r: &Request, uri: &[u8]) -> Result<Mapped, u16> {
     let from_variables = |template: &Template, full: &[u8]| {
         if template.has_literal(b"..") { full.len() } else { 0 }
     };
+    // What of the URI follows an `alias`.
+    let behind = |replaced: Replaced| match replaced {
+        Replaced::Prefix(length) => uri.get(length..).unwrap_or_default(),
+        Replaced::Whole if r.add_uri_to_alias => uri,
+        Replaced::Whole => b"",
+    };
     let plain = |root: &[u8]| {
         let mut full = Vec::with_capacity(root.len() + uri.len() + 16);
         full.extend_from_slice(root);
@@ -71,21 +76,17 @@ pub fn map_path(r: &Request, uri: &[u8]) -> Result<Mapped, u16> {
             full.extend_from_slice(uri);
             checked(full, checked_from).map(|mapped| Mapped { root_length, ..mapped })
         }
-        Root::Alias(path) => {
+        Root::Alias(path, replaced) => {
             let mut full = path.as_os_str().as_bytes().to_vec();
             let root_length = full.len();
-            full.extend_from_slice(uri.get(location.name.len()..).unwrap_or_default());
+            full.extend_from_slice(behind(*replaced));
             checked(full, root_length)
         }
-        Root::AliasTemplate(template) => {
+        Root::AliasTemplate(template, replaced) => {
             let mut full = absolute(r, template.value(r));
             let checked_from = from_variables(template, &full);
             let root_length = full.len();
-            if location.kind != Kind::Regex {
-                full.extend_from_slice(uri.get(location.name.len()..).unwrap_or_default());
-            } else if r.add_uri_to_alias {
-                full.extend_from_slice(uri);
-            }
+            full.extend_from_slice(behind(*replaced));
             checked(full, checked_from).map(|mapped| Mapped { root_length, ..mapped })
         }
     }
@@ -105,8 +106,8 @@ fn climbs(path: &[u8], from: usize) -> bool {
 pub fn document_root(r: &Request) -> Vec<u8> {
     match &r.location().core.root {
         Root::Default => absolute(r, b"html".to_vec()),
-        Root::Path(path) | Root::Alias(path) => path.as_os_str().as_bytes().to_vec(),
-        Root::Template(template) | Root::AliasTemplate(template) => absolute(r, template.value(r)),
+        Root::Path(path) | Root::Alias(path, _) => path.as_os_str().as_bytes().to_vec(),
+        Root::Template(template) | Root::AliasTemplate(template, _) => absolute(r, template.value(r)),
     }
 }
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
-use http::conf::core::Root;
-use http::conf::location::Kind;
+use http::conf::core::Replaced;
 use http::module::{Module, Registry, Settings, Slot};
 use http::open_file::{self, Want};
 use http::paths::map_path;
@@ -109,27 +108,8 @@ impl PhaseHandler for TryFiles {
     }
 }
 
-/// How `alias` changes the names that are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Alias {
-    None,
-    /// So many bytes of the URI, the location's name, are replaced.
-    Prefix(usize),
-    /// The whole URI is replaced.
-    Whole,
-}
-
-fn alias_of(r: &Request) -> Alias {
-    let location = r.location();
-    match location.core.root {
-        Root::Alias(_) | Root::AliasTemplate(_) if location.kind == Kind::Regex => Alias::Whole,
-        Root::Alias(_) | Root::AliasTemplate(_) => Alias::Prefix(location.name.len()),
-        _ => Alias::None,
-    }
-}
-
 fn try_each<'r>(tries: &Tries, r: &mut Request) -> Verdict<'r> {
-    let alias = alias_of(r);
+    let alias = r.location().core.root.replaced();
     let root = match map_path(r, b"") {
         Ok(root) => root,
         Err(status) => return Verdict::Finish(Outcome::Status(status)),
@@ -169,9 +149,9 @@ fn try_each<'r>(tries: &Tries, r: &mut Request) -> Verdict<'r> {
 }
 
 /// A name below the root: with an `alias`, one that begins like the URI loses the location's part.
-fn name_of(name: &Template, r: &Request, alias: Alias) -> Vec<u8> {
+fn name_of(name: &Template, r: &Request, alias: Option<Replaced>) -> Vec<u8> {
     let mut value = name.value(r);
-    if let Alias::Prefix(length) = alias
+    if let Some(Replaced::Prefix(length)) = alias
         && name.as_literal().is_none()
         && let Some(prefix) = r.uri.get(..length)
         && value.starts_with(prefix)
@@ -182,15 +162,15 @@ fn name_of(name: &Template, r: &Request, alias: Alias) -> Vec<u8> {
 }
 
 /// Makes the name that was found the request's URI.
-fn accept(r: &mut Request, alias: Alias, name: Vec<u8>, kind: Tried) {
+fn accept(r: &mut Request, alias: Option<Replaced>, name: Vec<u8>, kind: Tried) {
     match alias {
-        Alias::None => r.uri = name,
-        Alias::Whole if kind == Tried::Directory => {}
-        Alias::Whole => {
+        None => r.uri = name,
+        Some(Replaced::Whole) if kind == Tried::Directory => {}
+        Some(Replaced::Whole) => {
             r.uri = name;
             r.add_uri_to_alias = true;
         }
-        Alias::Prefix(length) => {
+        Some(Replaced::Prefix(length)) => {
             r.uri.truncate(length);
             r.uri.extend_from_slice(&name);
         }

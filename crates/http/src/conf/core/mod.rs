@@ -57,10 +57,30 @@ pub enum Root {
     Path(PathBuf),
     /// `root` with variables.
     Template(Template),
-    /// `alias PATH`, literal and absolute; replaces the location's name.
-    Alias(PathBuf),
+    /// `alias PATH`, literal and absolute.
+    Alias(PathBuf, Replaced),
     /// `alias` with variables (or in a regex location, with captures).
-    AliasTemplate(Template),
+    AliasTemplate(Template, Replaced),
+}
+
+impl Root {
+    /// What of the URI the path stands for; nothing with `root`.
+    #[must_use]
+    pub fn replaced(&self) -> Option<Replaced> {
+        match self {
+            Self::Alias(_, replaced) | Self::AliasTemplate(_, replaced) => Some(*replaced),
+            _ => None,
+        }
+    }
+}
+
+/// What of the URI an `alias` stands for. Locations inside inherit it with the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// The name of the location that has the `alias`: so many bytes.
+    Prefix(usize),
+    /// All of it, in a location with a regular expression.
+    Whole,
 }
 
 /// `server_tokens`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use conf::{Directive, Error, Word};
 
 use super::{
-    CoreSettings, KEEPALIVE_DISABLE_MSIE6, KEEPALIVE_DISABLE_SAFARI, Root, TempPath, Types,
+    CoreSettings, KEEPALIVE_DISABLE_MSIE6, KEEPALIVE_DISABLE_SAFARI, Replaced, Root, TempPath, Types,
     error_page as pages,
 };
 use crate::conf::compile::Cx;
@@ -74,10 +74,14 @@ pub(super) fn alias(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Don
     }
     check_other(s, d, "alias")?;
     check_path(word, "alias", b"$document_root", b"$realpath_root")?;
-    s.root = if Template::has_variables(&word.bytes) || cx.block.kind == Kind::Regex {
-        Root::AliasTemplate(Template::compile(cx, word)?)
+    let replaced = match cx.block.kind {
+        Kind::Regex => Replaced::Whole,
+        _ => Replaced::Prefix(cx.block.name.len()),
+    };
+    s.root = if Template::has_variables(&word.bytes) || replaced == Replaced::Whole {
+        Root::AliasTemplate(Template::compile(cx, word)?, replaced)
     } else {
-        Root::Alias(cx.path(&word.bytes))
+        Root::Alias(cx.path(&word.bytes), replaced)
     };
     Ok(())
 }
