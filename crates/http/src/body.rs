@@ -37,8 +37,8 @@ pub enum RequestBody {
         file: Rc<File>,
         /// Bytes.
         length: u64,
-        /// Its name, while it has one.
-        path: Option<PathBuf>,
+        /// Its name, which it has lost where it is not to be kept.
+        path: PathBuf,
     },
     /// It is handed on as it comes in.
     Streaming,
@@ -108,6 +108,8 @@ pub struct BodyReader {
     /// Bytes that were received and not yet decoded.
     pending: Buf,
     at: usize,
+    /// Bytes that were decoded and handed back.
+    ahead: Buf,
     is_open: bool,
     /// Bytes decoded so far.
     pub decoded: u64,
@@ -126,7 +128,7 @@ impl BodyReader {
                 (0, Some(Box::new(ChunkedDecoder::new(Trailers::Discard, ChunkLimits::default()))), true)
             }
         };
-        Self { left, decoder, pending, at: 0, is_open, decoded: 0, limit: 0 }
+        Self { left, decoder, pending, at: 0, ahead: Buf::empty(), is_open, decoded: 0, limit: 0 }
     }
 
     /// Whether bytes of the body are still to be read.
@@ -134,6 +136,12 @@ impl BodyReader {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// Whether bytes of the body were handed out for good.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.decoded > self.ahead.len() as u64
     }
 
     /// Whether the body comes in chunks.
@@ -166,6 +174,11 @@ impl BodyReader {
         out: &mut Vec<u8>,
         max: usize,
     ) -> Poll<Result<usize, BodyError>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(max);
+            out.extend(self.ahead.drain(..count));
+            return Poll::Ready(Ok(count));
+        }
         loop {
             if !self.is_open {
                 return Poll::Ready(Ok(0));
@@ -198,7 +211,8 @@ impl BodyReader {
             let here = self.pending.get(self.at..).unwrap_or_default();
             match decoder.decode(here).map_err(|_| BodyError::Invalid)? {
                 ChunkStep::Data(range) => {
-                    let (so_far, chunk) = (self.decoded + count as u64, range.len() as u64 + decoder.left_in_chunk());
+                    let (so_far, chunk) =
+                        (self.decoded + count as u64, range.len() as u64 + decoder.left_in_chunk());
                     if self.limit > 0 && so_far + chunk > self.limit {
                         return Err(BodyError::TooLarge(so_far, chunk));
                     }
@@ -300,17 +314,60 @@ pub async fn read_all(r: &mut Request) -> Result<(), Outcome> {
     }
 }
 
+/// Makes ready for handing the body on as it comes in. One that has come in already, and fits the buffer, is
+/// taken as a whole, so that it can be sent to another peer too (`ngx_http_read_client_request_body` with
+/// `request_body_no_buffering`).
+///
+/// # Errors
+/// What becomes of the request when the body cannot be read.
+pub async fn begin_stream(r: &mut Request) -> Result<(), Outcome> {
+    if !matches!(r.body, RequestBody::Unread) {
+        return Ok(());
+    }
+    if send_continue(r).await.is_err() {
+        return Err(Outcome::Broken(400));
+    }
+    let in_memory = memory_for(r);
+    let mut buf = Buf::with_capacity(in_memory.min(READ_SIZE));
+    r.conn.deadline.set_after(r.location().core.client_body_timeout);
+    r.reader.limit = r.location().core.client_max_body_size;
+    while r.reader.is_open() && buf.len() < in_memory {
+        let room = (in_memory - buf.len()).min(READ_SIZE);
+        let read = poll_fn(|cx| {
+            let (reader, conn) = (&mut r.reader, &r.conn);
+            Poll::Ready(reader.poll_read(cx, &conn.stream, &conn.deadline, &mut buf, room))
+        });
+        match read.await {
+            Poll::Pending => break,
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Err(error.outcome(r)),
+        }
+    }
+    if r.reader.is_open() {
+        r.reader.ahead = buf;
+        r.body = RequestBody::Streaming;
+    } else {
+        r.received += buf.len() as u64;
+        r.content_length = Some(buf.len() as u64);
+        r.body = RequestBody::Memory(buf);
+    }
+    Ok(())
+}
+
+/// Bytes of the body that are kept in memory; as in nginx a body that is slightly larger than the buffer still is.
+fn memory_for(r: &Request) -> usize {
+    let size = r.location().core.client_body_buffer_size;
+    match r.content_length {
+        Some(length) if length < (size + size / 4) as u64 => usize::try_from(length).unwrap_or(0),
+        _ => size,
+    }
+}
+
 async fn gather(r: &mut Request) -> Result<RequestBody, BodyError> {
-    let core = std::sync::Arc::clone(&r.location().core);
-    let in_memory = core.client_body_buffer_size;
-    // As nginx: a body slightly larger than the buffer is not worth a file.
-    let in_memory = match r.content_length {
-        Some(length) if length < (in_memory + in_memory / 4) as u64 => usize::try_from(length).unwrap_or(0),
-        _ => in_memory,
-    };
+    let in_memory = memory_for(r);
     let mut file: Option<(File, PathBuf, u64)> = None;
     let mut buf = Buf::with_capacity(in_memory.min(READ_SIZE));
-    if core.client_body_in_file_only != BodyInFile::Off {
+    if r.location().core.client_body_in_file_only != BodyInFile::Off {
         file = Some(open_file(r, Level::Notice)?);
     }
     loop {
@@ -333,25 +390,20 @@ async fn gather(r: &mut Request) -> Result<RequestBody, BodyError> {
         Some((mut file, path, mut written)) => {
             file.write_all(&buf).map_err(|error| file_error(r, error))?;
             written += buf.len() as u64;
-            let path = match core.client_body_in_file_only {
-                BodyInFile::On => Some(path),
-                BodyInFile::Clean => {
-                    r.contexts.put(temp_file::Removed(path.clone()));
-                    Some(path)
-                }
-                BodyInFile::Off => {
-                    let _ = std::fs::remove_file(&path);
-                    None
-                }
-            };
             Ok(RequestBody::File { file: Rc::new(file), length: written, path })
         }
     }
 }
 
-fn open_file(r: &Request, level: Level) -> Result<(File, PathBuf, u64), BodyError> {
+fn open_file(r: &mut Request, level: Level) -> Result<(File, PathBuf, u64), BodyError> {
     let (file, path) =
         temp_file::create(&r.location().core.client_body_temp_path).map_err(|error| file_error(r, error))?;
+    match r.location().core.client_body_in_file_only {
+        BodyInFile::On => {}
+        BodyInFile::Clean => r.contexts.put(temp_file::Removed(path.clone())),
+        // Its name says nothing any more, but variables and the log still tell it.
+        BodyInFile::Off => drop(std::fs::remove_file(&path)),
+    }
     r.log(level, format_args!("a client request body is buffered to a temporary file {}", path.display()));
     Ok((file, path, 0))
 }

@@ -165,7 +165,13 @@ mod tests {
 
     #[test]
     fn modules_are_named_as_configure_names_them() {
-        let modules = [Module("http_ssl"), Module("http_proxy"), Module("stream"), Module("stream_map"), Module("http_core")];
+        let modules = [
+            Module("http_ssl"),
+            Module("http_proxy"),
+            Module("stream"),
+            Module("stream_map"),
+            Module("http_core"),
+        ];
         let text = text(Show { version: true, help: false, configure: true }, &modules);
         let check = |part: &str, there: bool| assert_eq!(text.contains(part), there, "{part}: {text}");
         check("nginx version: nginx/1.31.5 (tidegate/", true);

@@ -157,15 +157,17 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     let settings = protocol.settings(location);
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
+    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
+        // An error page leads here: what the first upstream got of the body is gone.
+        r.log(Level::Error, format_args!("request body was passed to another upstream already"));
+        return Outcome::Status(502);
+    }
     if settings.request_buffering || !r.reader.is_open() || !protocol.takes_stream(r) {
         if let Err(outcome) = body::read_all(r).await {
             return outcome;
         }
-    } else {
-        if matches!(r.body, RequestBody::Unread) && body::send_continue(r).await.is_err() {
-            return Outcome::Broken(400);
-        }
-        r.body = RequestBody::Streaming;
+    } else if let Err(outcome) = body::begin_stream(r).await {
+        return outcome;
     }
     let target = match protocol.target(r) {
         Ok(target) => target,

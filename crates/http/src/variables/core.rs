@@ -233,7 +233,7 @@ fn request_body(r: &Request, out: &mut Vec<u8>) -> bool {
 
 fn request_body_file(r: &Request, out: &mut Vec<u8>) -> bool {
     match &r.body {
-        RequestBody::File { path: Some(path), .. } => text(path.as_os_str().as_bytes(), out),
+        RequestBody::File { path, .. } => text(path.as_os_str().as_bytes(), out),
         _ => false,
     }
 }
