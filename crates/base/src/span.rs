@@ -19,10 +19,7 @@ impl Span {
     #[inline]
     #[must_use]
     pub fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: u32::try_from(start).unwrap_or(u32::MAX),
-            end: u32::try_from(end).unwrap_or(u32::MAX),
-        }
+        Self { start: u32::try_from(start).unwrap_or(u32::MAX), end: u32::try_from(end).unwrap_or(u32::MAX) }
     }
 
     /// The bytes of `buffer` that this span names; empty when it lies outside.

@@ -85,7 +85,8 @@ fn parse_time(text: &[u8], in_seconds: bool) -> Result<u64, UnitError> {
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let value = decimal(&rest[..digits])?;
         rest = &rest[digits..];
-        let letters = if rest.starts_with(b"ms") { 2 } else { usize::from(!rest.is_empty() && rest[0] != b' ') };
+        let letters =
+            if rest.starts_with(b"ms") { 2 } else { usize::from(!rest.is_empty() && rest[0] != b' ') };
         let unit = if letters == 0 { &b"s"[..] } else { &rest[..letters] };
         rest = &rest[letters..];
         let index = UNITS.iter().position(|(name, _)| *name == unit).ok_or(UnitError)?;

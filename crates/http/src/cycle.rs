@@ -19,9 +19,10 @@ use os::errlog::ErrorLog;
 use crate::conf::HttpConf;
 use crate::connection::Conn;
 use crate::request::Request;
+use crate::server::h1::Handler;
 
-/// Requests that a thread keeps for reuse.
-const KEPT_REQUESTS: usize = 64;
+/// Handlers that a thread keeps for reuse.
+const KEPT_HANDLERS: usize = 64;
 
 /// What of the main and events contexts the engine needs to know.
 #[derive(Clone, Debug)]
@@ -82,8 +83,7 @@ pub struct Worker {
     connections: RefCell<Vec<Option<Rc<Conn>>>>,
     free_places: RefCell<Vec<usize>>,
     on_all_closed: Cell<Option<Waker>>,
-    /// Requests that are not in use; the one used last is taken first, since its memory is the warmest.
-    requests: RefCell<Vec<Box<Request>>>,
+    handlers: RefCell<Vec<Box<Handler>>>,
     /// The connection of requests that are not in use.
     nobody: Rc<Conn>,
     /// Connections to upstreams that count towards `worker_connections`.
@@ -108,7 +108,7 @@ impl Worker {
             connections: RefCell::default(),
             free_places: RefCell::default(),
             on_all_closed: Cell::new(None),
-            requests: RefCell::default(),
+            handlers: RefCell::default(),
             nobody: Rc::new(nobody),
             upstream_connections: Cell::new(0),
         });
@@ -144,7 +144,7 @@ impl Worker {
     pub fn adopt(&self, cycle: Arc<Cycle>, guard: Guard) {
         *self.cycle.borrow_mut() = Rc::new(Local { cycle, _guard: guard });
         // Those kept refer to the configuration that goes.
-        self.requests.borrow_mut().clear();
+        self.handlers.borrow_mut().clear();
     }
 
     /// Whether no further request may follow on a connection.
@@ -167,24 +167,26 @@ impl Worker {
             >= self.cycle.borrow().globals.worker_connections
     }
 
-    /// A request for what has arrived on a connection.
-    pub(crate) fn take_request(&self, conn: &Rc<Conn>) -> Box<Request> {
-        let kept = self.requests.borrow_mut().pop();
-        match kept {
-            Some(mut r) => {
-                r.reset(self.cycle(), Rc::clone(conn));
-                r
-            }
-            None => Box::new(Request::new(self.cycle(), Rc::clone(conn))),
-        }
+    /// A request that belongs to no connection yet.
+    pub(crate) fn new_request(&self) -> Box<Request> {
+        Box::new(Request::new(self.cycle(), Rc::clone(&self.nobody)))
     }
 
-    /// Takes a request back whose work is done.
-    pub(crate) fn give_request(&self, mut r: Box<Request>) {
-        let mut requests = self.requests.borrow_mut();
-        if requests.len() < KEPT_REQUESTS {
-            r.release(self.cycle(), Rc::clone(&self.nobody));
-            requests.push(r);
+    /// Has a request that is not in use let go of what belongs to others.
+    pub(crate) fn release(&self, r: &mut Request) {
+        r.release(self.cycle(), Rc::clone(&self.nobody));
+    }
+
+    /// A handler that is free: the one used last, since its memory is the warmest.
+    pub(crate) fn take_handler(&self) -> Option<Box<Handler>> {
+        self.handlers.borrow_mut().pop()
+    }
+
+    /// Takes a handler back whose connection needs it no more.
+    pub(crate) fn give_handler(&self, handler: Box<Handler>) {
+        let mut handlers = self.handlers.borrow_mut();
+        if handlers.len() < KEPT_HANDLERS {
+            handlers.push(handler);
         }
     }
 

@@ -278,7 +278,7 @@ fn write_date(out: &mut Vec<u8>) {
     thread_local! {
         static LINE: RefCell<(i64, Vec<u8>)> = const { RefCell::new((i64::MIN, Vec::new())) };
     }
-    let now = os::clock::realtime_coarse().0;
+    let now = net::timer::wall_clock().0;
     LINE.with(|line| {
         let mut line = line.borrow_mut();
         if line.0 != now {

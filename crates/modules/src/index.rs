@@ -98,9 +98,9 @@ fn find(r: &Request) -> Outcome {
         }
         if path.is_empty() {
             let mapped = match map_uri(r) {
-        Ok(mapped) => mapped,
-        Err(status) => return Outcome::Status(status),
-    };
+                Ok(mapped) => mapped,
+                Err(status) => return Outcome::Status(status),
+            };
             path = mapped.full;
             directory = path.len();
         }

@@ -25,7 +25,10 @@ impl Stream {
     /// # Errors
     /// The error of the registration, such as a full descriptor table.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        #[expect(deprecated, reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched")]
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
+        )]
         let io = AsyncFd::new(fd)?;
         Ok(Self { io, left_unread: Cell::new(false) })
     }
@@ -163,7 +166,11 @@ impl Stream {
     ///
     /// # Errors
     /// The error of `sendmsg(2)`.
-    pub fn poll_send_vectored(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub fn poll_send_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_with(cx, |fd| os::io::send_vectored(fd, slices))
     }
 

@@ -15,11 +15,46 @@ use std::time::Duration;
 /// No time at all: the deadline never comes.
 const NEVER: u64 = u64::MAX;
 
-/// Milliseconds of the coarse monotonic clock (a few milliseconds of resolution).
+/// The time of this turn of the event loop, as nginx keeps it too: asked from the kernel once a turn, not for
+/// every deadline that is moved.
+#[derive(Clone, Copy)]
+struct Turn {
+    monotonic_ms: u64,
+    realtime: (i64, u32),
+}
+
+impl Turn {
+    fn now() -> Self {
+        Self { monotonic_ms: os::clock::monotonic_coarse_ms(), realtime: os::clock::realtime_coarse() }
+    }
+}
+
+thread_local! {
+    static TURN: Cell<Option<Turn>> = const { Cell::new(None) };
+}
+
+fn turn() -> Turn {
+    TURN.get().unwrap_or_else(Turn::now)
+}
+
+/// Takes the time anew; called by the event loop after each wait. A thread that never calls it asks the kernel
+/// each time.
+pub fn refresh() {
+    TURN.set(Some(Turn::now()));
+}
+
+/// Monotonic milliseconds, a few milliseconds coarse.
 #[inline]
 #[must_use]
 pub fn now_ms() -> u64 {
-    os::clock::monotonic_coarse_ms()
+    turn().monotonic_ms
+}
+
+/// The wall clock: unix seconds and milliseconds of the second, a few milliseconds coarse.
+#[inline]
+#[must_use]
+pub fn wall_clock() -> (i64, u32) {
+    turn().realtime
 }
 
 struct Slot {
@@ -73,11 +108,7 @@ impl Deadline {
     /// A deadline that is not set.
     #[must_use]
     pub fn new() -> Self {
-        Self(Rc::new(Slot {
-            at_ms: Cell::new(NEVER),
-            filed_ms: Cell::new(NEVER),
-            waker: RefCell::new(None),
-        }))
+        Self(Rc::new(Slot { at_ms: Cell::new(NEVER), filed_ms: Cell::new(NEVER), waker: RefCell::new(None) }))
     }
 
     /// Sets the deadline to `after_ms` milliseconds from now.
@@ -167,9 +198,16 @@ pub async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
 /// Drives every deadline of this thread; spawned once per worker thread, never ends.
 pub async fn drive() {
     loop {
+        if TURN.get().is_some() {
+            refresh();
+        }
         let next = fire_due();
         let now = now_ms();
-        let wait = if next == NEVER { Duration::from_hours(1) } else { Duration::from_millis(next.saturating_sub(now).max(1)) };
+        let wait = if next == NEVER {
+            Duration::from_hours(1)
+        } else {
+            Duration::from_millis(next.saturating_sub(now).max(1))
+        };
         let mut sleep = std::pin::pin!(tokio::time::sleep(wait));
         let mut first = true;
         poll_fn(|cx| {

@@ -53,6 +53,9 @@ pub trait Engine: 'static {
     /// Called on a serving thread whenever it has nothing more to do at the moment.
     fn before_waiting() {}
 
+    /// Called on a serving thread after each wait.
+    fn after_waiting() {}
+
     /// Serves on one thread, within a `LocalRuntime`, until told to end; the thread ends with the future.
     fn serve(
         thread: Thread,

@@ -75,6 +75,10 @@ impl Engine for HttpEngine {
         http::log_buffer::flush();
     }
 
+    fn after_waiting() {
+        net::timer::refresh();
+    }
+
     async fn serve(thread: Thread, cycle: Arc<Running<Self::Cycle>>, mut commands: Commands<Self>) {
         let worker = match Worker::install(thread.index, Arc::clone(&cycle), guard(&cycle)) {
             Ok(worker) => worker,

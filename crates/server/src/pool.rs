@@ -66,6 +66,7 @@ impl<E: Engine> Pool<E> {
                     let runtime = Builder::new_current_thread()
                         .enable_all()
                         .on_thread_park(E::before_waiting)
+                        .on_thread_unpark(E::after_waiting)
                         .build_local(LocalOptions::default())?;
                     runtime.block_on(E::serve(thread, cycle, commands));
                     Ok::<(), io::Error>(())

@@ -38,7 +38,7 @@ use crate::request::Request;
 /// The clock of failure windows and idle connections.
 #[must_use]
 pub fn now() -> Now {
-    let (seconds, millis) = os::clock::realtime_coarse();
+    let (seconds, millis) = net::timer::wall_clock();
     Now::from_ms(u64::try_from(seconds).unwrap_or(0) * 1000 + u64::from(millis))
 }
 

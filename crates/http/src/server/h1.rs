@@ -1,8 +1,11 @@
 //! The HTTP/1 driver: one task per connection, which reads heads and handles requests one after another.
 //!
-//! While a connection idles, all that is left is a small future with the connection; the large one that
-//! handles requests is made when bytes arrive, around a request whose memory the thread keeps for the next.
+//! While a connection idles, all that is left is a small future with the connection; when bytes arrive it
+//! borrows a handler from the thread, with a request whose memory has served others before.
 
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -30,12 +33,39 @@ enum Next {
     Close,
 }
 
+/// Something that handles the requests of one connection after another and keeps its memory in between.
+///
+/// Its future never ends: it is given a connection, says what becomes of it, and waits for the next one. So
+/// what is large about a request is made once per thread and concurrent request, not once per request.
+pub(crate) struct Handler {
+    future: Pin<Box<dyn Future<Output = Infallible>>>,
+    slot: Rc<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    conn: Cell<Option<Rc<Conn>>>,
+    next: Cell<Option<Next>>,
+}
+
+impl Handler {
+    fn new() -> Self {
+        let slot = Rc::<Slot>::default();
+        Self { future: Box::pin(handle_connections(Rc::clone(&slot))), slot }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let _ = self.future.as_mut().poll(cx);
+        self.slot.next.take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
 /// The task of a connection. Written by hand, since an idle connection pays for each of its bytes: an `async fn`
 /// would take twice the memory.
 pub struct Serve {
     conn: Rc<Conn>,
     /// Handles what has arrived; none while the connection idles.
-    active: Option<Pin<Box<dyn Future<Output = Next>>>>,
+    handler: Option<Box<Handler>>,
 }
 
 impl Serve {
@@ -43,12 +73,19 @@ impl Serve {
     #[must_use]
     pub fn new(conn: Rc<Conn>) -> Self {
         conn.deadline.set_after(first_timeout(&conn));
-        Self { conn, active: None }
+        Self { conn, handler: None }
+    }
+
+    /// Bytes have arrived.
+    fn begin(&mut self) {
+        self.conn.is_idle.set(false);
+        let handler = Worker::current().take_handler().unwrap_or_else(|| Box::new(Handler::new()));
+        handler.slot.conn.set(Some(Rc::clone(&self.conn)));
+        self.handler = Some(handler);
     }
 
     /// Goes over to waiting for another request.
     fn idle(&mut self, timeout_ms: u64) {
-        self.active = None;
         self.conn.is_idle.set(true);
         self.conn.deadline.set_after(timeout_ms);
     }
@@ -58,23 +95,20 @@ impl Future for Serve {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
         loop {
-            let this = &mut *self;
-            let next = match &mut this.active {
-                Some(active) => ready!(active.as_mut().poll(cx)),
-                None => match this.conn.stream.poll_readable(cx) {
-                    Poll::Ready(Ok(())) => {
-                        this.conn.is_idle.set(false);
-                        this.active = Some(Box::pin(active(Rc::clone(&this.conn))));
-                        continue;
-                    }
-                    Poll::Ready(Err(_)) => Next::Close,
-                    Poll::Pending => {
-                        ready!(this.conn.deadline.poll_over(cx));
-                        Next::Close
-                    }
-                },
+            let Some(handler) = &mut this.handler else {
+                match this.conn.stream.poll_readable(cx) {
+                    Poll::Ready(Ok(())) => this.begin(),
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return this.conn.deadline.poll_over(cx),
+                }
+                continue;
             };
+            let next = ready!(handler.poll(cx));
+            if let Some(handler) = this.handler.take() {
+                Worker::current().give_handler(handler);
+            }
             match next {
                 Next::Idle(timeout_ms) if !is_quitting() => this.idle(timeout_ms),
                 Next::Idle(_) | Next::Close => return Poll::Ready(()),
@@ -85,13 +119,26 @@ impl Future for Serve {
 
 impl Drop for Serve {
     fn drop(&mut self) {
-        self.active = None;
+        self.handler = None;
         // The log says what happened before the client can see the end.
         crate::log_buffer::flush();
         if let Some(worker) = Worker::try_current() {
             worker.leave(&self.conn);
         }
         stats::shift(&stats::own().active, -1);
+    }
+}
+
+/// The future of a [`Handler`].
+async fn handle_connections(slot: Rc<Slot>) -> Infallible {
+    let worker = Worker::current();
+    let mut r = worker.new_request();
+    loop {
+        let conn = poll_fn(|_| slot.conn.take().map_or(Poll::Pending, Poll::Ready)).await;
+        let next = active(&worker, &mut r, &conn).await;
+        worker.release(&mut r);
+        drop(conn);
+        slot.next.set(Some(next));
     }
 }
 
@@ -103,33 +150,27 @@ fn first_timeout(conn: &Conn) -> u64 {
 }
 
 /// Handles the requests that are there.
-async fn active(conn: Rc<Conn>) -> Next {
-    let worker = Worker::current();
-    let conn = &conn;
-    if !proxy_header::read(&worker, conn).await {
+async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
+    if !proxy_header::read(worker, conn).await {
         return Next::Close;
     }
-    let mut r = worker.take_request(conn);
-    let next = loop {
-        let handled = handle(&mut r).await;
-        if !handled {
-            break Next::Close;
+    loop {
+        r.reset(worker.cycle(), Rc::clone(conn));
+        if !handle(r).await {
+            return Next::Close;
         }
         if !r.keepalive || conn.is_aborted.get() {
             let core = std::sync::Arc::clone(&r.location().core);
-            if needs_lingering(&r, &core) {
+            if needs_lingering(r, &core) {
                 r.head = Buf::empty();
                 lingering::close(conn, &core).await;
             }
-            break Next::Close;
+            return Next::Close;
         }
         if !conn.has_leftover() {
-            break Next::Idle(r.location().core.keepalive_timeout);
+            return Next::Idle(r.location().core.keepalive_timeout);
         }
-        r.reset(worker.cycle(), Rc::clone(conn));
-    };
-    worker.give_request(r);
-    next
+    }
 }
 
 fn needs_lingering(r: &Request, core: &CoreSettings) -> bool {
@@ -278,7 +319,7 @@ fn reading(r: &Request) -> &'static str {
 fn start(r: &mut Request) {
     r.conn.requests.set(r.conn.requests.get() + 1);
     stats::add(&stats::own().requests);
-    r.started = os::clock::realtime_coarse();
+    r.started = net::timer::wall_clock();
     r.started_ms = net::timer::now_ms();
     r.conn.deadline.set_after(r.location().core.client_header_timeout);
 }

@@ -44,7 +44,8 @@ impl NameSet {
         if known != Known::Other {
             return self.known & known.bit() != 0;
         }
-        self.lengths & length_bit(name) != 0 && self.others.iter().any(|other| other.eq_ignore_ascii_case(name))
+        self.lengths & length_bit(name) != 0
+            && self.others.iter().any(|other| other.eq_ignore_ascii_case(name))
     }
 }
 
