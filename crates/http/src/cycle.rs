@@ -21,8 +21,10 @@ use crate::connection::Conn;
 use crate::request::Request;
 use crate::server::h1::Handler;
 
-/// Handlers that a thread keeps for reuse.
-const KEPT_HANDLERS: usize = 64;
+/// Most handlers that a thread keeps for reuse.
+const KEPT_HANDLERS: usize = 1024;
+/// As many are kept however long nobody needs them.
+const LEAST_HANDLERS: usize = 16;
 
 /// What of the main and events contexts the engine needs to know.
 #[derive(Clone, Debug)]
@@ -84,6 +86,8 @@ pub struct Worker {
     free_places: RefCell<Vec<usize>>,
     on_all_closed: Cell<Option<Waker>>,
     handlers: RefCell<Vec<Box<Handler>>>,
+    /// The fewest handlers that were free since they were last trimmed.
+    least_free: Cell<usize>,
     /// The connection of requests that are not in use.
     nobody: Rc<Conn>,
     /// Connections to upstreams that count towards `worker_connections`.
@@ -109,6 +113,7 @@ impl Worker {
             free_places: RefCell::default(),
             on_all_closed: Cell::new(None),
             handlers: RefCell::default(),
+            least_free: Cell::new(usize::MAX),
             nobody: Rc::new(nobody),
             upstream_connections: Cell::new(0),
         });
@@ -179,7 +184,10 @@ impl Worker {
 
     /// A handler that is free: the one used last, since its memory is the warmest.
     pub(crate) fn take_handler(&self) -> Option<Box<Handler>> {
-        self.handlers.borrow_mut().pop()
+        let mut handlers = self.handlers.borrow_mut();
+        let handler = handlers.pop();
+        self.least_free.set(self.least_free.get().min(handlers.len()));
+        handler
     }
 
     /// Takes a handler back whose connection needs it no more.
@@ -188,6 +196,15 @@ impl Worker {
         if handlers.len() < KEPT_HANDLERS {
             handlers.push(handler);
         }
+    }
+
+    /// Lets go of a half of the handlers that nobody has needed since the last call; called once a second.
+    pub(crate) fn trim_handlers(&self) {
+        let unused = self.least_free.replace(usize::MAX);
+        let mut handlers = self.handlers.borrow_mut();
+        let surplus = unused.min(handlers.len()).saturating_sub(LEAST_HANDLERS) / 2;
+        // Those at the front were used longest ago.
+        handlers.drain(..surplus);
     }
 
     pub(crate) fn enter(&self, conn: &Rc<Conn>) {

@@ -47,6 +47,7 @@ pub async fn janitor() {
     loop {
         net::timer::sleep(1000).await;
         let worker = crate::cycle::Worker::current();
+        worker.trim_handlers();
         let cycle = worker.cycle();
         for upstream in &cycle.http.upstreams {
             if let Some(keepalive) = &upstream.keepalive {
