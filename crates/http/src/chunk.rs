@@ -13,6 +13,8 @@ use net::{Buf, Stream};
 
 /// Bytes that are copied behind others rather than sent as a slice of their own.
 const COPY_MAX: usize = 4096;
+/// Files up to so many bytes share a packet with the head; for larger ones the kernel does better without.
+const MORE_MAX: u64 = 64 << 10;
 /// Most slices that one `sendmsg` takes.
 const SLICES: usize = 16;
 /// Most bytes that one `sendfile` call may move, as nginx's `sendfile_max_chunk` default of 2 MB.
@@ -296,7 +298,7 @@ impl Queue {
         let first = &first[..cut(first, limit)];
         let Some(second) = memory.next().filter(|_| (first.len() as u64) < limit) else {
             // The file that follows goes into the same packets.
-            let has_file = self.chunks.len() > 1;
+            let has_file = self.chunks.get(1).is_some_and(|file| file.len() <= MORE_MAX);
             let send = if has_file { os::io::send_more } else { os::io::send };
             return stream.poll_write_with(cx, |fd| send(fd, first)).map_ok(|sent| sent as u64);
         };
