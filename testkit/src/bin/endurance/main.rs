@@ -1,4 +1,4 @@
-//! `endurance [--quick] [--bin PATH] [--oracle PATH] [PART…]`: what only time, load and malice bring to light.
+//! `endurance [--quick] [--reloads N] [--bin PATH] [--oracle PATH] [PART…]`: what only time, load and malice bring to light.
 //!
 //! Parts are `reload`, `kill`, `malformed`, `idle` and `peers`; all without a name. With `TIDEGATE_KEEP` in the
 //! environment the folders of the runs are kept.
@@ -20,7 +20,7 @@ use testkit::process::{Binary, Kind};
 
 use report::Report;
 
-const USAGE: &str = "usage: endurance [--quick] [--bin PATH] [--oracle PATH] [PART...]";
+const USAGE: &str = "usage: endurance [--quick] [--reloads N] [--bin PATH] [--oracle PATH] [PART...]";
 
 /// How much is done.
 struct Plan {
@@ -60,6 +60,10 @@ fn run() -> Result<ExitCode, String> {
         let mut value = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} wants a value"));
         match word.as_str() {
             "--quick" => (reloads, kills, idle) = (100, 5, 2000),
+            "--reloads" => {
+                let number = value()?;
+                reloads = number.to_str().and_then(|n| n.parse().ok()).ok_or("--reloads wants a number")?;
+            }
             "--bin" => binary = Some(value()?),
             "--oracle" => oracle = Some(value()?),
             "--help" | "-h" => {

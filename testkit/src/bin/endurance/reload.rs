@@ -85,10 +85,18 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<(), String> {
     report.check("the download is whole and byte-exact", seen.download);
     report.check("the tunnel echoes to the end", seen.tunnel);
     let (before, after) = seen.rss_kib;
-    let growth = format!("{before} KiB after {} reloads, {after} KiB after {rounds}", warm(rounds));
+    let course: Vec<String> = seen.course_kib.iter().map(u64::to_string).collect();
+    let course = course.join(" ");
+    let warm = warm(rounds);
+    let growth =
+        format!("{before} KiB after {warm} reloads, {after} KiB after {rounds}; each tenth: {course}");
     report.check("memory stays flat", when(after * 100 <= before * (100 + GROWTH_PERCENT), growth));
     let (before, after) = seen.descriptors;
     report.check("descriptors stay flat", when(after <= before + CLIENTS, format!("{before}, then {after}")));
+    // Each connection to the origin serves a thousand requests unless something closes it before.
+    let (connections, asked) = (ground.origins.connections(), load.answered() / 2);
+    let seen = format!("{connections} connections for {asked} requests");
+    report.check("connections to the origin outlive reloads", when(connections <= 100 + asked / 500, seen));
     let grave = ground.grave_lines();
     report.check("nothing grave in the error log", when(grave.is_empty(), grave.join("; ")));
     Ok(())
@@ -105,6 +113,7 @@ struct Seen {
     download: Result<String, String>,
     tunnel: Result<String, String>,
     rss_kib: (u64, u64),
+    course_kib: Vec<u64>,
     descriptors: (usize, usize),
 }
 
@@ -128,6 +137,7 @@ impl Rounds {
         let master = ground.master()?;
         let worker = ground.worker()?;
         let (warm, mut early) = (warm(rounds), (0, 0));
+        let mut course_kib = Vec::new();
         let start = Instant::now();
         for round in 1..=rounds {
             ground.configure(binary, &conf(round))?;
@@ -143,8 +153,12 @@ impl Rounds {
             if !load.failures().is_empty() {
                 return Err(format!("given up in round {round}"));
             }
+            ground.origins.forget();
             // A reload counts only while requests go on.
             wait_for("load", || Ok((load.answered() > before).then_some(())))?;
+            if round % (rounds / 10).max(1) == 0 {
+                course_kib.push(rss_kib(worker)?);
+            }
             if round == warm {
                 early = (rss_kib(worker)?, descriptors(worker)?);
             }
@@ -159,6 +173,7 @@ impl Rounds {
             download: self.download.finish(),
             tunnel: self.tunnel.finish(),
             rss_kib: (early.0, late.0),
+            course_kib,
             descriptors: (early.1, late.1),
         })
     }
