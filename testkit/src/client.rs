@@ -91,7 +91,15 @@ impl Client {
     /// # Errors
     /// [`WireError::TimedOut`] when it does not.
     pub fn rest(&mut self) -> Result<Vec<u8>, WireError> {
-        self.reader.begin_with(PATIENCE);
+        self.rest_within(PATIENCE)
+    }
+
+    /// Like [`Client::rest`], with a time of its own.
+    ///
+    /// # Errors
+    /// [`WireError::TimedOut`] when the server does not close within `time`.
+    pub fn rest_within(&mut self, time: Duration) -> Result<Vec<u8>, WireError> {
+        self.reader.begin_with(time);
         self.reader.rest()
     }
 

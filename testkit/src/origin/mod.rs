@@ -146,6 +146,17 @@ impl Origins {
         self.shared.state().seen.len()
     }
 
+    /// How many connections were accepted so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Forgets the requests that came so far, which a long run would otherwise pile up.
+    pub fn forget(&self) {
+        self.shared.state().seen.clear();
+    }
+
     /// The requests that came after the first `mark`.
     #[must_use]
     pub fn since(&self, mark: usize) -> Vec<Seen> {
@@ -200,14 +211,14 @@ impl Listener {
 struct Running {
     address: String,
     stop: Arc<AtomicBool>,
-    open: Arc<Mutex<Vec<Stream>>>,
+    open: Arc<Mutex<HashMap<usize, Stream>>>,
     acceptor: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Running {
     fn new(listener: Listener, address: String, spec: &Arc<OriginSpec>, shared: &Arc<Shared>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let open: Arc<Mutex<Vec<Stream>>> = Arc::default();
+        let open: Arc<Mutex<HashMap<usize, Stream>>> = Arc::default();
         let (spec, shared) = (Arc::clone(spec), Arc::clone(shared));
         let (stopped, connections) = (Arc::clone(&stop), Arc::clone(&open));
         let acceptor = std::thread::spawn(move || {
@@ -216,9 +227,14 @@ impl Running {
                     return;
                 }
                 let Ok(another) = stream.another() else { continue };
-                connections.lock().unwrap_or_else(PoisonError::into_inner).push(another);
-                let (spec, shared) = (Arc::clone(&spec), Arc::clone(&shared));
-                std::thread::spawn(move || Connection::serve(stream, &spec, &shared));
+                let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+                connections.lock().unwrap_or_else(PoisonError::into_inner).insert(number, another);
+                let (spec, shared, connections) =
+                    (Arc::clone(&spec), Arc::clone(&shared), Arc::clone(&connections));
+                std::thread::spawn(move || {
+                    Connection::serve(stream, number, &spec, &shared);
+                    connections.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+                });
             }
         });
         Self { address, stop, open, acceptor: Some(acceptor) }
@@ -233,7 +249,7 @@ impl Drop for Running {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for (_, stream) in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain() {
             stream.shut(std::net::Shutdown::Both);
         }
     }
@@ -255,8 +271,7 @@ enum After {
 }
 
 impl<'a> Connection<'a> {
-    fn serve(stream: Stream, spec: &'a OriginSpec, shared: &'a Shared) {
-        let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+    fn serve(stream: Stream, number: usize, spec: &'a OriginSpec, shared: &'a Shared) {
         let Ok(another) = stream.another() else { return };
         if stream.limit(PATIENCE, PATIENCE).is_err() {
             return;

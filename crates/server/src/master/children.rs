@@ -106,14 +106,17 @@ impl<E: Engine> Master<E> {
         if child.state == ChildState::Exiting || self.phase != Phase::Serving {
             return Turn::Again;
         }
-        self.worker_died(&child)
+        self.worker_died(&child, exit)
     }
 
     /// A worker is gone that should have stayed. One that died while it reloaded comes back reloaded.
-    fn worker_died(&mut self, child: &Child) -> Turn {
+    fn worker_died(&mut self, child: &Child, exit: Exit) -> Turn {
         self.reload_done();
         let now = os::clock::monotonic_coarse_ms();
-        match self.crashes.pause_ms(now.saturating_sub(child.started_ms)) {
+        // SIGKILL comes from outside and says nothing about the worker's start.
+        let is_killed = matches!(exit, Exit::Signal { number, .. } if number == Signal::Kill.number());
+        let life_ms = now.saturating_sub(child.started_ms);
+        match if is_killed { 0 } else { self.crashes.pause_ms(life_ms) } {
             0 => self.start_worker(),
             pause_ms => {
                 self.reporter()

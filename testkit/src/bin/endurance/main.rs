@@ -1,0 +1,102 @@
+//! `endurance [--quick] [--reloads N] [--bin PATH] [--oracle PATH] [PART…]`: what only time, load and malice bring to light.
+//!
+//! Parts are `reload`, `kill`, `malformed`, `idle` and `peers`; all without a name. With `TIDEGATE_KEEP` in the
+//! environment the folders of the runs are kept.
+
+mod ground;
+mod idle;
+mod kill;
+mod load;
+mod malformed;
+mod peers;
+mod proc_fs;
+mod reload;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use testkit::process::{Binary, Kind};
+
+use report::Report;
+
+const USAGE: &str = "usage: endurance [--quick] [--reloads N] [--bin PATH] [--oracle PATH] [PART...]";
+
+/// How much is done.
+struct Plan {
+    binary: Binary,
+    /// nginx, whose memory is compared; none where it is not installed.
+    oracle: Option<Binary>,
+    reloads: usize,
+    kills: usize,
+    idle: usize,
+}
+
+type Part = fn(&Plan, &mut Report) -> Result<(), String>;
+
+const PARTS: [(&str, Part); 5] = [
+    ("malformed", malformed::run),
+    ("peers", peers::run),
+    ("kill", kill::run),
+    ("idle", idle::run),
+    ("reload", reload::run),
+];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("endurance: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, String> {
+    let (mut binary, mut oracle, mut wanted) = (None, None, Vec::new());
+    let (mut reloads, mut kills, mut idle) = (1000, 20, 10_000);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} wants a value"));
+        match word.as_str() {
+            "--quick" => (reloads, kills, idle) = (100, 5, 2000),
+            "--reloads" => {
+                let number = value()?;
+                reloads = number.to_str().and_then(|n| n.parse().ok()).ok_or("--reloads wants a number")?;
+            }
+            "--bin" => binary = Some(value()?),
+            "--oracle" => oracle = Some(value()?),
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            name if PARTS.iter().any(|(part, _)| *part == name) => wanted.push(word),
+            other => return Err(format!("no part or option {other}\n{USAGE}")),
+        }
+    }
+    let binary = binary.map_or_else(testkit::suite::built_binary, Ok)?;
+    // The server runs in a folder of its own.
+    let binary = binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?;
+    let binary = Binary::probe(&binary).map_err(|error| error.to_string())?;
+    let oracle = oracle.or_else(installed_nginx).and_then(|path| Binary::probe(&path).ok());
+    let oracle = oracle.filter(|oracle| oracle.kind == Kind::Nginx);
+    let plan = Plan { binary, oracle, reloads, kills, idle };
+    let mut report = Report::default();
+    for (name, part) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            report.begin(name);
+            if let Err(error) = part(&plan, &mut report) {
+                report.check("the part runs to its end", Err(error));
+            }
+        }
+    }
+    println!("{}", report.summary());
+    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// nginx where distributions put it.
+fn installed_nginx() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
+    folders.map(|folder| folder.join("nginx")).find(|file| file.is_file())
+}
