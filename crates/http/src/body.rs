@@ -138,6 +138,12 @@ impl BodyReader {
         self.is_open
     }
 
+    /// Takes what was read before anybody asked for it.
+    #[must_use]
+    pub fn take_ahead(&mut self) -> Buf {
+        std::mem::replace(&mut self.ahead, Buf::empty())
+    }
+
     /// Whether bytes of the body were handed out for good.
     #[must_use]
     pub fn is_spent(&self) -> bool {

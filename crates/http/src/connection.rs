@@ -135,6 +135,20 @@ impl Conn {
         has
     }
 
+    /// Counts the configuration that its last request was begun under.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.listener.get().0
+    }
+
+    /// Ends whatever it does: to those who wait, the client is gone.
+    pub(crate) fn abort(&self) {
+        self.is_aborted.set(true);
+        self.deadline.set_at(0);
+        // Also who waits for an upstream watches the client's socket.
+        let _ = os::io::shutdown(self.stream.as_fd(), std::net::Shutdown::Both);
+    }
+
     /// The address that the client connected to; asked from the kernel once.
     pub fn local(&self) -> &PeerAddr {
         self.local.get_or_init(|| {

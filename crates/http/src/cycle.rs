@@ -37,6 +37,9 @@ pub struct Globals {
     pub debug_connections: Vec<Network>,
     /// `worker_processes`: threads that serve.
     pub threads: usize,
+    /// `worker_shutdown_timeout`, milliseconds: how long what began under this configuration may go on once
+    /// another has taken its place.
+    pub shutdown_timeout_ms: Option<u64>,
 }
 
 /// A compiled configuration that is being served.
@@ -265,9 +268,16 @@ impl Worker {
 
     /// Closes every connection, whatever it does (`worker_shutdown_timeout`).
     pub fn abort_all(&self) {
+        self.each(Conn::abort);
+    }
+
+    /// Closes the connections that still do something under this configuration or an older one. Those that wait
+    /// for a request stay: they will take the newest.
+    pub fn abort_older(&self, generation: u32) {
         self.each(|conn| {
-            conn.is_aborted.set(true);
-            conn.deadline.set_at(0);
+            if !conn.is_idle.get() && conn.generation() <= generation {
+                conn.abort();
+            }
         });
     }
 

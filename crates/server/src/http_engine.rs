@@ -63,6 +63,7 @@ impl Engine for HttpEngine {
             worker_connections: usize::try_from(input.core.worker_connections).unwrap_or(usize::MAX),
             debug_connections: input.core.debug_connections.clone(),
             threads: input.core.threads,
+            shutdown_timeout_ms: input.core.shutdown_timeout_ms,
         };
         Ok(Arc::new(Cycle::new(conf, globals)))
     }
@@ -96,6 +97,7 @@ impl Engine for HttpEngine {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Adopt(cycle) => {
+                    end_in_time(&worker);
                     worker.adopt(Arc::clone(&cycle), guard(&cycle));
                     drop(cycle);
                     acceptors.follow(&worker.cycle());
@@ -118,6 +120,19 @@ impl Engine for HttpEngine {
 
 fn guard(cycle: &Arc<Running<Arc<Cycle>>>) -> Guard {
     Arc::clone(cycle) as Guard
+}
+
+/// What goes on under the configuration of this moment is to end within its `worker_shutdown_timeout`.
+fn end_in_time(worker: &Rc<Worker>) {
+    let cycle = worker.cycle();
+    let (generation, timeout_ms) = (cycle.generation, cycle.globals.shutdown_timeout_ms);
+    if let Some(timeout_ms) = timeout_ms {
+        let worker = Rc::clone(worker);
+        tokio::task::spawn_local(async move {
+            net::timer::sleep(timeout_ms).await;
+            worker.abort_older(generation);
+        });
+    }
 }
 
 /// Finishes what is under way, at most for `worker_shutdown_timeout`.

@@ -163,6 +163,7 @@ impl Relay<'_> {
     /// Sends the request; an upstream that answers before its end is listened to.
     async fn send(&mut self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Result<(), Trouble> {
         deadline.set_after(self.settings.send_timeout);
+        self.is_request_whole = false;
         let mut sent = 0usize;
         let head = std::mem::take(&mut self.plan.head);
         // What goes in front of the first piece of a body is sent together with it where that is in memory.
@@ -170,11 +171,12 @@ impl Relay<'_> {
             (PlanBody::Whole, RequestBody::Memory(body)) => Some(body.len()),
             _ => None,
         };
-        let total = head.len() + whole.unwrap_or(0);
+        let first = self.first_piece(r);
+        let total = head.len() + whole.unwrap_or(first.len());
         let result = poll_fn(|cx| {
             let body = match &r.body {
                 RequestBody::Memory(body) if whole.is_some() => &body[..],
-                _ => b"",
+                _ => &first[..],
             };
             while sent < total {
                 let written = if sent < head.len() && !body.is_empty() {
@@ -200,11 +202,46 @@ impl Relay<'_> {
             state.sent += sent as u64;
         }
         self.conclude_sending(r, conn, result)?;
+        if sent < total {
+            // The upstream has answered: what is left of the request is not wanted.
+            return Ok(());
+        }
         match self.plan.body {
-            PlanBody::None | PlanBody::Whole if whole.is_some() => Ok(()),
-            PlanBody::None => Ok(()),
-            PlanBody::Whole => self.send_file(r, conn, deadline).await,
+            PlanBody::Whole if whole.is_none() => self.send_file(r, conn, deadline).await,
             PlanBody::Stream | PlanBody::StreamChunked => self.send_stream(r, conn, deadline).await,
+            PlanBody::None | PlanBody::Whole => {
+                self.is_request_whole = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// What of a streamed body is there already, framed.
+    fn first_piece(&mut self, r: &mut Request) -> Buf {
+        if !matches!(self.plan.body, PlanBody::Stream | PlanBody::StreamChunked) {
+            return Buf::empty();
+        }
+        let piece = r.reader.take_ahead();
+        if piece.is_empty() {
+            return piece;
+        }
+        r.received += piece.len() as u64;
+        self.body_is_spent = true;
+        let mut framed = Buf::with_capacity(piece.len() + 32);
+        self.frame_piece(&piece, &mut framed);
+        framed
+    }
+
+    /// Appends a piece of a streamed body as it goes to the upstream; an empty one ends it.
+    fn frame_piece(&self, piece: &[u8], framed: &mut Buf) {
+        if self.plan.body != PlanBody::StreamChunked {
+            framed.extend_from_slice(piece);
+        } else if piece.is_empty() {
+            framed.extend_from_slice(proto::h1::LAST_CHUNK);
+        } else {
+            framed.extend_from_slice(proto::h1::write_chunk_header(piece.len() as u64, &mut [0; 18]));
+            framed.extend_from_slice(piece);
+            framed.extend_from_slice(b"\r\n");
         }
     }
 
@@ -252,7 +289,12 @@ impl Relay<'_> {
     }
 
     /// A body that was written to a file goes from there.
-    async fn send_file(&self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Result<(), Trouble> {
+    async fn send_file(
+        &mut self,
+        r: &mut Request,
+        conn: &Connected,
+        deadline: &Deadline,
+    ) -> Result<(), Trouble> {
         let RequestBody::File { file, length, .. } = &r.body else { return Ok(()) };
         let (file, length) = (Rc::clone(file), *length);
         let mut offset = 0u64;
@@ -281,6 +323,7 @@ impl Relay<'_> {
         if let Some(state) = r.upstreams.last_mut() {
             state.sent += offset;
         }
+        self.is_request_whole = offset == length;
         self.conclude_sending(r, conn, result)
     }
 
@@ -291,7 +334,6 @@ impl Relay<'_> {
         conn: &Connected,
         deadline: &Deadline,
     ) -> Result<(), Trouble> {
-        let is_chunked = self.plan.body == PlanBody::StreamChunked;
         let mut piece = Buf::with_capacity(BODY_PIECE);
         let mut framed = Buf::with_capacity(BODY_PIECE);
         loop {
@@ -307,17 +349,7 @@ impl Relay<'_> {
                 }
             };
             self.body_is_spent |= count > 0;
-            if is_chunked {
-                if count == 0 {
-                    framed.extend_from_slice(proto::h1::LAST_CHUNK);
-                } else {
-                    framed.extend_from_slice(proto::h1::write_chunk_header(count as u64, &mut [0; 18]));
-                    framed.extend_from_slice(&piece);
-                    framed.extend_from_slice(b"\r\n");
-                }
-            } else {
-                framed.extend_from_slice(&piece);
-            }
+            self.frame_piece(&piece, &mut framed);
             deadline.set_after(self.settings.send_timeout);
             let mut sent = 0;
             let result = poll_fn(|cx| {
@@ -335,7 +367,11 @@ impl Relay<'_> {
                 state.sent += sent as u64;
             }
             self.conclude_sending(r, conn, result)?;
-            if count == 0 || sent < framed.len() {
+            if sent < framed.len() {
+                return Ok(());
+            }
+            if count == 0 {
+                self.is_request_whole = true;
                 return Ok(());
             }
         }

@@ -89,7 +89,7 @@ impl Relay<'_> {
     fn finish_unread(&self, conn: Connected, framing: ResponseFraming, buf: &Buf, r: &Request) {
         let is_complete = buf.len() == r.upstream_head.head.length
             && matches!(framing, ResponseFraming::None | ResponseFraming::Length(0));
-        if is_complete && pump::may_keep(r) {
+        if is_complete && pump::may_keep(self, r) {
             conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
         }
     }

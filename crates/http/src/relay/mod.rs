@@ -149,6 +149,8 @@ struct Relay<'a> {
     body_is_spent: bool,
     /// A head was answered by the last peer's failure; kept for what the client gets in the end.
     is_request_sent: bool,
+    /// The last peer took all of the request: only then may its connection serve another.
+    is_request_whole: bool,
 }
 
 /// Passes the request on and its answer back.
@@ -195,6 +197,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         location: r.location.0,
         body_is_spent: false,
         is_request_sent: false,
+        is_request_whole: false,
     };
     relay.try_peers(r).await
 }

@@ -15,7 +15,6 @@ use proto::h1::{ChunkLimits, ChunkStep, ChunkedDecoder, ResponseFraming, Trailer
 
 use super::connect::Connected;
 use super::{Relay, now};
-use crate::body::RequestBody;
 use crate::chunk::{Chunk, Queue};
 use crate::cycle::Worker;
 use crate::filters::More;
@@ -72,10 +71,10 @@ struct Spool {
 }
 
 /// Whether the upstream's connection may serve another request after this answer.
-pub(super) fn may_keep(r: &Request) -> bool {
+pub(super) fn may_keep(relay: &Relay<'_>, r: &Request) -> bool {
     let head = &r.upstream_head;
-    let is_sent = !matches!(r.body, RequestBody::Streaming) || !r.reader.is_open();
-    is_sent && proto::h1::response_persistence(&head.head, &head.text) == proto::h1::Persistence::KeepAlive
+    relay.is_request_whole
+        && proto::h1::response_persistence(&head.head, &head.text) == proto::h1::Persistence::KeepAlive
 }
 
 /// Passes the body on; the head is queued already.
@@ -87,7 +86,7 @@ pub(super) async fn run(
     framing: ResponseFraming,
 ) -> Outcome {
     let head_length = r.upstream_head.head.length;
-    let keep = may_keep(r);
+    let keep = may_keep(relay, r);
     if r.response.header_only {
         return finish_head_only(relay, r, conn, framing, buf.len() > head_length, keep).await;
     }
