@@ -70,6 +70,20 @@ pub struct Local {
     _guard: Guard,
 }
 
+impl Local {
+    /// A configuration without a server.
+    fn empty() -> Self {
+        let globals = Globals {
+            log: Arc::default(),
+            worker_connections: 0,
+            debug_connections: Vec::new(),
+            threads: 1,
+            shutdown_timeout_ms: None,
+        };
+        Self { cycle: Arc::new(Cycle { http: HttpConf::default(), globals, generation: 0 }), _guard: Arc::new(()) }
+    }
+}
+
 impl Deref for Local {
     type Target = Cycle;
 
@@ -93,6 +107,8 @@ pub struct Worker {
     least_free: Cell<usize>,
     /// The connection of requests that are not in use.
     nobody: Rc<Conn>,
+    /// Their configuration, which keeps none alive.
+    nothing: Rc<Local>,
     /// Connections to upstreams that count towards `worker_connections`.
     pub upstream_connections: Cell<usize>,
 }
@@ -118,6 +134,7 @@ impl Worker {
             handlers: RefCell::default(),
             least_free: Cell::new(usize::MAX),
             nobody: Rc::new(nobody),
+            nothing: Rc::new(Local::empty()),
             upstream_connections: Cell::new(0),
         });
         WORKER.with(|slot| *slot.borrow_mut() = Some(Rc::clone(&worker)));
@@ -151,8 +168,6 @@ impl Worker {
     /// Serves new requests under another configuration.
     pub fn adopt(&self, cycle: Arc<Cycle>, guard: Guard) {
         *self.cycle.borrow_mut() = Rc::new(Local { cycle, _guard: guard });
-        // Those kept refer to the configuration that goes.
-        self.handlers.borrow_mut().clear();
     }
 
     /// Whether no further request may follow on a connection.
@@ -177,12 +192,12 @@ impl Worker {
 
     /// A request that belongs to no connection yet.
     pub(crate) fn new_request(&self) -> Box<Request> {
-        Box::new(Request::new(self.cycle(), Rc::clone(&self.nobody)))
+        Box::new(Request::new(Rc::clone(&self.nothing), Rc::clone(&self.nobody)))
     }
 
     /// Has a request that is not in use let go of what belongs to others.
     pub(crate) fn release(&self, r: &mut Request) {
-        r.release(self.cycle(), Rc::clone(&self.nobody));
+        r.release(Rc::clone(&self.nothing), Rc::clone(&self.nobody));
     }
 
     /// A handler that is free: the one used last, since its memory is the warmest.

@@ -57,6 +57,7 @@ impl Phases {
 }
 
 /// The `http` block, compiled.
+#[derive(Default)]
 pub struct HttpConf {
     /// All servers in the order of the text.
     pub servers: Vec<Server>,
