@@ -86,9 +86,28 @@ impl Ord for Entry {
 #[derive(Default)]
 struct Heap {
     entries: BinaryHeap<Reverse<Entry>>,
+    /// Entries, about, that nobody waits for: of deadlines that are gone or were filed again for an earlier time.
+    void: usize,
     /// Until when the driver sleeps, and how to wake it for something earlier.
     driver_until: u64,
     driver: Option<Waker>,
+}
+
+/// Void entries that are left alone.
+const VOID_LEAST: usize = 1024;
+
+impl Heap {
+    /// One more entry is void. Once they are the most, they go: with long time-outs and short connections there
+    /// would otherwise be no limit to them.
+    fn add_void(&mut self) {
+        self.void += 1;
+        if self.void > VOID_LEAST && self.void > self.entries.len() / 2 {
+            self.entries.retain(|Reverse(Entry(at, slot))| slot.filed_ms.get() == *at);
+            // Also the room for them: it is a burst that leaves so many.
+            self.entries.shrink_to(self.entries.len() * 2);
+            self.void = 0;
+        }
+    }
 }
 
 thread_local! {
@@ -155,9 +174,12 @@ impl Deadline {
     }
 
     fn file(&self, at_ms: u64) {
-        self.0.filed_ms.set(at_ms);
+        let is_filed = self.0.filed_ms.replace(at_ms) != NEVER;
         HEAP.with(|heap| {
             let mut heap = heap.borrow_mut();
+            if is_filed {
+                heap.add_void();
+            }
             heap.entries.push(Reverse(Entry(at_ms, Rc::clone(&self.0))));
             if at_ms < heap.driver_until
                 && let Some(driver) = heap.driver.take()
@@ -170,9 +192,13 @@ impl Deadline {
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        // The heap keeps the slot until its filed time; it must wake nobody and hold no task alive.
+        // The heap keeps the slot for a while; it must wake nobody and hold no task alive.
         self.0.at_ms.set(NEVER);
         self.0.waker.borrow_mut().take();
+        if self.0.filed_ms.replace(NEVER) != NEVER {
+            // At the end of the thread the heap may be gone already.
+            let _ = HEAP.try_with(|heap| heap.borrow_mut().add_void());
+        }
     }
 }
 
@@ -243,6 +269,7 @@ fn fire_due() -> u64 {
             let Some(Reverse(Entry(filed, slot))) = due else { return NEVER };
             // A slot filed again for an earlier time leaves its later entry behind: that one is void.
             if slot.filed_ms.get() != filed {
+                heap.void = heap.void.saturating_sub(1);
                 continue;
             }
             let at = slot.at_ms.get();
@@ -288,6 +315,21 @@ mod tests {
             deadline.over().await;
             assert!(now_ms() - start >= 70);
         });
+    }
+
+    #[test]
+    fn deadlines_that_are_gone_leave_the_heap() {
+        let filed = || HEAP.with_borrow(|heap| heap.entries.len());
+        let live = Deadline::new();
+        live.set_after(3_600_000);
+        for _ in 0..VOID_LEAST * 10 {
+            Deadline::new().set_after(3_600_000);
+        }
+        assert!(filed() <= VOID_LEAST + 2, "{} of deadlines that were dropped", filed());
+        for earlier in 0..VOID_LEAST as u64 * 10 {
+            live.set_after(3_000_000 - earlier);
+        }
+        assert!(filed() <= VOID_LEAST * 2 + 2, "{} of one deadline that came nearer", filed());
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Connected {
         if worker.is_quitting() || !is_quiet(self.stream()) {
             return;
         }
-        match upstream.pool.put(worker.index, self.key, self.pooled, &keepalive.limits, now) {
+        match upstream.pool().put(worker.index, self.key, self.pooled, &keepalive.limits, now) {
             Put::Kept => {}
             Put::Evicted(old) | Put::Refused(old) => drop(old),
         }
@@ -59,7 +59,7 @@ pub fn reuse(
 ) -> Option<Connected> {
     let keepalive = upstream.keepalive.as_ref()?;
     let key = key_of(peer, keepalive.is_local, location);
-    while let Some(pooled) = upstream.pool.take(worker.index, &key, &keepalive.limits, now) {
+    while let Some(pooled) = upstream.pool().take(worker.index, &key, &keepalive.limits, now) {
         if !is_quiet(&pooled.conn.stream) {
             continue;
         }

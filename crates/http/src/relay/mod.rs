@@ -51,8 +51,8 @@ pub async fn janitor() {
         let cycle = worker.cycle();
         for upstream in &cycle.http.upstreams {
             if let Some(keepalive) = &upstream.keepalive {
-                drop(upstream.pool.expire(worker.index, &keepalive.limits, now()));
-                drop(upstream.pool.sift(worker.index, |_, conn| {
+                drop(upstream.pool().expire(worker.index, &keepalive.limits, now()));
+                drop(upstream.pool().sift(worker.index, |_, conn| {
                     if connect::is_quiet(&conn.stream) {
                         ::upstream::Keep::Yes
                     } else {

@@ -1,7 +1,7 @@
 //! An upstream of the configuration at work: its peers, and the idle connections to them.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use net::Stream;
 use upstream::{Group, Limits, Pool};
@@ -43,11 +43,12 @@ pub struct Upstream {
     pub name: Box<str>,
     /// Idle connections; `None` for plain addresses, as in nginx.
     pub keepalive: Option<KeepaliveConf>,
-    /// Idle connections of all threads.
-    pub pool: Pool<PeerConn>,
     /// For `hash`: what the key is made of.
     pub key: Option<crate::variables::Template>,
     group: RwLock<Arc<Group>>,
+    threads: usize,
+    /// Made when it is first needed, unless the configuration before left its own.
+    pool: OnceLock<Arc<Pool<PeerConn>>>,
 }
 
 impl Upstream {
@@ -57,10 +58,18 @@ impl Upstream {
         Self {
             name: name.into(),
             keepalive,
-            pool: Pool::new(threads.max(1)),
             key: None,
             group: RwLock::new(Arc::new(group)),
+            threads: threads.max(1),
+            pool: OnceLock::new(),
         }
+    }
+
+    /// Idle connections of all threads.
+    #[inline]
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool<PeerConn>> {
+        self.pool.get_or_init(|| Arc::new(Pool::new(self.threads)))
     }
 
     /// The peers as they are now.
@@ -90,6 +99,12 @@ impl Upstream {
         };
         if let Some(group) = Arc::get_mut(&mut slot) {
             group.adopt(&earlier.group());
+        }
+        // A local connection belongs to a location by its number, which means another one now; and the parts of
+        // threads that are no more would never be looked after.
+        let is_shared = |upstream: &Self| upstream.keepalive.is_some_and(|keepalive| !keepalive.is_local);
+        if is_shared(self) && is_shared(earlier) && self.threads == earlier.threads {
+            let _ = self.pool.set(Arc::clone(earlier.pool()));
         }
     }
 }

@@ -1,7 +1,8 @@
-//! `endurance [--quick] [--reloads N] [--bin PATH] [--oracle PATH] [PART…]`: what only time, load and malice bring to light.
+//! `endurance [OPTION…] [PART…]`: what only time, load and malice bring to light.
 //!
-//! Parts are `reload`, `kill`, `malformed`, `idle` and `peers`; all without a name. With `TIDEGATE_KEEP` in the
-//! environment the folders of the runs are kept.
+//! Options are `--quick`, `--reloads N`, `--bin PATH` and `--oracle PATH` (nginx, for its memory). Parts are
+//! `malformed`, `peers`, `kill`, `idle` and `reload`; all without a name. With `TIDEGATE_KEEP` in the environment
+//! the folders of the runs are kept.
 
 mod ground;
 mod idle;
