@@ -30,6 +30,7 @@ pub mod server;
 pub mod special;
 pub mod status;
 pub mod temp_file;
+mod trace;
 pub mod variables;
 
 pub use module::{Module, Registry};

@@ -17,6 +17,7 @@ use crate::filters::{BodyFilter, Filtered, More};
 use crate::phases::{Body, Outcome};
 use crate::request::Request;
 use crate::status::status_line;
+use crate::trace;
 
 /// nginx's version, which Tidegate answers as.
 pub const NGINX_VERSION: &str = "1.31.5";
@@ -131,6 +132,7 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
     }
     let mut out = Buf::with_capacity(4096);
     write_head(r, &mut out);
+    trace::answer(r, &out);
     r.output.header_size = out.len() as u64;
     r.output.queue.push(out.into());
     Ok(())

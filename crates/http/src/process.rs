@@ -15,6 +15,7 @@ use crate::phases::{Answered, Outcome, Phase, Verdict};
 use crate::relay;
 use crate::request::Request;
 use crate::special;
+use crate::trace;
 
 /// Where the way begins, or begins again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,7 @@ async fn conclude(r: &mut Request, mut outcome: Outcome) {
 
 /// Runs the handlers of the log phase.
 pub async fn log(r: &mut Request) {
+    trace::end(r);
     let cycle = Rc::clone(&r.cycle);
     for handler in cycle.http.phases.of(Phase::Log) {
         if let Verdict::Wait(later) = handler.run(r) {
@@ -300,6 +302,7 @@ fn find_location(r: &mut Request) -> Option<Outcome> {
     } else {
         r.enter_location(root);
     }
+    trace::location(r);
     let location = cycle.http.location(r.location);
     if !r.internal && location.core.internal {
         return Some(Outcome::Status(404));

@@ -17,6 +17,7 @@ use crate::body::{BodyError, RequestBody};
 use crate::cycle::Worker;
 use crate::phases::Outcome;
 use crate::request::Request;
+use crate::trace;
 
 /// Bytes that the first read of an answer asks for: head and most bodies in one call.
 const FIRST_READ: usize = 32 << 10;
@@ -458,6 +459,7 @@ impl Relay<'_> {
             match self.parse_head(r, &mut buf) {
                 Ok(Progress::Complete) => {
                     r.upstream_head.text.extend_from_slice(&buf[..r.upstream_head.head.length]);
+                    trace::upstream_head(r);
                     return Ok(buf);
                 }
                 Ok(Progress::Partial) => {}

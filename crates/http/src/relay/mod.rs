@@ -34,6 +34,7 @@ use crate::body::RequestBody;
 use crate::conf::location::Location;
 use crate::phases::Outcome;
 use crate::request::Request;
+use crate::trace;
 
 /// The clock of failure windows and idle connections.
 #[must_use]
@@ -218,7 +219,8 @@ impl Relay<'_> {
             let Some(name) = self.attempt.peer().map(|peer| Arc::clone(&peer.name)) else {
                 return Outcome::Status(500);
             };
-            self.begin_state(r, name);
+            self.begin_state(r, Arc::clone(&name));
+            trace::peer(r, &name);
             match self.exchange(r).await {
                 Ok(outcome) => {
                     end_state(r);

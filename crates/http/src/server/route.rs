@@ -11,6 +11,7 @@ use proto::h1::{HeadError, Known, Method, Persistence, Version};
 use crate::body::BodyReader;
 use crate::conf::server_name::Found;
 use crate::request::Request;
+use crate::trace;
 
 /// Starts the request under the default server of its address, so that even a bad head has settings.
 pub(super) fn begin(r: &mut Request) {
@@ -68,6 +69,7 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
     r.valid_unparsed_uri = !r.line.path_flags.has(proto::h1::PathFlags::EMPTY);
     log_ignored(r);
     find_server(r)?;
+    trace::head(r);
     let framing = proto::h1::request_framing(&r.line, &r.head).map_err(|error| {
         r.log(Level::Info, format_args!("client sent {error} while reading client request headers"));
         error.status()
