@@ -80,7 +80,10 @@ impl Local {
             threads: 1,
             shutdown_timeout_ms: None,
         };
-        Self { cycle: Arc::new(Cycle { http: HttpConf::default(), globals, generation: 0 }), _guard: Arc::new(()) }
+        Self {
+            cycle: Arc::new(Cycle { http: HttpConf::default(), globals, generation: 0 }),
+            _guard: Arc::new(()),
+        }
     }
 }
 
@@ -102,6 +105,7 @@ pub struct Worker {
     connections: RefCell<Vec<Option<Rc<Conn>>>>,
     free_places: RefCell<Vec<usize>>,
     on_all_closed: Cell<Option<Waker>>,
+    #[expect(clippy::vec_box, reason = "a connection borrows the box: its own task stays small")]
     handlers: RefCell<Vec<Box<Handler>>>,
     /// The fewest handlers that were free since they were last trimmed.
     least_free: Cell<usize>,
