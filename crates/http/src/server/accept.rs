@@ -23,8 +23,10 @@ use super::{h1, stats};
 use crate::connection::Conn;
 use crate::cycle::{Cycle, Worker};
 
-/// Connections accepted in one go before others get their turn.
+/// Connections that a lone thread accepts in one go before those that it has get their turn.
 const BATCH: usize = 64;
+/// The same with several threads: few, so that a burst spreads over them.
+const SHARED_BATCH: usize = 1;
 
 struct Shared(Arc<OwnedFd>);
 
@@ -98,7 +100,7 @@ async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()>
     let ready = watch(Shared(socket))?;
     loop {
         let mut guard = ready.readable().await?;
-        match accept_batch(guard.get_inner().0.as_fd(), spec, &addr) {
+        match accept_batch(guard.get_inner().0.as_fd(), spec, &addr, BATCH) {
             Batch::Empty => guard.clear_ready(),
             Batch::More => tokio::task::yield_now().await,
             Batch::Pause => net::timer::sleep(500).await,
@@ -113,7 +115,7 @@ async fn accept_shared(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()
     let ready = watch(epoll.as_fd().try_clone_to_owned()?)?;
     loop {
         let mut guard = ready.readable().await?;
-        match accept_batch(socket.as_fd(), spec, &addr) {
+        match accept_batch(socket.as_fd(), spec, &addr, SHARED_BATCH) {
             Batch::Empty => {
                 guard.clear_ready();
                 // The nested epoll reports edges: what arrived in between is asked for once.
@@ -142,8 +144,8 @@ enum Batch {
     Pause,
 }
 
-fn accept_batch(socket: BorrowedFd<'_>, spec: &SocketSpec, addr: &Rc<ListenAddr>) -> Batch {
-    for _ in 0..BATCH {
+fn accept_batch(socket: BorrowedFd<'_>, spec: &SocketSpec, addr: &Rc<ListenAddr>, most: usize) -> Batch {
+    for _ in 0..most {
         match os::socket::accept4(socket) {
             Ok((fd, peer)) => begin(fd, peer, spec, addr),
             Err(error) => match error.kind() {
