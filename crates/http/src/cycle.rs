@@ -215,7 +215,7 @@ impl Worker {
     /// Takes a handler back whose connection needs it no more.
     pub(crate) fn give_handler(&self, handler: Box<Handler>) {
         let mut handlers = self.handlers.borrow_mut();
-        if handlers.len() < KEPT_HANDLERS {
+        if handlers.len() < KEPT_HANDLERS && !self.is_quitting() {
             handlers.push(handler);
         }
     }
@@ -268,6 +268,8 @@ impl Worker {
     /// Lets no further request begin and closes idle connections.
     pub fn quit(&self) {
         self.is_quitting.set(true);
+        // They hold the worker, which would hold its configuration beyond the thread's end.
+        drop(self.handlers.take());
         self.each(|conn| {
             if conn.is_idle.get() {
                 conn.deadline.set_at(0);
