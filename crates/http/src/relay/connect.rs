@@ -31,6 +31,12 @@ impl Connected {
         &self.pooled.conn.stream
     }
 
+    /// Small pieces leave at once from now on. A request in one piece needs no such call.
+    pub fn send_small_pieces(&self) {
+        // Refused for Unix sockets, which gather nothing anyway.
+        let _ = os::tcp::set_nodelay(self.stream().as_fd(), os::tcp::Switch::On);
+    }
+
     /// Gives the connection to the pool; what does not stay is closed.
     pub fn keep(self, upstream: &Upstream, worker: &Worker, now: Now) {
         let Some(keepalive) = &upstream.keepalive else { return };
@@ -109,7 +115,6 @@ pub async fn open(
     let fd = os::socket::open(&addr, Kind::Stream).map_err(OpenError::Socket)?;
     set_options(fd.as_fd(), settings).map_err(OpenError::Socket)?;
     if let OsAddr::Inet(_) = addr {
-        let _ = os::tcp::set_nodelay(fd.as_fd(), os::tcp::Switch::On);
         if let Some(local) = bind {
             os::socket::bind_local(fd.as_fd(), local, Kind::Stream, transparency)
                 .map_err(|error| OpenError::Bind(local, error))?;

@@ -209,7 +209,10 @@ impl Relay<'_> {
         }
         match self.plan.body {
             PlanBody::Whole if whole.is_none() => self.send_file(r, conn, deadline).await,
-            PlanBody::Stream | PlanBody::StreamChunked => self.send_stream(r, conn, deadline).await,
+            PlanBody::Stream | PlanBody::StreamChunked => {
+                conn.send_small_pieces();
+                self.send_stream(r, conn, deadline).await
+            }
             PlanBody::None | PlanBody::Whole => {
                 self.is_request_whole = true;
                 Ok(())

@@ -78,6 +78,7 @@ pub(super) async fn run(relay: &mut Relay<'_>, r: &mut Request, conn: Connected,
         relay.succeed(r);
         return Outcome::Broken(0);
     }
+    conn.send_small_pieces();
     let head_length = r.upstream_head.head.length;
     let mut down = Pipe::new(buf, head_length);
     let mut up = Pipe::new(r.reader.take_rest(), 0);
