@@ -90,6 +90,8 @@ pub struct Plan {
     pub method: Option<Method>,
     /// The client asked for an upgrade that the request passes on.
     pub may_upgrade: bool,
+    /// The request says that it is the last on its connection, whatever the answer says (RFC 9112, 9.6).
+    pub closes: bool,
 }
 
 /// What a protocol makes of a value of the upstream's answer.

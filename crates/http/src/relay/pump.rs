@@ -74,6 +74,7 @@ struct Spool {
 pub(super) fn may_keep(relay: &Relay<'_>, r: &Request) -> bool {
     let head = &r.upstream_head;
     relay.is_request_whole
+        && !relay.plan.closes
         && proto::h1::response_persistence(&head.head, &head.text) == proto::h1::Persistence::KeepAlive
 }
 

@@ -55,7 +55,7 @@ struct Step {
     /// `Name: `.
     prefix: Box<[u8]>,
     value: Value,
-    is_upgrade: bool,
+    asks: Option<Ask>,
 }
 
 /// The fields of a location's requests.
@@ -68,14 +68,22 @@ pub(super) struct Program {
     replaced: NameSet,
 }
 
-/// Whether a field was written.
+/// What a field asks of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// `Upgrade`: another protocol.
+    Upgrade,
+    /// `Connection`: its end, if it says `close`.
+    Close,
+}
+
+/// What the fields that were written ask of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Upgrade {
-    /// The request asks for no upgrade.
-    #[default]
-    NotAsked,
-    /// The request has an `Upgrade` field.
-    Asked,
+pub(super) struct Asked {
+    /// There is an `Upgrade` field.
+    pub upgrade: bool,
+    /// `Connection: close`.
+    pub close: bool,
 }
 
 impl Program {
@@ -132,8 +140,8 @@ impl Program {
     }
 
     /// Appends the fields that are set.
-    pub fn write(&self, r: &Request, body: BodyLength, out: &mut Vec<u8>) -> Upgrade {
-        let mut upgrade = Upgrade::NotAsked;
+    pub fn write(&self, r: &Request, body: BodyLength, out: &mut Vec<u8>) -> Asked {
+        let mut asked = Asked::default();
         for step in &self.steps {
             match (&step.value, body) {
                 (Value::BodyLength, BodyLength::Bytes(length)) => {
@@ -150,13 +158,18 @@ impl Program {
                     out.extend_from_slice(&step.prefix);
                     let value_start = out.len();
                     value.append(r, out);
-                    if close(out, start, value_start) && step.is_upgrade {
-                        upgrade = Upgrade::Asked;
+                    match step.asks {
+                        Some(Ask::Close) => {
+                            asked.close |= is_close(out.get(value_start..).unwrap_or_default())
+                        }
+                        Some(Ask::Upgrade) => asked.upgrade |= out.len() > value_start,
+                        None => {}
                     }
+                    close(out, start, value_start);
                 }
             }
         }
-        upgrade
+        asked
     }
 
     /// Appends the client's fields but those that are set; neighbours that were sent in the form that they are
@@ -204,19 +217,27 @@ impl Step {
         Self {
             prefix: [name, b": "].concat().into(),
             value,
-            is_upgrade: name.eq_ignore_ascii_case(b"Upgrade"),
+            asks: match Known::of(name) {
+                Known::Upgrade => Some(Ask::Upgrade),
+                Known::Connection => Some(Ask::Close),
+                _ => None,
+            },
         }
     }
 }
 
-/// Ends a line, or takes one without a value back; says which.
-fn close(out: &mut Vec<u8>, start: usize, value_start: usize) -> bool {
+/// Whether `close` is among the options of a `Connection` field.
+fn is_close(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Ends a line, or takes one without a value back.
+fn close(out: &mut Vec<u8>, start: usize, value_start: usize) {
     if out.len() == value_start {
         out.truncate(start);
-        return false;
+    } else {
+        out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\n");
-    true
 }
 
 #[cfg(test)]
@@ -262,5 +283,15 @@ mod tests {
         assert_eq!(prefixes(&["Host", "X-A", "x-a"]), "X-A: x-a: Content-Length: Transfer-Encoding: ");
         assert_eq!(prefixes(&["content-length"]), "content-length: Transfer-Encoding: ");
         assert!(Program::default().is_unmade() && !set(&[]).is_unmade());
+    }
+    #[test]
+    fn close_is_one_option_among_others() {
+        let check = |value: &str, expected| assert_eq!(is_close(value.as_bytes()), expected, "{value}");
+        check("close", true);
+        check("Close", true);
+        check("upgrade, close", true);
+        check("", false);
+        check("upgrade", false);
+        check("disclose", false);
     }
 }

@@ -10,7 +10,7 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 
-use super::fields::{BodyLength, Default, Upgrade};
+use super::fields::{BodyLength, Default};
 use super::{HttpVersion, Proxy, ProxySettings, pass, uri};
 
 /// Bytes that nearly every head fits in; a buffer of its own is found for a longer one.
@@ -47,12 +47,13 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         }
     };
     settings.program.write_host(r, host, out);
-    let upgrade = settings.program.write(r, body, out);
+    let asked = settings.program.write(r, body, out);
     if settings.relay.pass_request_headers {
         settings.program.write_rest(&r.line.fields, &r.head, out);
     }
     out.extend_from_slice(b"\r\n");
-    plan.may_upgrade = upgrade == Upgrade::Asked && r.header(Known::Upgrade).is_some();
+    plan.may_upgrade = asked.upgrade && r.header(Known::Upgrade).is_some();
+    plan.closes = asked.close;
     plan.body = match set_body {
         Some(body) => {
             out.extend_from_slice(&body);
