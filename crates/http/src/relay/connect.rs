@@ -114,11 +114,9 @@ pub async fn open(
     let (bind, transparency) = bind_address(r, &settings.bind);
     let fd = os::socket::open(&addr, Kind::Stream).map_err(OpenError::Socket)?;
     set_options(fd.as_fd(), settings).map_err(OpenError::Socket)?;
-    if let OsAddr::Inet(_) = addr {
-        if let Some(local) = bind {
-            os::socket::bind_local(fd.as_fd(), local, Kind::Stream, transparency)
-                .map_err(|error| OpenError::Bind(local, error))?;
-        }
+    if let (OsAddr::Inet(_), Some(local)) = (addr, bind) {
+        os::socket::bind_local(fd.as_fd(), local, Kind::Stream, transparency)
+            .map_err(|error| OpenError::Bind(local, error))?;
     }
     let state = os::socket::connect(fd.as_fd(), &addr).map_err(OpenError::Refused)?;
     let stream = Stream::new(fd).map_err(OpenError::Socket)?;
