@@ -114,7 +114,7 @@ pub async fn open(
     let (bind, transparency) = bind_address(r, &settings.bind);
     let fd = os::socket::open(&addr, Kind::Stream).map_err(OpenError::Socket)?;
     set_options(fd.as_fd(), settings).map_err(OpenError::Socket)?;
-    if let (OsAddr::Inet(_), Some(local)) = (addr, bind) {
+    if let (OsAddr::Inet(_), Some(local)) = (&addr, bind) {
         os::socket::bind_local(fd.as_fd(), local, Kind::Stream, transparency)
             .map_err(|error| OpenError::Bind(local, error))?;
     }
