@@ -172,7 +172,7 @@ impl BodyReader {
     ///
     /// # Errors
     /// [`BodyError`].
-    pub fn poll_read(
+    fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
@@ -275,8 +275,18 @@ pub async fn send_continue(r: &mut Request) -> io::Result<()> {
     if !r.expects_continue.take() {
         return Ok(());
     }
-    r.conn.deadline.set_after(r.location().core.send_timeout);
+    r.client_deadline().set_after(r.location().core.send_timeout);
     r.conn.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n", &r.conn.deadline).await
+}
+
+/// Appends up to `max` bytes of the body to `out`; zero is its end.
+fn poll_body(
+    r: &mut Request,
+    cx: &mut Context<'_>,
+    out: &mut Vec<u8>,
+    max: usize,
+) -> Poll<Result<usize, BodyError>> {
+    r.reader.poll_read(cx, &r.conn.stream, &r.conn.deadline, out, max)
 }
 
 /// Reads some of the body, waiting at most `client_body_timeout` for each piece.
@@ -284,13 +294,9 @@ pub async fn send_continue(r: &mut Request) -> io::Result<()> {
 /// # Errors
 /// [`BodyError`].
 pub async fn read_some(r: &mut Request, out: &mut Vec<u8>, max: usize) -> Result<usize, BodyError> {
-    r.conn.deadline.set_after(r.location().core.client_body_timeout);
+    r.client_deadline().set_after(r.location().core.client_body_timeout);
     r.reader.limit = r.location().core.client_max_body_size;
-    let count = poll_fn(|cx| {
-        let (reader, conn) = (&mut r.reader, &r.conn);
-        reader.poll_read(cx, &conn.stream, &conn.deadline, out, max)
-    })
-    .await?;
+    let count = poll_fn(|cx| poll_body(r, cx, out, max)).await?;
     r.received += count as u64;
     Ok(count)
 }
@@ -335,15 +341,11 @@ pub async fn begin_stream(r: &mut Request) -> Result<(), Outcome> {
     }
     let in_memory = memory_for(r);
     let mut buf = Buf::with_capacity(in_memory.min(READ_SIZE));
-    r.conn.deadline.set_after(r.location().core.client_body_timeout);
+    r.client_deadline().set_after(r.location().core.client_body_timeout);
     r.reader.limit = r.location().core.client_max_body_size;
     while r.reader.is_open() && buf.len() < in_memory {
         let room = (in_memory - buf.len()).min(READ_SIZE);
-        let read = poll_fn(|cx| {
-            let (reader, conn) = (&mut r.reader, &r.conn);
-            Poll::Ready(reader.poll_read(cx, &conn.stream, &conn.deadline, &mut buf, room))
-        });
-        match read.await {
+        match poll_fn(|cx| Poll::Ready(poll_body(r, cx, &mut buf, room))).await {
             Poll::Pending => break,
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Err(error.outcome(r)),
@@ -436,13 +438,8 @@ pub async fn discard(r: &mut Request) -> bool {
     let mut scrap = Buf::with_capacity(READ_SIZE);
     while net::timer::now_ms() < until {
         scrap.clear();
-        r.conn.deadline.set_after(core.lingering_timeout);
-        let read = poll_fn(|cx| {
-            let (reader, conn) = (&mut r.reader, &r.conn);
-            reader.poll_read(cx, &conn.stream, &conn.deadline, &mut scrap, READ_SIZE)
-        })
-        .await;
-        match read {
+        r.client_deadline().set_after(core.lingering_timeout);
+        match poll_fn(|cx| poll_body(r, cx, &mut scrap, READ_SIZE)).await {
             Ok(0) => return true,
             Ok(count) => r.received += count as u64,
             Err(_) => return false,

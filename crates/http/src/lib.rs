@@ -4,6 +4,7 @@
 
 pub mod body;
 pub mod chunk;
+mod client;
 pub mod conf;
 pub mod connection;
 pub mod credentials;

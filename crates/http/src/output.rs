@@ -434,11 +434,11 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             Poll::Ready(sent) => {
                 let sent = sent?;
                 r.output.sent += sent;
-                r.conn.deadline.set_after(core.send_timeout);
+                r.client_deadline().set_after(core.send_timeout);
                 pause(r, sent);
             }
             Poll::Pending => {
-                return r.conn.deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                return r.client_deadline().poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
             }
         }
     }
@@ -504,10 +504,10 @@ pub async fn flush(r: &mut Request) -> io::Result<()> {
     if r.output.queue.is_empty() {
         return Ok(());
     }
-    r.conn.deadline.set_after(r.location().core.send_timeout);
+    r.client_deadline().set_after(r.location().core.send_timeout);
     poll_fn(|cx| match poll_flush(r, cx) {
         // Somebody who went away need not be waited for (`ngx_http_test_reading`).
-        Poll::Pending if r.conn.stream.poll_peer_closed(cx).is_ready() => {
+        Poll::Pending if r.poll_client_gone(cx).is_ready() => {
             Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
         }
         other => other,

@@ -110,7 +110,7 @@ impl Relay<'_> {
                 if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
                     return Poll::Ready(Some(opened));
                 }
-                if !is_abort_ignored && r.conn.stream.poll_peer_closed(cx).is_ready() {
+                if !is_abort_ignored && r.poll_client_gone(cx).is_ready() {
                     return Poll::Ready(None);
                 }
                 Poll::Pending
@@ -260,7 +260,7 @@ impl Relay<'_> {
         if let Poll::Ready(result) = conn.stream().poll_readable(cx) {
             return Poll::Ready(result.map_err(Wait::Failed));
         }
-        if !self.settings.ignore_client_abort && r.conn.stream.poll_peer_closed(cx).is_ready() {
+        if !self.settings.ignore_client_abort && r.poll_client_gone(cx).is_ready() {
             return Poll::Ready(Err(Wait::ClientGone));
         }
         deadline.poll_over(cx).map(|()| Err(Wait::TimedOut))
@@ -406,7 +406,7 @@ impl Relay<'_> {
             if conn.stream().poll_readable(cx).is_ready() {
                 return Poll::Ready(Waited::Ready);
             }
-            if !self.settings.ignore_client_abort && r.conn.stream.poll_peer_closed(cx).is_ready() {
+            if !self.settings.ignore_client_abort && r.poll_client_gone(cx).is_ready() {
                 return Poll::Ready(Waited::ClientGone);
             }
             deadline.poll_over(cx).map(|()| Waited::TimedOut)

@@ -185,7 +185,7 @@ async fn finish_head_only(
 impl Pump<'_> {
     async fn run(&mut self, r: &mut Request) -> End {
         self.deadline.set_after(self.read_timeout);
-        r.conn.deadline.set_after(r.location().core.send_timeout);
+        r.client_deadline().set_after(r.location().core.send_timeout);
         poll_fn(|cx| self.poll(r, cx)).await
     }
 
@@ -239,7 +239,7 @@ impl Pump<'_> {
 
     /// A client that went away is noticed while nothing is written to it.
     fn client_is_gone(&self, r: &Request, cx: &mut Context<'_>) -> bool {
-        if r.ignores_client_abort || r.conn.stream.poll_peer_closed(cx).is_pending() {
+        if r.ignores_client_abort || r.poll_client_gone(cx).is_pending() {
             return false;
         }
         r.log(Level::Info, format_args!("client prematurely closed connection while reading upstream"));
