@@ -202,6 +202,21 @@ impl Queue {
         Some(chunk)
     }
 
+    /// Takes the first chunk as bytes in memory; of a file no more than `max` bytes are read.
+    ///
+    /// # Errors
+    /// As [`Chunk::into_memory`].
+    pub fn pop_in_memory(&mut self, max: u64) -> io::Result<Option<Chunk>> {
+        let Some(mut chunk) = self.pop() else { return Ok(None) };
+        if matches!(chunk, Chunk::File { .. }) && chunk.len() > max {
+            let front = chunk.split_front(max);
+            self.length += chunk.len();
+            self.chunks.push_front(chunk);
+            chunk = front;
+        }
+        chunk.into_memory().map(Some)
+    }
+
     /// Moves everything of `other` to the end of this queue.
     pub fn append(&mut self, other: &mut Self) {
         self.chunks.append(&mut other.chunks);

@@ -9,6 +9,10 @@ use crate::chunk::Queue;
 use crate::phases::Outcome;
 use crate::request::Request;
 
+/// Bytes behind a filter that are enough for now: a filter that makes much of little stops there with
+/// [`Taken::Part`].
+pub const ENOUGH: u64 = 64 << 10;
+
 /// What a header filter says.
 #[derive(Debug)]
 pub enum Filtered {
@@ -24,10 +28,11 @@ pub trait HeaderFilter: Send + Sync {
     fn filter(&self, r: &mut Request) -> Filtered;
 }
 
-/// Whether more is to come behind the chunks at hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether more is to come behind the chunks at hand. A later one counts for more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum More {
     /// More of the body follows.
+    #[default]
     Later,
     /// More follows, and what is there should go out now.
     Flush,
@@ -35,17 +40,41 @@ pub enum More {
     End,
 }
 
+/// What a body filter wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    /// Bytes: files are read for it, `output_buffers` at a time.
+    Bytes,
+    /// Chunks as they come, whole files among them.
+    Chunks,
+}
+
+/// How far a body filter came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All that came in was taken, and what follows of it is in the output.
+    All,
+    /// The output holds [`ENOUGH`]: call again with the same input and the same [`More`] once it was sent.
+    Part,
+}
+
 /// Changes the body of one answer.
 pub trait BodyFilter {
-    /// Takes everything from `input` and appends what comes of it to `output`.
+    /// What it wants to see.
+    fn sees(&self) -> Sees {
+        Sees::Bytes
+    }
+
+    /// Takes from the front of `input` and appends what comes of it to `output`. `more` tells what stands behind
+    /// `input`.
     ///
     /// # Errors
-    /// When the body cannot be continued; the connection is then closed.
+    /// When the body cannot be continued; the connection is then closed. The filter has logged why.
     fn filter(
         &mut self,
         r: &mut Request,
         input: &mut Queue,
         output: &mut Queue,
         more: More,
-    ) -> io::Result<()>;
+    ) -> io::Result<Taken>;
 }

@@ -11,9 +11,10 @@ use std::task::{Context, Poll, ready};
 use net::{Buf, Deadline};
 use proto::h1::{Known, Method, Version};
 
+use crate::chain::Chain;
 use crate::chunk::{Chunk, FileWrite, Queue};
 use crate::conf::core::ServerTokens;
-use crate::filters::{BodyFilter, Filtered, More};
+use crate::filters::{BodyFilter, ENOUGH, Filtered, More};
 use crate::phases::{Body, Outcome};
 use crate::request::Request;
 use crate::status::status_line;
@@ -26,6 +27,8 @@ pub const NGINX_VERSION: &str = "1.31.5";
 const COPY_MAX: u64 = 2048;
 /// Bytes of files that are read instead of being left to `sendfile`.
 const SMALL_FILE: u64 = 16 << 10;
+/// Pieces that filters may work on before other connections have their turn.
+const FILTER_STEPS: u32 = 16;
 
 /// How the client knows where the body ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +49,8 @@ pub enum Framing {
 pub struct Output {
     /// What is ready to be written.
     pub queue: Queue,
-    /// Body filters of this answer, the first to act first.
-    filters: Vec<Box<dyn BodyFilter>>,
+    /// Body filters of this answer.
+    filters: Option<Box<Chain>>,
     /// How the body ends.
     pub framing: Framing,
     /// Bytes written so far, head included (`$bytes_sent`).
@@ -63,8 +66,7 @@ pub struct Output {
 
 impl Output {
     pub(crate) fn reset(&mut self) {
-        self.queue.clear();
-        self.filters.clear();
+        self.discard();
         self.framing = Framing::None;
         self.sent = 0;
         self.header_size = 0;
@@ -75,13 +77,43 @@ impl Output {
 
     /// Adds a filter that acts behind those that are there.
     pub fn add_filter(&mut self, filter: Box<dyn BodyFilter>) {
-        self.filters.push(filter);
+        self.filters.get_or_insert_default().push(filter);
     }
 
-    /// Whether the body goes out as it comes in.
+    /// Adds a filter that acts before those that are there.
+    pub fn add_first_filter(&mut self, filter: Box<dyn BodyFilter>) {
+        self.filters.get_or_insert_default().push_first(filter);
+    }
+
+    /// Drops whatever has not been written.
+    pub fn discard(&mut self) {
+        self.queue.clear();
+        self.filters = None;
+    }
+
+    /// Bytes that wait in memory, before filters and behind them.
     #[must_use]
-    pub fn is_unfiltered(&self) -> bool {
-        self.filters.is_empty()
+    pub fn in_memory(&self) -> u64 {
+        self.queue.in_memory() + self.filters.as_ref().map_or(0, |chain| chain.in_memory())
+    }
+
+    /// What waits longest: in front of the filters where there are any.
+    pub fn waiting(&mut self) -> &mut Queue {
+        match self.filters.as_mut().and_then(|chain| chain.waiting()) {
+            Some(waiting) => waiting,
+            None => &mut self.queue,
+        }
+    }
+
+    /// Whether there is nothing to write and nothing to make of what came in.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.is_behind()
+    }
+
+    /// Whether filters have something to do.
+    fn is_behind(&self) -> bool {
+        self.filters.as_ref().is_some_and(|chain| chain.has_work())
     }
 
     /// Whether all of the answer was written (`$request_completion`).
@@ -120,7 +152,7 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         match filter.filter(r) {
             Filtered::Next => {}
             Filtered::Instead(outcome) => {
-                r.output.filters.clear();
+                r.output.filters = None;
                 return Err(outcome);
             }
         }
@@ -294,32 +326,30 @@ fn write_date(out: &mut Vec<u8>) {
     });
 }
 
-/// Passes a part of the body through the filters and frames what comes of it.
-///
-/// # Errors
-/// When a filter cannot go on.
-pub fn push_body(r: &mut Request, mut part: Queue, more: More) -> io::Result<()> {
-    if !r.output.filters.is_empty() {
-        let mut filters = std::mem::take(&mut r.output.filters);
-        for filter in &mut filters {
-            let mut next = Queue::default();
-            filter.filter(r, &mut part, &mut next, more)?;
-            part = next;
-        }
-        r.output.filters = filters;
+/// Queues a part of the body: for the filters where there are any, else framed for the client.
+pub fn push_body(r: &mut Request, part: Queue, more: More) {
+    match &mut r.output.filters {
+        Some(chain) if !r.response.header_only => chain.put(part, more),
+        _ => frame(r, part, more),
     }
-    frame(r, part, more);
-    Ok(())
 }
 
-/// As [`push_body`], for bytes that no filter may want to see later.
-///
-/// # Errors
-/// As [`push_body`].
-pub fn push_chunk(r: &mut Request, chunk: Chunk, more: More) -> io::Result<()> {
+/// As [`push_body`], for one chunk.
+pub fn push_chunk(r: &mut Request, chunk: Chunk, more: More) {
     let mut part = Queue::default();
     part.push(chunk);
-    push_body(r, part, more)
+    push_body(r, part, more);
+}
+
+/// Lets the filters make more of what came in; says how many steps they took.
+fn refill(r: &mut Request, steps: u32) -> io::Result<u32> {
+    let Some(mut chain) = r.output.filters.take() else { return Ok(0) };
+    let mut part = Queue::default();
+    let ran = chain.run(r, &mut part, steps);
+    r.output.filters = Some(chain);
+    let ran = ran?;
+    frame(r, part, ran.more);
+    Ok(ran.steps)
 }
 
 fn frame(r: &mut Request, mut part: Queue, more: More) {
@@ -418,12 +448,26 @@ fn chunk_head(length: u64, buffer: &mut [u8; 20]) -> &[u8] {
     &buffer[at..]
 }
 
-/// Writes what is queued as far as the client takes it; ready when the queue is empty.
+/// Writes what is queued as far as the client takes it, and filters as much as that needs; ready when nothing is
+/// left.
 ///
 /// # Errors
-/// The error of the write, or [`io::ErrorKind::TimedOut`] after `send_timeout` without progress.
+/// The error of the write, [`io::ErrorKind::TimedOut`] after `send_timeout` without progress, or that of a filter
+/// that cannot go on ([`io::ErrorKind::InvalidData`]).
 pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    while !r.output.queue.is_empty() {
+    let mut steps = FILTER_STEPS;
+    loop {
+        while steps > 0 && r.output.queue.len() < ENOUGH && r.output.is_behind() {
+            steps -= refill(r, steps)?;
+        }
+        if r.output.queue.is_empty() {
+            if !r.output.is_behind() {
+                return Poll::Ready(Ok(()));
+            }
+            // The other connections of this thread are to have their turn.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let limit = match rate_limit(r, cx) {
             Poll::Ready(limit) => limit,
             Poll::Pending => return Poll::Pending,
@@ -442,7 +486,6 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             }
         }
     }
-    Poll::Ready(Ok(()))
 }
 
 /// How many bytes may be written now; pending while `limit_rate` holds the answer back.
@@ -501,7 +544,7 @@ fn rates(r: &mut Request) -> (u64, u64) {
 /// # Errors
 /// As [`poll_flush`].
 pub async fn flush(r: &mut Request) -> io::Result<()> {
-    if r.output.queue.is_empty() {
+    if r.output.is_idle() {
         return Ok(());
     }
     r.client_deadline().set_after(r.location().core.send_timeout);
@@ -526,9 +569,7 @@ pub async fn send(r: &mut Request, body: Body) -> Outcome {
         Body::One(chunk) => part.push(chunk),
         Body::Many(chunks) => chunks.into_iter().for_each(|chunk| part.push(chunk)),
     }
-    if push_body(r, part, More::End).is_err() {
-        return Outcome::Broken(0);
-    }
+    push_body(r, part, More::End);
     match flush(r).await {
         Ok(()) => Outcome::Sent,
         Err(_) => Outcome::Broken(0),

@@ -477,7 +477,7 @@ impl Request {
         self.keepalive = false;
         self.lingering = false;
         self.is_complete = true;
-        self.output.queue.clear();
+        self.output.discard();
         if !self.response.head_sent || self.response.status == 0 {
             self.response.status = status;
         }

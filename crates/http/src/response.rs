@@ -210,8 +210,6 @@ pub struct Response {
     pub ranges: Ranges,
     /// The body begins at this offset of the whole (for ranges of a part that was fetched).
     pub content_offset: u64,
-    /// The body consists of data that filters must not hold in memory only (set by `filter_need_in_memory`).
-    pub need_in_memory: bool,
     /// Only the head is sent (HEAD requests, 204, 304).
     pub header_only: bool,
     /// The head has been handed to the output.
@@ -238,7 +236,6 @@ impl Response {
         self.last_modified = None;
         self.ranges = Ranges::Refused;
         self.content_offset = 0;
-        self.need_in_memory = false;
         self.header_only = false;
         self.head_sent = false;
         self.expires = None;

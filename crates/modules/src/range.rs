@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::chunk::{Chunk, Queue};
-use http::filters::{BodyFilter, Filtered, HeaderFilter, More};
+use http::filters::{BodyFilter, Filtered, HeaderFilter, More, Sees, Taken};
 use http::module::{Module, Registry, Slot};
 use http::output::push_decimal;
 use http::phases::Outcome;
@@ -96,7 +96,7 @@ fn one(r: &mut Request, start: u64, end: u64, length: u64) {
     r.response.clear_content_length();
     r.response.content_length = Some(end - start);
     let at = std::mem::replace(&mut r.response.content_offset, start);
-    r.output.add_filter(Box::new(One { at, start, end }));
+    r.output.add_first_filter(Box::new(One { at, start, end }));
 }
 
 fn many(r: &mut Request, parts: Vec<(u64, u64)>, length: u64) {
@@ -136,7 +136,7 @@ fn many(r: &mut Request, parts: Vec<(u64, u64)>, length: u64) {
     response.clear_content_length();
     response.headers.remove_known(Known::ContentRange);
     response.content_length = Some(whole);
-    r.output.add_filter(Box::new(Many { parts, heads, tail }));
+    r.output.add_first_filter(Box::new(Many { parts, heads, tail }));
 }
 
 /// Lets one range through.
@@ -148,7 +148,17 @@ struct One {
 }
 
 impl BodyFilter for One {
-    fn filter(&mut self, _: &mut Request, input: &mut Queue, output: &mut Queue, _: More) -> io::Result<()> {
+    fn sees(&self) -> Sees {
+        Sees::Chunks
+    }
+
+    fn filter(
+        &mut self,
+        _: &mut Request,
+        input: &mut Queue,
+        output: &mut Queue,
+        _: More,
+    ) -> io::Result<Taken> {
         while let Some(mut chunk) = input.pop() {
             let (first, last) = (self.at, self.at + chunk.len());
             self.at = last;
@@ -159,7 +169,7 @@ impl BodyFilter for One {
             chunk.advance(from - first);
             output.push(if to < last { chunk.split_front(to - from) } else { chunk });
         }
-        Ok(())
+        Ok(Taken::All)
     }
 }
 
@@ -171,16 +181,20 @@ struct Many {
 }
 
 impl BodyFilter for Many {
+    fn sees(&self) -> Sees {
+        Sees::Chunks
+    }
+
     fn filter(
         &mut self,
         r: &mut Request,
         input: &mut Queue,
         output: &mut Queue,
         more: More,
-    ) -> io::Result<()> {
+    ) -> io::Result<Taken> {
         if input.is_empty() || self.parts.is_empty() {
             input.clear();
-            return Ok(());
+            return Ok(Taken::All);
         }
         let last = self.parts.iter().map(|(_, end)| *end).max().unwrap_or(0);
         if more != More::End && input.len() < last {
@@ -196,7 +210,7 @@ impl BodyFilter for Many {
             copy(&mut body, start, end, output);
         }
         output.push_bytes(&self.tail);
-        Ok(())
+        Ok(Taken::All)
     }
 }
 

@@ -176,7 +176,8 @@ async fn finish_head_only(
     if keep && !has_more && matches!(framing, ResponseFraming::None | ResponseFraming::Length(0)) {
         conn.keep(&relay.upstream, &Worker::current(), now());
     }
-    if output::push_body(r, Queue::default(), More::End).is_err() || output::flush(r).await.is_err() {
+    output::push_body(r, Queue::default(), More::End);
+    if output::flush(r).await.is_err() {
         return Outcome::Broken(0);
     }
     Outcome::Sent
@@ -262,11 +263,11 @@ impl Pump<'_> {
         if !self.is_buffered {
             return false;
         }
-        if r.output.queue.in_memory() < self.memory_limit {
+        if r.output.in_memory() < self.memory_limit {
             return true;
         }
         let used = self.spool.as_ref().map_or(0, |spool| spool.length);
-        if self.file_limit == 0 || used + r.output.queue.in_memory() > self.file_limit {
+        if self.file_limit == 0 || used + r.output.in_memory() > self.file_limit {
             return false;
         }
         if self.spool.is_none() {
@@ -290,7 +291,7 @@ impl Pump<'_> {
             }
         }
         let Some(spool) = &mut self.spool else { return false };
-        match spill(&mut r.output.queue, spool) {
+        match spill(r.output.waiting(), spool) {
             Ok(()) => true,
             Err(error) => {
                 // A full disk costs the buffering, not the answer.
@@ -352,7 +353,8 @@ impl Pump<'_> {
         if let Some(state) = r.upstreams.last_mut() {
             state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
         }
-        output::push_body(r, Queue::default(), More::End).map_err(|_| End::Truncated)
+        output::push_body(r, Queue::default(), More::End);
+        Ok(())
     }
 
     /// Decodes what lies in `buf` from `start` and queues it.
@@ -405,8 +407,13 @@ impl Pump<'_> {
                 state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
             }
         }
-        let more = if is_end { More::End } else { More::Flush };
-        output::push_body(r, part, more).map_err(|_| End::Truncated)
+        let more = match (is_end, self.is_buffered) {
+            (true, _) => More::End,
+            (false, true) => More::Later,
+            (false, false) => More::Flush,
+        };
+        output::push_body(r, part, more);
+        Ok(())
     }
 }
 
@@ -496,7 +503,9 @@ fn upstream_failed(r: &Request, error: &io::Error) -> End {
 }
 
 fn client_failed(r: &Request, error: &io::Error) -> End {
-    if error.kind() == io::ErrorKind::TimedOut {
+    if error.kind() == io::ErrorKind::InvalidData {
+        // A filter could not go on, and has said why.
+    } else if error.kind() == io::ErrorKind::TimedOut {
         r.log(
             Level::Info,
             format_args!("client timed out (110: Connection timed out) while sending to client"),

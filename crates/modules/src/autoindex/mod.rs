@@ -150,7 +150,8 @@ async fn list(r: &mut Request, settings: AutoindexSettings) -> Outcome {
             Format::Xml => xml(&entries, &mut body),
         }
     }
-    if output::push_chunk(r, Chunk::copied(&body), More::End).is_err() || output::flush(r).await.is_err() {
+    output::push_chunk(r, Chunk::copied(&body), More::End);
+    if output::flush(r).await.is_err() {
         return Outcome::Broken(0);
     }
     Outcome::Sent

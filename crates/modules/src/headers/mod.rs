@@ -10,7 +10,7 @@ use std::sync::Arc;
 use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::Queue;
 use http::conf::compile::Cx;
-use http::filters::{BodyFilter, Filtered, HeaderFilter, More};
+use http::filters::{BodyFilter, Filtered, HeaderFilter, More, Sees, Taken};
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;
 use http::rows::{Row, row, value};
@@ -244,16 +244,20 @@ fn set(r: &mut Request, line: &Line, value: &[u8]) {
 struct Trailers(Arc<Vec<Line>>);
 
 impl BodyFilter for Trailers {
+    fn sees(&self) -> Sees {
+        Sees::Chunks
+    }
+
     fn filter(
         &mut self,
         r: &mut Request,
         input: &mut Queue,
         output: &mut Queue,
         more: More,
-    ) -> io::Result<()> {
+    ) -> io::Result<Taken> {
         output.append(input);
-        if more != More::End || r.response.header_only {
-            return Ok(());
+        if more != More::End {
+            return Ok(Taken::All);
         }
         let lines = std::mem::take(&mut self.0);
         for line in lines.iter().filter(|line| line.when.allows(r.response.status)) {
@@ -262,7 +266,7 @@ impl BodyFilter for Trailers {
                 r.response.trailers.push(&line.name, &value);
             }
         }
-        Ok(())
+        Ok(Taken::All)
     }
 }
 
