@@ -13,6 +13,7 @@ pub mod cycle;
 mod entity;
 pub mod error_log;
 pub mod filters;
+pub mod forwarded;
 pub mod log_buffer;
 pub mod logging;
 pub mod module;

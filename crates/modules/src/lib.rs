@@ -4,8 +4,10 @@
 
 pub mod access;
 pub mod autoindex;
+pub mod browser;
 mod directory;
 pub mod empty_gif;
+pub mod geo;
 pub mod headers;
 pub mod index;
 pub mod log;
@@ -15,6 +17,7 @@ pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod rewrite;
+pub mod split_clients;
 pub mod static_files;
 pub mod stub_status;
 pub mod try_files;
@@ -32,7 +35,10 @@ pub fn registry() -> Registry {
     registry.add::<rewrite::Rewrite>();
     registry.add::<access::Access>();
     registry.add::<log::Log>();
+    registry.add::<browser::Browser>();
+    registry.add::<geo::Geo>();
     registry.add::<map::Map>();
+    registry.add::<split_clients::SplitClients>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
     registry.add::<upstream::Upstream>();
