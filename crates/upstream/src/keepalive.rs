@@ -2,6 +2,8 @@
 //!
 //! Each thread puts into its own shard and takes from it, the last one in first; only when that holds none of the
 //! peer does it look at the others. The limit counts for the whole server, where nginx has one for each worker.
+//! What is over the limit is not closed at once but by [`Pool::trim`], if it stays unused until then: when many
+//! requests end together, as many are about to begin, and each would have to connect anew.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -95,6 +97,8 @@ impl<C> Pooled<C> {
 pub enum Put<C> {
     /// It is kept.
     Kept,
+    /// It is kept beyond the limit until somebody takes it or [`Pool::trim`] closes it: that must be called soon.
+    Surplus,
     /// It is kept in the place of this one, the longest idle of all.
     Evicted(C),
     /// It is not kept: it has served enough or for too long, or none may be kept.
@@ -106,6 +110,8 @@ pub enum Put<C> {
 pub struct Pool<C, K = PeerKey> {
     shards: Box<[Shard<C, K>]>,
     idle: AtomicUsize,
+    /// The fewest that idled since the last [`Pool::trim`].
+    least_idle: AtomicUsize,
 }
 
 /// One thread's part, on cache lines of its own.
@@ -126,13 +132,19 @@ struct Idle<C, K> {
 }
 
 const EMPTY: u64 = u64::MAX;
+/// Most connections that are kept beyond the limit for a moment.
+const SURPLUS: usize = 1024;
 
 impl<C: Send, K: Eq> Pool<C, K> {
     /// A pool for that many threads, at least one.
     #[must_use]
     pub fn new(shards: usize) -> Self {
         let shard = || Shard { queue: Mutex::new(VecDeque::new()), oldest_ms: AtomicU64::new(EMPTY) };
-        Self { shards: (0..shards.max(1)).map(|_| shard()).collect(), idle: AtomicUsize::new(0) }
+        Self {
+            shards: (0..shards.max(1)).map(|_| shard()).collect(),
+            idle: AtomicUsize::new(0),
+            least_idle: AtomicUsize::new(0),
+        }
     }
 
     /// Connections that idle now, in all threads.
@@ -148,11 +160,14 @@ impl<C: Send, K: Eq> Pool<C, K> {
         }
         let Some(own) = self.shard(shard) else { return Put::Refused(pooled.conn) };
         // The place is taken before the connection is there, so two threads never fill the same last one.
-        let evicted = if self.idle.fetch_add(1, Relaxed) < limits.capacity {
-            None
+        let idle = self.idle.fetch_add(1, Relaxed);
+        let put = if idle < limits.capacity {
+            Put::Kept
+        } else if idle < limits.capacity.saturating_add(SURPLUS) {
+            Put::Surplus
         } else {
             match self.evict() {
-                Some(conn) => Some(conn),
+                Some(conn) => Put::Evicted(conn),
                 None => {
                     self.idle.fetch_sub(1, Relaxed);
                     return Put::Refused(pooled.conn);
@@ -163,7 +178,14 @@ impl<C: Send, K: Eq> Pool<C, K> {
         queue.push_back(Idle { key, since: now, pooled });
         own.note(&queue);
         drop(queue);
-        evicted.map_or(Put::Kept, Put::Evicted)
+        put
+    }
+
+    /// Takes out what is over the limit and was not needed since the last call, the longest idle first. What is
+    /// returned must be closed.
+    pub fn trim(&self, limits: &Limits) -> Vec<C> {
+        let unneeded = self.least_idle.swap(self.idle(), Relaxed).saturating_sub(limits.capacity);
+        (0..unneeded).map_while(|_| self.evict()).collect()
     }
 
     /// A connection of that key: the last that this thread put, else the last that another one did. It counts as
@@ -176,7 +198,11 @@ impl<C: Send, K: Eq> Pool<C, K> {
         let (before, from_own) = self.shards.split_at_checked(own)?;
         let mut filled = from_own.iter().chain(before).filter(|shard| !shard.is_empty());
         let mut pooled = filled.find_map(|shard| shard.take(key, limits, now))?;
-        self.idle.fetch_sub(1, Relaxed);
+        let left = self.idle.fetch_sub(1, Relaxed) - 1;
+        // Two threads may overwrite one another; then something is closed that might have been of use.
+        if left < self.least_idle.load(Relaxed) {
+            self.least_idle.store(left, Relaxed);
+        }
         pooled.requests = pooled.requests.saturating_add(1);
         Some(pooled)
     }
@@ -297,7 +323,7 @@ mod tests {
 
     fn keep(pool: &Pool<u32, char>, shard: usize, key: char, conn: u32, ms: u64) -> Option<u32> {
         match pool.put(shard, key, Pooled::new(conn, at(ms)), &LIMITS, at(ms)) {
-            Put::Kept => None,
+            Put::Kept | Put::Surplus => None,
             Put::Evicted(conn) => Some(conn),
             Put::Refused(_) => panic!("refused"),
         }
@@ -327,9 +353,36 @@ mod tests {
         assert_eq!(keep(&pool, 1, 'a', 1, 5), None);
         assert_eq!(keep(&pool, 0, 'b', 2, 6), None);
         assert_eq!(keep(&pool, 0, 'a', 3, 7), None);
-        assert_eq!(keep(&pool, 0, 'a', 4, 8), Some(1));
-        assert_eq!(keep(&pool, 2, 'a', 5, 9), Some(2));
+        assert_eq!(keep(&pool, 0, 'a', 4, 8), None);
+        assert_eq!(keep(&pool, 2, 'a', 5, 9), None);
+        assert_eq!(pool.idle(), 5);
+        assert_eq!(pool.trim(&LIMITS), Vec::<u32>::new(), "none has had the time to be taken");
+        assert_eq!(pool.trim(&LIMITS), vec![1, 2]);
         assert_eq!(pool.idle(), 3);
+    }
+
+    #[test]
+    fn a_surplus_that_is_needed_stays() {
+        let pool = Pool::new(1);
+        for conn in 1..=5 {
+            assert_eq!(keep(&pool, 0, 'a', conn, u64::from(conn)), None);
+        }
+        assert!(pool.trim(&LIMITS).is_empty());
+        assert_eq!(take(&pool, 0, 'a', 6), Some(5));
+        assert_eq!(keep(&pool, 0, 'a', 5, 7), None);
+        assert_eq!(pool.trim(&LIMITS), vec![1], "four of five were not needed, three may stay");
+        assert_eq!(pool.idle(), 4);
+    }
+
+    #[test]
+    fn a_surplus_has_its_limit() {
+        let pool = Pool::new(1);
+        let most = u32::try_from(LIMITS.capacity + SURPLUS).expect("small");
+        for conn in 0..most {
+            assert_eq!(keep(&pool, 0, 'a', conn, u64::from(conn)), None);
+        }
+        assert_eq!(keep(&pool, 0, 'a', most, 0), Some(0));
+        assert_eq!(pool.idle(), LIMITS.capacity + SURPLUS);
     }
 
     #[test]
@@ -409,13 +462,18 @@ mod tests {
                         if round % 3 == 0 {
                             let _ = pool.take(shard, &'a', &LIMITS, at(u64::from(round)));
                         }
-                        assert!(pool.idle() <= LIMITS.capacity + 4);
+                        if round % 100 == 0 {
+                            drop(pool.trim(&LIMITS));
+                        }
+                        assert!(pool.idle() <= LIMITS.capacity + SURPLUS + 4);
                     }
                 });
             }
         });
         let held: usize = pool.shards.iter().map(|shard| shard.lock().len()).sum();
         assert_eq!(held, pool.idle());
-        assert!(held <= LIMITS.capacity);
+        drop(pool.trim(&LIMITS));
+        drop(pool.trim(&LIMITS));
+        assert!(pool.idle() <= LIMITS.capacity);
     }
 }

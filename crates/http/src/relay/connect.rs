@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use net::{Deadline, Stream};
@@ -38,13 +39,14 @@ impl Connected {
     }
 
     /// Gives the connection to the pool; what does not stay is closed.
-    pub fn keep(self, upstream: &Upstream, worker: &Worker, now: Now) {
+    pub fn keep(self, upstream: &Arc<Upstream>, worker: &Worker, now: Now) {
         let Some(keepalive) = &upstream.keepalive else { return };
         if worker.is_quitting() || !is_quiet(self.stream()) {
             return;
         }
         match upstream.pool().put(worker.index, self.key, self.pooled, &keepalive.limits, now) {
             Put::Kept => {}
+            Put::Surplus => upstream.trim_soon(),
             Put::Evicted(old) | Put::Refused(old) => drop(old),
         }
     }

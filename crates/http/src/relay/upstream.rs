@@ -1,6 +1,7 @@
 //! An upstream of the configuration at work: its peers, and the idle connections to them.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use net::Stream;
@@ -49,7 +50,21 @@ pub struct Upstream {
     threads: usize,
     /// Made when it is first needed, unless the configuration before left its own.
     pool: OnceLock<Arc<Pool<PeerConn>>>,
+    /// Somebody looks after what the pool holds beyond its limit.
+    is_trimming: AtomicBool,
 }
+
+/// The task that trims a pool; its thread may end before it does.
+struct Trimming(Arc<Upstream>);
+
+impl Drop for Trimming {
+    fn drop(&mut self) {
+        self.0.is_trimming.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Milliseconds that an idle connection beyond the limit has for being needed again.
+const SURPLUS_MS: u64 = 20;
 
 impl Upstream {
     /// An upstream of these peers for so many worker threads.
@@ -62,7 +77,24 @@ impl Upstream {
             group: RwLock::new(Arc::new(group)),
             threads: threads.max(1),
             pool: OnceLock::new(),
+            is_trimming: AtomicBool::new(false),
         }
+    }
+
+    /// Closes what the pool holds beyond its limit, unless it is needed again at once.
+    pub(super) fn trim_soon(self: &Arc<Self>) {
+        if self.is_trimming.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let trimming = Trimming(Arc::clone(self));
+        tokio::task::spawn_local(async move {
+            let upstream = &trimming.0;
+            let limits = upstream.keepalive.map(|keepalive| keepalive.limits).unwrap_or_default();
+            while upstream.pool().idle() > limits.capacity {
+                net::timer::sleep(SURPLUS_MS).await;
+                drop(upstream.pool().trim(&limits));
+            }
+        });
     }
 
     /// Idle connections of all threads.
