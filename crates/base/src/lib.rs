@@ -1,7 +1,9 @@
-//! Names shared by every crate of Tidegate: sizes, times, spans. No I/O happens here.
+//! What every crate of Tidegate shares: sizes, times, spans, limits by key. No I/O happens here.
 //!
 //! All sizes are bytes and all times are milliseconds unless a name says otherwise.
 
+pub mod limit;
+pub mod lru;
 mod network;
 mod span;
 mod units;

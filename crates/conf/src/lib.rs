@@ -21,6 +21,7 @@ mod suggest;
 mod testing;
 mod tree;
 mod values;
+pub mod zones;
 
 pub use arity::Arity;
 pub use contexts::Contexts;

@@ -10,6 +10,7 @@ pub mod conf;
 pub mod connection;
 pub mod credentials;
 pub mod cycle;
+pub mod delay;
 mod entity;
 pub mod error_log;
 pub mod filters;

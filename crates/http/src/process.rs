@@ -10,6 +10,7 @@ use proto::h1::Known;
 use crate::conf::core::Satisfy;
 use crate::conf::location::{Content, Literal, LocationTree};
 use crate::conf::{LocationId, location};
+use crate::delay::{self, Held};
 use crate::output;
 use crate::phases::{Answered, Outcome, Phase, Verdict};
 use crate::relay;
@@ -261,8 +262,7 @@ async fn access(r: &mut Request) -> Option<Outcome> {
                 r.access_code = if keeps_challenge { r.access_code } else { status };
             }
             Verdict::Finish(Outcome::Status(status @ (401 | 407))) => {
-                auth_delay(r).await;
-                return Some(Outcome::Status(status));
+                return Some(refuse(r, status).await);
             }
             Verdict::Finish(outcome) => return Some(outcome),
             _ => {}
@@ -274,19 +274,22 @@ async fn access(r: &mut Request) -> Option<Outcome> {
             r.log(Level::Error, format_args!("access forbidden by rule"));
             Some(Outcome::Status(403))
         }
-        status => {
-            auth_delay(r).await;
-            Some(Outcome::Status(status))
-        }
+        status => Some(refuse(r, status).await),
     }
 }
 
-async fn auth_delay(r: &Request) {
-    let delay = r.location().core.auth_delay;
-    if delay > 0 {
+/// What becomes of a request that is not authorized, after `auth_delay`.
+async fn refuse(r: &Request, status: u16) -> Outcome {
+    let delay_ms = r.location().core.auth_delay;
+    if delay_ms > 0 {
         r.log(Level::Info, format_args!("delaying unauthorized request"));
-        net::timer::sleep(delay).await;
+        // One turn of the event loop more, so that how long checking took does not show.
+        tokio::task::yield_now().await;
+        if delay::hold_back(r, delay_ms).await == Held::Gone {
+            return Outcome::Status(499);
+        }
     }
+    Outcome::Status(status)
 }
 
 /// Finds the location of the URI and what it alone decides (`ngx_http_core_find_config_phase`).

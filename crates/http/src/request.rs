@@ -115,8 +115,12 @@ pub struct Request {
     pub ignores_client_abort: bool,
     /// The deadline of whatever is waited for at the upstream.
     pub peer_deadline: Rc<Deadline>,
-    /// What modules remember.
+    /// What modules remember until the next internal redirect.
     pub contexts: Contexts,
+    /// What modules remember, or hold, until the request ends.
+    pub lasting: Contexts,
+    /// `$limit_req_status`: what `limit_req` has decided, which it does once for a request.
+    pub limit_req_status: Option<&'static str>,
     values: RefCell<Values>,
     captures: RefCell<Captures>,
     /// Wall clock at the start: seconds and milliseconds.
@@ -196,6 +200,8 @@ impl Request {
             ignores_client_abort: false,
             peer_deadline: Rc::new(Deadline::new()),
             contexts: Contexts::default(),
+            lasting: Contexts::default(),
+            limit_req_status: None,
             values: RefCell::default(),
             captures: RefCell::default(),
             started: (0, 0),
@@ -245,6 +251,8 @@ impl Request {
         self.upstream_buffering = None;
         self.ignores_client_abort = false;
         self.contexts.0.clear();
+        self.lasting.0.clear();
+        self.limit_req_status = None;
         self.values.get_mut().reset();
         self.captures.get_mut().groups.clear();
         self.server = ServerId(0);
@@ -283,6 +291,7 @@ impl Request {
         self.output.reset();
         self.upstreams.clear();
         self.contexts.0.clear();
+        self.lasting.0.clear();
     }
 
     /// The server's settings.

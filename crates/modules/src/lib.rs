@@ -10,6 +10,8 @@ pub mod empty_gif;
 pub mod geo;
 pub mod headers;
 pub mod index;
+pub mod limit_conn;
+pub mod limit_req;
 pub mod log;
 pub mod map;
 pub mod not_modified;
@@ -31,8 +33,10 @@ use http::conf::core::Core;
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.add::<Core>();
-    // Rewrite, Access and Log; variables.
+    // Rewrite, PreAccess, Access and Log; variables.
     registry.add::<rewrite::Rewrite>();
+    registry.add::<limit_req::LimitReq>();
+    registry.add::<limit_conn::LimitConn>();
     registry.add::<access::Access>();
     registry.add::<log::Log>();
     registry.add::<browser::Browser>();

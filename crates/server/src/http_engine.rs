@@ -56,7 +56,7 @@ impl Engine for HttpEngine {
             compile::compile(&registry, block, &paths, input.core.threads, input.resources)?;
         input.notices.extend(notices);
         if let Some(previous) = input.previous {
-            conf.inherit(&previous.http);
+            conf.inherit(&previous.http)?;
         }
         let globals = Globals {
             log: Arc::clone(input.error_log),

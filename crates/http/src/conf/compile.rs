@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use conf::resources::Resources;
+use conf::zones::Zones;
 use conf::{Contexts, Directive, Error, Spot, Word};
 
 use super::location::{Content, Kind, Location, LocationId, LocationTree};
@@ -79,6 +80,8 @@ pub struct Cx<'a> {
     pub upstream: Option<UpstreamBlock>,
     /// All upstreams known so far.
     pub upstreams: Upstreams,
+    /// Shared zones known so far.
+    pub zones: Zones,
     /// A local address is `transparent`, which takes a privilege.
     pub needs_net_raw: bool,
     /// Where the `http` block ends: nginx names it for what it finds when all lines were read.
@@ -143,6 +146,7 @@ impl<'a> Cx<'a> {
             server: None,
             upstream: None,
             upstreams: Upstreams::default(),
+            zones: Zones::default(),
             needs_net_raw: false,
             end: None,
             notices: Vec::new(),
@@ -404,6 +408,7 @@ impl<'a> Cx<'a> {
 
     fn finish(mut self, servers: Vec<(Server, ServerDraft)>) -> Result<(HttpConf, Vec<Error>), Error> {
         self.check_variables()?;
+        self.zones.check()?;
         let root = Block::new(self.block.slots.clone(), Contexts::HTTP, LocationId(0), 0);
         self.close_block(root, LocationTree::default());
         let mut drafts = Vec::new();
@@ -424,6 +429,7 @@ impl<'a> Cx<'a> {
             listeners,
             variables: self.table,
             upstreams,
+            zones: self.zones,
             phases,
             content: self.registry.content.clone(),
             header_filters: self.registry.header_filters.clone(),

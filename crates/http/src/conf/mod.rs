@@ -14,6 +14,9 @@ use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use conf::Error;
+use conf::zones::Zones;
+
 pub use self::location::{Location, LocationId, LocationTree};
 pub use self::upstream_url::{UpstreamUrl, UriPart, parse_upstream_url};
 pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
@@ -69,6 +72,8 @@ pub struct HttpConf {
     pub variables: Table,
     /// Upstream groups, named ones and those made by a plain address.
     pub upstreams: Vec<Arc<crate::relay::Upstream>>,
+    /// Shared zones.
+    pub zones: Zones,
     /// Phase handlers.
     pub phases: Phases,
     /// Content handlers that every location has.
@@ -83,13 +88,18 @@ pub struct HttpConf {
 }
 
 impl HttpConf {
-    /// Takes over what outlives a reload: the state of upstreams of the same name.
-    pub fn inherit(&self, earlier: &Self) {
+    /// Takes over what outlives a reload: the state of upstreams and zones of the same name.
+    ///
+    /// # Errors
+    /// A zone is declared so differently that it cannot keep its state.
+    pub fn inherit(&self, earlier: &Self) -> Result<(), Error> {
+        self.zones.inherit(&earlier.zones)?;
         for upstream in &self.upstreams {
             if let Some(same) = earlier.upstreams.iter().find(|other| other.name == upstream.name) {
                 upstream.inherit(same);
             }
         }
+        Ok(())
     }
 
     /// The server with this id.

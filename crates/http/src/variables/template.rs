@@ -2,11 +2,16 @@
 //!
 //! A string without variables costs one copy; a single variable costs one call.
 
+use std::cell::Cell;
+
 use conf::{Error, Word};
 
 use super::VariableId;
 use crate::conf::compile::Cx;
 use crate::request::Request;
+
+/// Bytes of a thread's buffer for values that are kept for the next.
+const VALUE_KEPT: usize = 16 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -133,6 +138,22 @@ impl Template {
                 Part::Capture(number) => capture(r, *number, out),
             }
         }
+    }
+
+    /// Hands the value to `use_value` in a buffer of this thread's, so that looking at it allocates nothing.
+    pub fn with_value<T>(&self, r: &Request, use_value: impl FnOnce(&[u8]) -> T) -> T {
+        thread_local! {
+            static VALUE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        }
+        // Taken out: a variable that is computed may ask for such a value itself.
+        let mut value = VALUE.take();
+        value.clear();
+        self.append(r, &mut value);
+        let used = use_value(&value);
+        if value.capacity() <= VALUE_KEPT {
+            VALUE.set(value);
+        }
+        used
     }
 
     /// The value.
