@@ -116,6 +116,8 @@ pub struct RelaySettings {
     pub request_buffering: bool,
     pub ignore_client_abort: bool,
     pub intercept_errors: bool,
+    /// A 404 is answered by this side's own, whatever `error_page` says; no directive sets it.
+    pub intercept_404: bool,
     pub force_ranges: bool,
     pub socket_keepalive: bool,
     pub pass_request_headers: bool,
