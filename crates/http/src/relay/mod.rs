@@ -9,6 +9,7 @@ mod exchange;
 mod head;
 mod http1;
 mod pump;
+mod rows;
 pub mod settings;
 mod state;
 mod target;

@@ -43,7 +43,7 @@ impl Module for Proxy {
         &rows::ROWS
     }
 
-    fn shared_rows() -> &'static [Row<ProxySettings>] {
+    fn shared_rows() -> &'static [&'static [Row<ProxySettings>]] {
         &rows::RELAY_ROWS
     }
 
