@@ -79,8 +79,8 @@ pub trait Module: Sized + Send + Sync + 'static {
     /// The directives.
     fn rows() -> &'static [Row<Self::Settings>];
 
-    /// Directives that a macro makes alike for several modules, such as `relay_rows!`.
-    fn shared_rows() -> &'static [Row<Self::Settings>] {
+    /// Tables of directives that a macro makes alike for several modules, such as `relay_rows!`.
+    fn shared_rows() -> &'static [&'static [Row<Self::Settings>]] {
         &[]
     }
 
@@ -160,6 +160,10 @@ pub(crate) struct Erased {
     pub set: fn(usize, &mut Cx<'_>, &Directive) -> Result<(), Error>,
 }
 
+fn all_rows<M: Module>() -> impl Iterator<Item = &'static Row<M::Settings>> {
+    M::rows().iter().chain(M::shared_rows().iter().copied().flatten())
+}
+
 /// A content handler that every location has, tried in order until one answers.
 pub type ContentHandler = &'static dyn Answer;
 
@@ -181,7 +185,7 @@ impl Registry {
         self.modules.push(Erased {
             name: M::NAME,
             also: M::ALSO,
-            rows: M::rows().iter().chain(M::shared_rows()).map(|row| &row.row).collect(),
+            rows: all_rows::<M>().map(|row| &row.row).collect(),
             default_settings: || Arc::new(M::Settings::default()),
             default_main: || Box::new(M::Main::default()),
             inherit: |slots| {
@@ -207,7 +211,7 @@ impl Registry {
                 done
             },
             set: |index, cx, directive| {
-                let Some(row) = M::rows().iter().chain(M::shared_rows()).nth(index) else { return Ok(()) };
+                let Some(row) = all_rows::<M>().nth(index) else { return Ok(()) };
                 let mut settings = cx.block.slots.edit::<M>();
                 let done = row.set.apply(&mut settings, cx, directive);
                 cx.block.slots.put::<M>(settings);

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
-use proto::h1::{Progress, ResponseError, Version};
 
+use super::codec::{Codec, HeadStep};
 use super::connect::{self, Connected, OpenError};
 use super::settings::next;
-use super::{PlanBody, Relay, now};
+use super::{Framing, PlanBody, Relay, now};
 use crate::body::{BodyError, RequestBody};
 use crate::cycle::Worker;
 use crate::phases::Outcome;
@@ -22,9 +22,11 @@ use crate::trace;
 /// Bytes that the first read of an answer asks for: head and most bodies in one call.
 const FIRST_READ: usize = 32 << 10;
 /// Most fields of an answer.
-const MAX_FIELDS: usize = 1000;
+pub(super) const MAX_FIELDS: usize = 1000;
 /// Bytes of a streamed request body in flight.
 const BODY_PIECE: usize = 16 << 10;
+/// Bytes of a body that is read from its file to be framed.
+const FILE_PIECE: usize = 128 << 10;
 
 /// Why an attempt failed, in terms of `next_upstream`.
 #[derive(Debug)]
@@ -62,7 +64,24 @@ enum Waited {
 
 const CONNECTING: &str = "connecting to upstream";
 const SENDING: &str = "sending request to upstream";
-const READING: &str = "reading response header from upstream";
+pub(super) const READING: &str = "reading response header from upstream";
+
+/// A complete head and what came with it.
+pub(super) struct Answer {
+    /// The connection.
+    pub conn: Connected,
+    /// What was read.
+    pub buf: Buf,
+    /// Where the body begins in it.
+    pub body: usize,
+}
+
+impl Answer {
+    /// What has come behind the head.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.buf.get(self.body..).unwrap_or_default()
+    }
+}
 
 /// What a piece of an exchange came to when it did not succeed.
 pub(super) enum Trouble {
@@ -76,19 +95,20 @@ impl Relay<'_> {
     /// Talks to the peer that was picked. `Ok` is what becomes of the request, `Err` asks for the next peer.
     pub(super) async fn exchange(&mut self, r: &mut Request) -> Result<Outcome, Failure> {
         let deadline = Rc::clone(&r.peer_deadline);
+        self.wire = self.protocol.wire(r);
         let done = self.talk(r, &deadline).await;
         match done {
-            Ok((conn, buf)) => self.answer(r, conn, buf).await,
+            Ok(answer) => self.answer(r, answer).await,
             Err(Trouble::Client(outcome)) => Ok(outcome),
             Err(Trouble::Peer(failure)) => Err(failure),
         }
     }
 
-    async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<(Connected, Buf), Trouble> {
+    async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Answer, Trouble> {
         let conn = self.connect(r, deadline).await?;
         self.send(r, &conn, deadline).await?;
-        let buf = self.read_head(r, &conn, deadline).await?;
-        Ok((conn, buf))
+        let (buf, body) = self.read_head(r, &conn, deadline).await?;
+        Ok(Answer { conn, buf, body })
     }
 
     async fn connect(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Connected, Trouble> {
@@ -169,7 +189,9 @@ impl Relay<'_> {
         let head = std::mem::take(&mut self.plan.head);
         // What goes in front of the first piece of a body is sent together with it where that is in memory.
         let whole = match (&self.plan.body, &r.body) {
-            (PlanBody::Whole, RequestBody::Memory(body)) => Some(body.len()),
+            (PlanBody::Whole, RequestBody::Memory(body)) if self.plan.framing == Framing::Plain => {
+                Some(body.len())
+            }
             _ => None,
         };
         let first = self.first_piece(r);
@@ -207,45 +229,55 @@ impl Relay<'_> {
             // The upstream has answered: what is left of the request is not wanted.
             return Ok(());
         }
-        match self.plan.body {
-            PlanBody::Whole if whole.is_none() => self.send_file(r, conn, deadline).await,
-            PlanBody::Stream | PlanBody::StreamChunked => {
-                conn.send_small_pieces();
-                self.send_stream(r, conn, deadline).await
+        match (self.plan.body, &r.body) {
+            (PlanBody::Whole, RequestBody::File { file, length, .. }) => {
+                let (file, length) = (Rc::clone(file), *length);
+                if self.plan.framing == Framing::Plain {
+                    self.send_file(r, conn, deadline, &file, length).await
+                } else {
+                    let mut offset = 0;
+                    self.send_pieces(r, conn, deadline, Pieces::File { file, offset: &mut offset, length })
+                        .await
+                }
             }
-            PlanBody::None | PlanBody::Whole => {
+            (PlanBody::Stream, _) => {
+                conn.send_small_pieces();
+                self.send_pieces(r, conn, deadline, Pieces::Client).await
+            }
+            (PlanBody::None | PlanBody::Whole, _) => {
                 self.is_request_whole = true;
                 Ok(())
             }
         }
     }
 
-    /// What of a streamed body is there already, framed.
+    /// What of a body that is sent in pieces is there already, framed: all of one that lies in memory.
     fn first_piece(&mut self, r: &mut Request) -> Buf {
-        if !matches!(self.plan.body, PlanBody::Stream | PlanBody::StreamChunked) {
-            return Buf::empty();
+        let mut framed = Buf::empty();
+        match (self.plan.body, &r.body) {
+            (PlanBody::Stream, _) => {
+                let piece = r.reader.take_ahead();
+                if !piece.is_empty() {
+                    r.received += piece.len() as u64;
+                    self.body_is_spent = true;
+                    self.frame_piece(&piece, &mut framed);
+                }
+            }
+            (PlanBody::Whole, RequestBody::Memory(body)) if self.plan.framing == Framing::Pieces => {
+                self.frame_piece(body, &mut framed);
+                self.frame_piece(b"", &mut framed);
+            }
+            _ => {}
         }
-        let piece = r.reader.take_ahead();
-        if piece.is_empty() {
-            return piece;
-        }
-        r.received += piece.len() as u64;
-        self.body_is_spent = true;
-        let mut framed = Buf::with_capacity(piece.len() + 32);
-        self.frame_piece(&piece, &mut framed);
         framed
     }
 
-    /// Appends a piece of a streamed body as it goes to the upstream; an empty one ends it.
+    /// Appends a piece of a body as it goes to the upstream; an empty one ends it.
     fn frame_piece(&self, piece: &[u8], framed: &mut Buf) {
-        if self.plan.body != PlanBody::StreamChunked {
-            framed.extend_from_slice(piece);
-        } else if piece.is_empty() {
-            framed.extend_from_slice(proto::h1::LAST_CHUNK);
-        } else {
-            framed.extend_from_slice(proto::h1::write_chunk_header(piece.len() as u64, &mut [0; 18]));
-            framed.extend_from_slice(piece);
-            framed.extend_from_slice(b"\r\n");
+        framed.reserve(piece.len() + 32);
+        match self.plan.framing {
+            Framing::Plain => framed.extend_from_slice(piece),
+            Framing::Pieces => self.wire.frame(piece, framed),
         }
     }
 
@@ -298,16 +330,16 @@ impl Relay<'_> {
         r: &mut Request,
         conn: &Connected,
         deadline: &Deadline,
+        file: &std::fs::File,
+        length: u64,
     ) -> Result<(), Trouble> {
-        let RequestBody::File { file, length, .. } = &r.body else { return Ok(()) };
-        let (file, length) = (Rc::clone(file), *length);
         let mut offset = 0u64;
         let result = poll_fn(|cx| {
             while offset < length {
                 let count = usize::try_from((length - offset).min(2 << 20)).unwrap_or(usize::MAX);
                 let written = conn.stream().poll_write_with(cx, |fd| {
                     let mut at = offset;
-                    os::io::sendfile(fd, std::os::fd::AsFd::as_fd(&*file), &mut at, count)
+                    os::io::sendfile(fd, std::os::fd::AsFd::as_fd(file), &mut at, count)
                 });
                 match written {
                     Poll::Ready(Ok(0)) => {
@@ -331,19 +363,24 @@ impl Relay<'_> {
         self.conclude_sending(r, conn, result)
     }
 
-    /// A body that is handed on as it comes in (`proxy_request_buffering off`).
-    async fn send_stream(
+    /// A body that is handed on as it comes in (`request_buffering off`), or piece by piece from its file.
+    async fn send_pieces(
         &mut self,
         r: &mut Request,
         conn: &Connected,
         deadline: &Deadline,
+        mut pieces: Pieces<'_>,
     ) -> Result<(), Trouble> {
-        let mut piece = Buf::with_capacity(BODY_PIECE);
-        let mut framed = Buf::with_capacity(BODY_PIECE);
+        let mut piece = Buf::empty();
+        let mut framed = Buf::empty();
         loop {
             piece.clear();
             framed.clear();
-            let count = match self.read_piece(r, conn, &mut piece).await {
+            let read = match &mut pieces {
+                Pieces::Client => self.read_piece(r, conn, &mut piece).await,
+                Pieces::File { file, offset, length } => read_file(file, offset, *length, &mut piece),
+            };
+            let count = match read {
                 Ok(Some(count)) => count,
                 // The upstream has answered: what is left of the body is not wanted.
                 Ok(None) => return Ok(()),
@@ -352,14 +389,17 @@ impl Relay<'_> {
                     return Err(Trouble::Client(outcome));
                 }
             };
-            self.body_is_spent |= count > 0;
+            self.body_is_spent |= count > 0 && matches!(pieces, Pieces::Client);
             self.frame_piece(&piece, &mut framed);
             deadline.set_after(self.settings.send_timeout);
             let mut sent = 0;
             let result = poll_fn(|cx| {
                 while sent < framed.len() {
                     match conn.stream().poll_send(cx, &framed[sent..]) {
-                        Poll::Ready(Ok(count)) => sent += count,
+                        Poll::Ready(Ok(count)) => {
+                            sent += count;
+                            deadline.set_after(self.settings.send_timeout);
+                        }
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
                         Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
                     }
@@ -388,6 +428,7 @@ impl Relay<'_> {
         conn: &Connected,
         piece: &mut Buf,
     ) -> Result<Option<usize>, BodyError> {
+        piece.reserve(BODY_PIECE);
         let mut reading = std::pin::pin!(crate::body::read_some(r, piece, BODY_PIECE));
         poll_fn(|cx| {
             if let Poll::Ready(read) = reading.as_mut().poll(cx) {
@@ -414,13 +455,13 @@ impl Relay<'_> {
         .await
     }
 
-    /// Reads until the head is complete; interim answers are dropped. What follows the head is in the buffer.
+    /// Reads until the head is complete; gives the buffer, and where the body begins in it.
     async fn read_head(
-        &self,
+        &mut self,
         r: &mut Request,
         conn: &Connected,
         deadline: &Deadline,
-    ) -> Result<Buf, Trouble> {
+    ) -> Result<(Buf, usize), Trouble> {
         let fail = |kind| {
             Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
         };
@@ -459,64 +500,47 @@ impl Relay<'_> {
                     return Err(fail(next::ERROR));
                 }
             }
-            match self.parse_head(r, &mut buf) {
-                Ok(Progress::Complete) => {
-                    r.upstream_head.text.extend_from_slice(&buf[..r.upstream_head.head.length]);
+            match self.wire.head(r, &mut buf, self.settings) {
+                Ok(HeadStep::Complete { text, body }) => {
+                    let end = text + r.upstream_head.head.length;
+                    r.upstream_head.text.extend_from_slice(buf.get(text..end).unwrap_or_default());
                     trace::upstream_head(r);
-                    return Ok(buf);
+                    return Ok((buf, body));
                 }
-                Ok(Progress::Partial) => {}
+                Ok(HeadStep::Partial) => {}
                 Err(kind) => return Err(fail(kind)),
             }
         }
     }
+}
 
-    /// Parses what is there; interim answers (1xx but 101) are cut off.
-    fn parse_head(&self, r: &mut Request, buf: &mut Buf) -> Result<Progress, u32> {
-        loop {
-            let parsed = r.upstream_head.head.parse(buf, self.settings.buffer_size, MAX_FIELDS);
-            match parsed {
-                Ok(Progress::Complete) => {
-                    let status = r.upstream_head.head.status;
-                    if !(100..200).contains(&status) || status == 101 {
-                        return Ok(Progress::Complete);
-                    }
-                    let length = r.upstream_head.head.length;
-                    buf.drain(..length);
-                    r.upstream_head.head.reset();
-                }
-                Ok(Progress::Partial) => return Ok(Progress::Partial),
-                Err(ResponseError::NoStatusLine) => {
-                    r.log(
-                        Level::Error,
-                        format_args!("upstream sent no valid HTTP/1.0 header while {READING}"),
-                    );
-                    // As nginx: all that comes is the body of a 200.
-                    r.upstream_head.head.reset();
-                    r.upstream_head.head.status = 200;
-                    r.upstream_head.head.version = Version::HTTP_09;
-                    // The client gets it as it came, without a head.
-                    r.line.version = Version::HTTP_09;
-                    return Ok(Progress::Complete);
-                }
-                Err(error) => {
-                    let culprit = String::from_utf8_lossy(r.upstream_head.head.culprit.of(buf)).into_owned();
-                    match error {
-                        ResponseError::InvalidHeader => {
-                            let wrong =
-                                buf.get(r.upstream_head.head.culprit.end as usize).copied().unwrap_or(b'\n');
-                            r.log(
-                                Level::Error,
-                                format_args!("{error}: \"{culprit}\\x{wrong:02x}...\" while {READING}"),
-                            );
-                        }
-                        _ => r.log(Level::Error, format_args!("{error} while {READING}")),
-                    }
-                    return Err(next::INVALID_HEADER);
-                }
-            }
-        }
+/// Where the pieces of a body come from.
+enum Pieces<'a> {
+    /// From the client, as they come in.
+    Client,
+    /// From the file that the body was written to.
+    File { file: Rc<std::fs::File>, offset: &'a mut u64, length: u64 },
+}
+
+/// Reads the next piece of a body's file; zero bytes are its end.
+fn read_file(
+    file: &std::fs::File,
+    offset: &mut u64,
+    length: u64,
+    piece: &mut Buf,
+) -> Result<Option<usize>, BodyError> {
+    let wanted = usize::try_from(length.saturating_sub(*offset)).unwrap_or(usize::MAX).min(FILE_PIECE);
+    if wanted == 0 {
+        return Ok(Some(0));
     }
+    piece.reserve(wanted);
+    let count = os::io::pread_append(std::os::fd::AsFd::as_fd(file), piece, wanted, *offset)
+        .map_err(BodyError::File)?;
+    if count == 0 {
+        return Err(BodyError::File(io::ErrorKind::UnexpectedEof.into()));
+    }
+    *offset += count as u64;
+    Ok(Some(count))
 }
 
 /// How sending ended early.

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use net::Buf;
 use os::errlog::Level;
-use proto::h1::{Known, Method, ResponseFraming};
+use proto::h1::{Known, Method};
 
-use super::connect::Connected;
-use super::exchange::Failure;
+use super::codec::{BodyLength, Codec};
+use super::exchange::{Answer, Failure, READING};
 use super::settings::{ignore, next};
 use super::{Relay, Rewritten, now, pump, tunnel};
 use crate::output;
@@ -18,12 +17,7 @@ use crate::response::Ranges;
 
 impl Relay<'_> {
     /// Goes on with a complete head.
-    pub(super) async fn answer(
-        &mut self,
-        r: &mut Request,
-        conn: Connected,
-        buf: Buf,
-    ) -> Result<Outcome, Failure> {
+    pub(super) async fn answer(&mut self, r: &mut Request, answer: Answer) -> Result<Outcome, Failure> {
         let status = r.upstream_head.head.status;
         let method =
             self.plan.method.unwrap_or(if r.method == Method::Head { Method::Head } else { r.line.method });
@@ -32,50 +26,36 @@ impl Relay<'_> {
             state.header_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
         }
         self.attempt.head_seen(now());
-        let framing = proto::h1::response_framing(&r.upstream_head.head, &r.upstream_head.text, method);
-        let framing = match framing {
-            Ok(framing) => framing,
+        let fail = |kind| Failure { kind, is_stale: false, is_final: false, while_doing: READING };
+        let length = match self.wire.begin(r, method, self.settings) {
+            Ok(length) => length,
             Err(error) => {
-                let doing = "reading response header from upstream";
-                r.log(Level::Error, format_args!("upstream sent {error} while {doing}"));
+                r.log(Level::Error, format_args!("upstream sent {error} while {READING}"));
                 if let Some(state) = r.upstreams.last_mut() {
                     state.status = 502;
                 }
-                return Err(Failure {
-                    kind: next::INVALID_HEADER,
-                    is_stale: false,
-                    is_final: false,
-                    while_doing: doing,
-                });
+                return Err(fail(next::INVALID_HEADER));
             }
         };
         if let Some(kind) = self.wants_next(r, status) {
-            return Err(Failure {
-                kind,
-                is_stale: false,
-                is_final: false,
-                while_doing: "reading response header from upstream",
-            });
+            self.finish_unread(answer, r);
+            return Err(fail(kind));
         }
-        if let Some(outcome) = self.intercept(r, status) {
+        let instead = self.intercept(r, status).or_else(|| self.accel_redirect(r));
+        if let Some(outcome) = instead {
             self.succeed(r);
-            self.finish_unread(conn, framing, &buf, r);
+            self.finish_unread(answer, r);
             return Ok(outcome);
         }
-        if let Some(outcome) = self.accel_redirect(r) {
-            self.succeed(r);
-            self.finish_unread(conn, framing, &buf, r);
-            return Ok(outcome);
-        }
-        self.copy_head(r, framing);
+        self.copy_head(r, length);
         if status == 101 && self.plan.may_upgrade {
-            return Ok(tunnel::run(self, r, conn, buf).await);
+            return Ok(tunnel::run(self, r, answer).await);
         }
         if let Err(outcome) = output::send_head(r) {
             self.succeed(r);
             return Ok(outcome);
         }
-        Ok(pump::run(self, r, conn, buf, framing).await)
+        Ok(pump::run(self, r, answer, length).await)
     }
 
     /// The peer did its part.
@@ -85,17 +65,23 @@ impl Relay<'_> {
         }
     }
 
-    /// A connection whose answer's body is not wanted serves on only when there is none.
-    fn finish_unread(&self, conn: Connected, framing: ResponseFraming, buf: &Buf, r: &Request) {
-        let is_complete = buf.len() == r.upstream_head.head.length
-            && matches!(framing, ResponseFraming::None | ResponseFraming::Length(0));
-        if is_complete && pump::may_keep(self, r) {
-            conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
+    /// A connection whose answer's body is not wanted serves on only where none of it is to come.
+    pub(super) fn finish_unread(&self, answer: Answer, r: &Request) {
+        if self.may_go_on() && self.wire.may_keep_unread(r, answer.rest()) {
+            answer.conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
         }
+    }
+
+    /// Whether the request lets its connection serve another one.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.is_request_whole && !self.plan.closes
     }
 
     /// `intercept_errors`: an error status that has an `error_page` is answered by that.
     fn intercept(&self, r: &mut Request, status: u16) -> Option<Outcome> {
+        if status == 404 && self.settings.intercept_404 {
+            return Some(Outcome::Status(404));
+        }
         if status < 300 || !self.settings.intercept_errors {
             return None;
         }
@@ -149,17 +135,17 @@ impl Relay<'_> {
     }
 
     /// Fills the client's head from the upstream's.
-    fn copy_head(&self, r: &mut Request, framing: ResponseFraming) {
+    fn copy_head(&self, r: &mut Request, length: BodyLength) {
         let head = std::mem::take(&mut r.upstream_head);
         r.response.status = head.head.status;
         r.response.status_line.extend_from_slice(head.head.status_line.of(&head.text));
-        r.response.content_length = match framing {
-            ResponseFraming::Length(length) => Some(length),
+        r.response.content_length = match length {
+            BodyLength::Known(length) => Some(length),
             // What a body would have been long is said for HEAD and 304 too.
-            ResponseFraming::None => {
+            BodyLength::None => {
                 head.head.fields.value(Known::ContentLength, &head.text).and_then(proto::h1::content_length)
             }
-            _ => None,
+            BodyLength::Open => None,
         };
         r.response.disable_not_modified = true;
         if self.settings.force_ranges {

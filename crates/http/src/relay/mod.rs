@@ -3,10 +3,13 @@
 //! A protocol brings its request's bytes, its settings and a few rewrites; peers, retries, buffering and
 //! tunnels are here once.
 
+mod codec;
 mod connect;
 mod exchange;
 mod head;
+mod http1;
 mod pump;
+mod rows;
 pub mod settings;
 mod state;
 mod target;
@@ -22,7 +25,9 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::Method;
 
+pub use self::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain, Wire};
 pub use self::connect::parse_bind;
+pub use self::http1::Http1;
 pub use self::settings::RelaySettings;
 pub use self::state::{UpstreamHead, UpstreamState};
 pub use self::target::Target;
@@ -75,8 +80,27 @@ pub enum PlanBody {
     Whole,
     /// As it comes from the client.
     Stream,
-    /// As it comes from the client, in chunks.
-    StreamChunked,
+}
+
+/// What lies around the pieces of a request's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// A frame of the codec's round each piece, and one behind the last.
+    Pieces,
+}
+
+/// What becomes of the client's body before the upstream is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyUse {
+    /// It is read as a whole, unless `request_buffering` is off.
+    Stream,
+    /// It is read as a whole.
+    Whole,
+    /// Nobody wants it.
+    Discard,
 }
 
 /// The bytes of a request to an upstream.
@@ -86,6 +110,8 @@ pub struct Plan {
     pub head: Buf,
     /// The client's body.
     pub body: PlanBody,
+    /// How that is sent.
+    pub framing: Framing,
     /// The method that the upstream is asked with, where that is not the client's: an answer to HEAD has no body.
     pub method: Option<Method>,
     /// The client asked for an upgrade that the request passes on.
@@ -103,14 +129,22 @@ pub enum Rewritten {
     Changed,
 }
 
-/// An upstream protocol: HTTP/1, and later FastCGI and others.
+/// An upstream protocol: how a location's request is made, and with which codec it is exchanged.
 pub trait Protocol: Send + Sync {
     /// The settings in force at a location.
     fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings;
 
-    /// Whether the body may be handed on while it comes in, where `request_buffering` is off.
-    fn takes_stream(&self, _r: &Request) -> bool {
-        true
+    /// What to do with the client's body.
+    ///
+    /// # Errors
+    /// What becomes of a request that the protocol does not take.
+    fn body_use(&self, _r: &mut Request) -> Result<BodyUse, Outcome> {
+        Ok(BodyUse::Stream)
+    }
+
+    /// The protocol for one attempt at one peer.
+    fn wire(&self, _r: &Request) -> Wire {
+        Wire::default()
     }
 
     /// Where this request goes.
@@ -146,6 +180,7 @@ struct Relay<'a> {
     upstream: Arc<Upstream>,
     attempt: Attempt,
     plan: Plan,
+    wire: Wire,
     started_ms: u64,
     location: u32,
     /// Bytes of the client's body were taken from it: they cannot be sent again.
@@ -168,11 +203,16 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         r.log(Level::Error, format_args!("request body was passed to another upstream already"));
         return Outcome::Status(502);
     }
-    if settings.request_buffering || !r.reader.is_open() || !protocol.takes_stream(r) {
-        if let Err(outcome) = body::read_all(r).await {
-            return outcome;
-        }
-    } else if let Err(outcome) = body::begin_stream(r).await {
+    let body_use = match protocol.body_use(r) {
+        Ok(body_use) => body_use,
+        Err(outcome) => return outcome,
+    };
+    let taken = match body_use {
+        BodyUse::Stream if !settings.request_buffering && r.reader.is_open() => body::begin_stream(r).await,
+        BodyUse::Stream | BodyUse::Whole => body::read_all(r).await,
+        BodyUse::Discard => Ok(()),
+    };
+    if let Err(outcome) = taken {
         return outcome;
     }
     let target = match protocol.target(r) {
@@ -196,6 +236,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         attempt,
         upstream,
         plan,
+        wire: Wire::default(),
         started_ms: net::timer::now_ms(),
         location: r.location.0,
         body_is_spent: false,

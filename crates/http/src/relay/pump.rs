@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
-use proto::h1::{ChunkLimits, ChunkStep, ChunkedDecoder, ResponseFraming, Trailers};
 
+use super::codec::{BodyLength, Closing, Codec, Decoded, Wire};
 use super::connect::Connected;
+use super::exchange::Answer;
 use super::{Relay, now};
 use crate::chunk::{Chunk, Queue};
 use crate::cycle::Worker;
@@ -24,14 +25,6 @@ use crate::request::Request;
 
 /// Sizes of reads: small at first, larger while a body streams faster than it is asked for.
 const READ_SIZES: [usize; 3] = [32 << 10, 64 << 10, 256 << 10];
-
-/// Where the body ends.
-enum Decoder {
-    Nothing,
-    Length(u64),
-    Chunked(Box<ChunkedDecoder>),
-    UntilClose,
-}
 
 /// How a body ended.
 enum End {
@@ -45,7 +38,7 @@ enum End {
 
 struct Pump<'a> {
     conn: &'a Connected,
-    decoder: Decoder,
+    wire: &'a mut Wire,
     deadline: &'a Deadline,
     read_timeout: u64,
     /// Bytes that may wait in memory.
@@ -56,8 +49,6 @@ struct Pump<'a> {
     size: usize,
     is_done: bool,
     is_buffered: bool,
-    /// Bytes behind the end of the body: the connection cannot serve on.
-    has_extra: bool,
     rate: u64,
     rate_started_ms: u64,
     rate_received: u64,
@@ -70,37 +61,18 @@ struct Spool {
     length: u64,
 }
 
-/// Whether the upstream's connection may serve another request after this answer.
-pub(super) fn may_keep(relay: &Relay<'_>, r: &Request) -> bool {
-    let head = &r.upstream_head;
-    relay.is_request_whole
-        && !relay.plan.closes
-        && proto::h1::response_persistence(&head.head, &head.text) == proto::h1::Persistence::KeepAlive
-}
-
 /// Passes the body on; the head is queued already.
 pub(super) async fn run(
     relay: &mut Relay<'_>,
     r: &mut Request,
-    conn: Connected,
-    mut buf: Buf,
-    framing: ResponseFraming,
+    answer: Answer,
+    length: BodyLength,
 ) -> Outcome {
-    let head_length = r.upstream_head.head.length;
-    let keep = may_keep(relay, r);
     if r.response.header_only {
-        return finish_head_only(relay, r, conn, framing, buf.len() > head_length, keep).await;
+        return finish_head_only(relay, r, answer).await;
     }
-    let decoder = match framing {
-        ResponseFraming::None => Decoder::Nothing,
-        ResponseFraming::Length(length) => Decoder::Length(length),
-        ResponseFraming::Chunked => {
-            let trailers = if relay.settings.pass_trailers { Trailers::Keep } else { Trailers::Discard };
-            let limits = ChunkLimits { trailers: relay.settings.buffer_size, ..ChunkLimits::default() };
-            Decoder::Chunked(Box::new(ChunkedDecoder::new(trailers, limits)))
-        }
-        ResponseFraming::UntilClose => Decoder::UntilClose,
-    };
+    let Answer { conn, buf, body } = answer;
+    let may_go_on = relay.may_go_on();
     let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
     let deadline = Rc::clone(&r.peer_deadline);
     let rate = relay
@@ -109,10 +81,10 @@ pub(super) async fn run(
         .as_ref()
         .and_then(|rate| base::parse_size(&rate.value(r)).ok())
         .unwrap_or(0);
-    let received = (buf.len() - head_length) as u64;
+    let received = buf.len().saturating_sub(body) as u64;
     let mut pump = Pump {
         conn: &conn,
-        decoder,
+        wire: &mut relay.wire,
         deadline: &deadline,
         read_timeout: relay.settings.read_timeout,
         memory_limit: if is_buffered { relay.settings.memory_limit() } else { 0 },
@@ -121,36 +93,22 @@ pub(super) async fn run(
         size: 0,
         is_done: false,
         is_buffered,
-        has_extra: false,
         rate,
         rate_started_ms: net::timer::now_ms(),
         rate_received: received,
         temp_path: &relay.settings.temp_path,
     };
-    let first = if buf.len() > head_length || matches!(pump.decoder, Decoder::Nothing | Decoder::Length(0)) {
-        let start = std::mem::replace(&mut buf, Buf::empty());
-        pump.take(r, start, head_length)
-    } else {
-        Ok(())
-    };
-    drop(buf);
+    let is_empty = matches!(length, BodyLength::None | BodyLength::Known(0));
+    let first = if received > 0 || is_empty { pump.take(r, buf, body) } else { Ok(()) };
     let end = match first {
         Err(end) => end,
         Ok(()) => pump.run(r).await,
     };
-    let (has_extra, is_done) = (pump.has_extra, pump.is_done);
-    if has_extra {
-        r.log(
-            Level::Warn,
-            format_args!(
-                "upstream sent more data than specified in \"Content-Length\" header while reading upstream"
-            ),
-        );
-    }
+    let is_done = pump.is_done;
     relay.succeed(r);
     match end {
         End::Complete => {
-            if keep && is_done && !has_extra && !matches!(framing, ResponseFraming::UntilClose) {
+            if may_go_on && is_done && relay.wire.may_keep(r) {
                 conn.keep(&relay.upstream, &Worker::current(), now());
             }
             Outcome::Sent
@@ -164,18 +122,9 @@ pub(super) async fn run(
 }
 
 /// The client wants no body: what the upstream sends of one is not read.
-async fn finish_head_only(
-    relay: &mut Relay<'_>,
-    r: &mut Request,
-    conn: Connected,
-    framing: ResponseFraming,
-    has_more: bool,
-    keep: bool,
-) -> Outcome {
+async fn finish_head_only(relay: &mut Relay<'_>, r: &mut Request, answer: Answer) -> Outcome {
     relay.succeed(r);
-    if keep && !has_more && matches!(framing, ResponseFraming::None | ResponseFraming::Length(0)) {
-        conn.keep(&relay.upstream, &Worker::current(), now());
-    }
+    relay.finish_unread(answer, r);
     output::push_body(r, Queue::default(), More::End);
     if output::flush(r).await.is_err() {
         return Outcome::Broken(0);
@@ -340,7 +289,7 @@ impl Pump<'_> {
     }
 
     fn end_of_stream(&mut self, r: &mut Request) -> Result<(), End> {
-        if matches!(self.decoder, Decoder::UntilClose) {
+        if self.wire.closing() == Closing::Complete {
             return self.end(r);
         }
         r.log(Level::Error, format_args!("upstream prematurely closed connection while reading upstream"));
@@ -358,104 +307,24 @@ impl Pump<'_> {
     }
 
     /// Decodes what lies in `buf` from `start` and queues it.
-    fn take(&mut self, r: &mut Request, mut buf: Buf, start: usize) -> Result<(), End> {
+    fn take(&mut self, r: &mut Request, buf: Buf, start: usize) -> Result<(), End> {
         let mut part = Queue::default();
-        let mut is_end = false;
-        match &mut self.decoder {
-            Decoder::Nothing => is_end = true,
-            Decoder::UntilClose => part.push(Chunk::Buf { buf, start }),
-            Decoder::Length(left) => {
-                let here = buf.len() - start;
-                let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
-                if here > wanted {
-                    self.has_extra = true;
-                    buf.truncate(start + wanted);
-                }
-                *left -= here.min(wanted) as u64;
-                is_end = *left == 0;
-                part.push(Chunk::Buf { buf, start });
-            }
-            Decoder::Chunked(decoder) => match unchunk(decoder, &mut buf, start) {
-                Ok(Unchunked { start, is_end: ended, has_extra }) => {
-                    self.has_extra |= has_extra;
-                    is_end = ended;
-                    part.push(Chunk::Buf { buf, start });
-                }
-                Err(()) => {
-                    r.log(
-                        Level::Error,
-                        format_args!("upstream sent invalid chunked response while reading upstream"),
-                    );
-                    return Err(End::Truncated);
-                }
-            },
-        }
+        let decoded = self.wire.decode(r, buf, start, &mut part);
         if let Some(state) = r.upstreams.last_mut() {
             state.response_length += part.len();
-        }
-        if is_end {
-            self.is_done = true;
-            if let Decoder::Chunked(decoder) = &self.decoder {
-                let (fields, bytes) = decoder.trailers();
-                for field in fields {
-                    let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-                    r.upstream_head.trailers.push((name.to_vec(), value.to_vec()));
-                    r.response.trailers.push(name, value);
-                }
-            }
-            if let Some(state) = r.upstreams.last_mut() {
+            if decoded == Decoded::End {
                 state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
             }
         }
-        let more = match (is_end, self.is_buffered) {
+        self.is_done = decoded == Decoded::End;
+        let more = match (self.is_done, self.is_buffered) {
             (true, _) => More::End,
             (false, true) => More::Later,
             (false, false) => More::Flush,
         };
         output::push_body(r, part, more);
-        Ok(())
+        if decoded == Decoded::Broken { Err(End::Truncated) } else { Ok(()) }
     }
-}
-
-struct Unchunked {
-    start: usize,
-    is_end: bool,
-    has_extra: bool,
-}
-
-/// Decodes chunks in place: the data moves together, so that one slice remains.
-fn unchunk(decoder: &mut ChunkedDecoder, buf: &mut Buf, start: usize) -> Result<Unchunked, ()> {
-    let mut at = start;
-    let mut data: Option<(usize, usize)> = None;
-    let mut is_end = false;
-    let mut has_extra = false;
-    while at < buf.len() {
-        match decoder.decode(&buf[at..]).map_err(|_| ())? {
-            ChunkStep::Data(range) => {
-                let (from, to) = (at + range.start, at + range.end);
-                data = Some(match data {
-                    None => (from, to),
-                    Some((first, end)) => {
-                        buf.copy_within(from..to, end);
-                        (first, end + (to - from))
-                    }
-                });
-                at = to;
-            }
-            ChunkStep::NeedMore => break,
-            ChunkStep::Done(used) => {
-                has_extra = at + used < buf.len();
-                is_end = true;
-                break;
-            }
-        }
-    }
-    if !is_end && decoder.is_done() {
-        is_end = true;
-    }
-    let (first, end) = data.unwrap_or((buf.len(), buf.len()));
-    buf.truncate(end);
-    Ok(Unchunked { start: first, is_end, has_extra })
 }
 
 /// Writes what waits in memory to the file; the queue then names the file's part in its place.

@@ -11,7 +11,7 @@ use net::{Buf, Stream};
 use os::errlog::Level;
 
 use super::Relay;
-use super::connect::Connected;
+use super::exchange::Answer;
 use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
@@ -66,7 +66,8 @@ impl Pipe {
 }
 
 /// Sends the 101 and tunnels until one side ends or nothing moved for `read_timeout`.
-pub(super) async fn run(relay: &mut Relay<'_>, r: &mut Request, conn: Connected, buf: Buf) -> Outcome {
+pub(super) async fn run(relay: &mut Relay<'_>, r: &mut Request, answer: Answer) -> Outcome {
+    let Answer { conn, buf, body } = answer;
     r.keepalive = false;
     r.response.header_only = true;
     if let Err(outcome) = output::send_head(r) {
@@ -79,8 +80,7 @@ pub(super) async fn run(relay: &mut Relay<'_>, r: &mut Request, conn: Connected,
         return Outcome::Broken(0);
     }
     conn.send_small_pieces();
-    let head_length = r.upstream_head.head.length;
-    let mut down = Pipe::new(buf, head_length);
+    let mut down = Pipe::new(buf, body);
     let mut up = Pipe::new(r.reader.take_rest(), 0);
     let client = Rc::clone(&r.conn);
     let deadline = Rc::clone(&r.peer_deadline);

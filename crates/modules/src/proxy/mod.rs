@@ -18,7 +18,7 @@ use http::conf::Location;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
-use http::relay::{Plan, Protocol, RelaySettings, Rewritten, Target};
+use http::relay::{BodyUse, Plan, Protocol, RelaySettings, Rewritten, Target};
 use http::request::Request;
 use http::rows::Row;
 use http::variables::Template;
@@ -43,7 +43,7 @@ impl Module for Proxy {
         &rows::ROWS
     }
 
-    fn shared_rows() -> &'static [Row<ProxySettings>] {
+    fn shared_rows() -> &'static [&'static [Row<ProxySettings>]] {
         &rows::RELAY_ROWS
     }
 
@@ -133,11 +133,12 @@ impl Protocol for Proxy {
         &location.settings::<Self>().relay
     }
 
-    fn takes_stream(&self, r: &Request) -> bool {
+    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
         let settings = r.location().settings::<Self>();
-        settings.body.is_none()
+        let may_stream = settings.body.is_none()
             && settings.relay.pass_request_body
-            && (!r.reader.is_chunked() || settings.http_version == HttpVersion::Http11)
+            && (!r.reader.is_chunked() || settings.http_version == HttpVersion::Http11);
+        Ok(if may_stream { BodyUse::Stream } else { BodyUse::Whole })
     }
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {

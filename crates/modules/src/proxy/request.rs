@@ -4,7 +4,7 @@
 
 use http::body::RequestBody;
 use http::phases::Outcome;
-use http::relay::{Plan, PlanBody};
+use http::relay::{Framing, Plan, PlanBody};
 use http::request::Request;
 use net::Buf;
 use os::errlog::Level;
@@ -61,6 +61,9 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         }
         None => passed_body(r, settings),
     };
+    if plan.body == PlanBody::Stream && r.reader.is_chunked() {
+        plan.framing = Framing::Pieces;
+    }
     plan.head = head;
     Ok(())
 }
@@ -95,7 +98,6 @@ fn passed_body(r: &Request, settings: &ProxySettings) -> PlanBody {
     }
     match &r.body {
         RequestBody::Memory(_) | RequestBody::File { .. } => PlanBody::Whole,
-        RequestBody::Streaming if r.reader.is_chunked() => PlanBody::StreamChunked,
         RequestBody::Streaming => PlanBody::Stream,
         RequestBody::Unread | RequestBody::None => PlanBody::None,
     }

@@ -18,10 +18,8 @@ const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION).or(Contexts:
 http::relay_rows!("proxy", ProxySettings, RELAY_ROWS);
 
 #[rustfmt::skip]
-pub(super) static ROWS: [Row<ProxySettings>; 15] = [
+pub(super) static ROWS: [Row<ProxySettings>; 13] = [
     row("proxy_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass::set),
-    row("proxy_cache", ALL, Arity::ONE, "off", "Keeps answers; only `off` until there is a cache.", only_off),
-    row("proxy_store", ALL, Arity::ONE, "off", "Saves answers as files; only `off` until it is there.", only_off),
     row("proxy_redirect", ALL, Arity::TAKE12, "default", "Rewrites Location and Refresh.", redirect::set).many(),
     row("proxy_cookie_domain", ALL, Arity::TAKE12, "off", "Rewrites the domain of cookies.", cookie::domain).many(),
     row("proxy_cookie_path", ALL, Arity::TAKE12, "off", "Rewrites the path of cookies.", cookie::path).many(),
@@ -61,13 +59,4 @@ fn http_version(s: &mut ProxySettings, d: &Directive) -> Result<(), Error> {
     }
     s.http_version = d.one_of(&[("1.0", HttpVersion::Http10), ("1.1", HttpVersion::Http11)])?;
     Ok(())
-}
-
-/// Directives that can be switched off, which is what they are.
-fn only_off(_: &mut ProxySettings, _: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    let word = d.arg(0)?;
-    if word.is("off") {
-        return Ok(());
-    }
-    Err(Error::at(word, format!("\"{} {}\" is not supported yet", d.name.as_str(), word.as_str())))
 }
