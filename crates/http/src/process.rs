@@ -237,7 +237,11 @@ async fn rewrite(r: &mut Request, phase: Phase) -> Rewritten {
     let cycle = Rc::clone(&r.cycle);
     let mut changed = false;
     for handler in cycle.http.phases.of(phase) {
-        match settled(handler.run(r)).await {
+        let verdict = match handler.run(r) {
+            Verdict::Declined => continue,
+            verdict => settled(verdict).await,
+        };
+        match verdict {
             Verdict::Finish(outcome) => return Rewritten::Finish(outcome),
             Verdict::Relocate => changed = true,
             _ => {}
@@ -251,7 +255,11 @@ async fn access(r: &mut Request) -> Option<Outcome> {
     let satisfy = r.location().core.satisfy;
     r.access_code = 0;
     for handler in cycle.http.phases.of(Phase::Access) {
-        match settled(handler.run(r)).await {
+        let verdict = match handler.run(r) {
+            Verdict::Declined => continue,
+            verdict => settled(verdict).await,
+        };
+        match verdict {
             Verdict::Pass if satisfy == Satisfy::Any => {
                 r.access_code = 0;
                 r.response.headers.remove_known(Known::WwwAuthenticate);

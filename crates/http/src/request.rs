@@ -345,10 +345,14 @@ impl Request {
     #[inline]
     #[must_use]
     pub fn logs(&self, level: Level) -> bool {
+        if level == Level::Debug && !os::errlog::wants_debug() {
+            return false;
+        }
         self.error_log().enabled_for(level, self.conn.scope())
     }
 
     /// Writes a message to the error log, with the request's particulars behind it.
+    #[cold]
     pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
         if self.logs(level) {
             let context = Context(self);

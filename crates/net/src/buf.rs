@@ -53,7 +53,16 @@ impl Buf {
 }
 
 impl Drop for Buf {
+    #[inline]
     fn drop(&mut self) {
+        if self.0.capacity() > 0 {
+            self.give_back();
+        }
+    }
+}
+
+impl Buf {
+    fn give_back(&mut self) {
         let capacity = self.0.capacity();
         let Some(class) = CLASSES.iter().position(|size| *size == capacity) else { return };
         let mut buffer = std::mem::take(&mut self.0);

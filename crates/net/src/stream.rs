@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::Deadline;
@@ -17,6 +18,8 @@ pub struct Stream {
     io: AsyncFd<OwnedFd>,
     /// Bytes were seen but left in the socket, so no event will announce them again.
     left_unread: Cell<bool>,
+    /// The last read took all that it might: more is likely to be there, and others must have their turn.
+    was_full: Cell<bool>,
 }
 
 impl Stream {
@@ -30,7 +33,7 @@ impl Stream {
             reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
         )]
         let io = AsyncFd::new(fd)?;
-        Ok(Self { io, left_unread: Cell::new(false) })
+        Ok(Self { io, left_unread: Cell::new(false), was_full: Cell::new(false) })
     }
 
     /// Ready when a read would not block (or the peer has closed).
@@ -65,6 +68,29 @@ impl Stream {
         }
     }
 
+    /// Whether nothing has arrived, as far as the event loop knows: neither bytes nor the end.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        !self.left_unread.get() && self.io.try_io(Interest::READABLE, |_| Ok(())).is_err()
+    }
+
+    /// Reads what has been announced and is less than `max`, without a waker and without a share of the task's
+    /// budget: behind a short read nothing is left, so a task cannot stay here for long.
+    fn recv_announced(&self, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
+        let mut received = None;
+        let done = self.io.try_io(Interest::READABLE, |fd| {
+            let count = os::io::recv_append(fd.as_fd(), into, max)?;
+            received = Some(count);
+            // Read to its end, the socket has to be announced anew.
+            if count > 0 && count < max { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (received, done) {
+            (Some(count), _) => Some(Ok(count)),
+            (None, Err(error)) if !is_transient(&error) => Some(Err(error)),
+            _ => None,
+        }
+    }
+
     /// Reads at most `max` bytes behind the end of `into`; zero is the end of the stream.
     ///
     /// # Errors
@@ -79,6 +105,12 @@ impl Stream {
                 }
             }
         }
+        if !self.was_full.replace(false)
+            && let Some(done) = self.recv_announced(into, max)
+        {
+            self.was_full.set(done.as_ref().is_ok_and(|count| *count == max));
+            return Poll::Ready(done);
+        }
         loop {
             let mut guard = ready!(self.io.poll_read_ready(cx))?;
             match os::io::recv_append(self.io.as_fd(), into, max) {
@@ -87,6 +119,7 @@ impl Stream {
                     if count > 0 && count < max && !guard.ready().is_read_closed() {
                         guard.clear_ready();
                     }
+                    self.was_full.set(count == max);
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),

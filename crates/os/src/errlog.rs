@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::clock;
 use crate::syslog::Syslog;
@@ -161,11 +161,29 @@ pub struct ErrorLog {
     most: u8,
 }
 
+/// Whether any log of the process was ever made for debug messages.
+static WANTS_DEBUG: AtomicBool = AtomicBool::new(false);
+
+/// Whether anybody may want debug messages: the one look that nearly every place with one is content with.
+#[inline]
+#[must_use]
+pub fn wants_debug() -> bool {
+    WANTS_DEBUG.load(Ordering::Relaxed)
+}
+
+/// Has debug messages be made from now on (`debug_connection`); a log of level `debug` does so by itself.
+pub fn want_debug() {
+    WANTS_DEBUG.store(true, Ordering::Relaxed);
+}
+
 impl ErrorLog {
     /// A log with these targets; without any it is silent.
     #[must_use]
     pub fn new(sinks: Vec<Sink>) -> Self {
         let most = sinks.iter().map(|sink| sink.level as u8).max().unwrap_or(0);
+        if most >= Level::Debug as u8 {
+            want_debug();
+        }
         Self { sinks, most }
     }
 

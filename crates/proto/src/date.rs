@@ -248,6 +248,32 @@ impl Rest<'_> {
 /// follows the time are not looked at.
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<i64> {
+    parse_fixed(text).or_else(|| parse_any(text))
+}
+
+/// The form that all but the oldest programs send, whose parts lie at fixed places; `None` for anything else.
+fn parse_fixed(text: &[u8]) -> Option<i64> {
+    let text: &[u8; 29] = text.try_into().ok()?;
+    let signs = [text[3], text[4], text[7], text[11], text[16], text[19], text[22]];
+    if signs != *b",    ::" {
+        return None;
+    }
+    let month = Rest(&text[8..11]).month()?;
+    let digit = |at: usize| text[at].wrapping_sub(b'0');
+    let mut worst = 0;
+    let mut two = |at: usize| {
+        worst = worst.max(digit(at)).max(digit(at + 1));
+        i64::from(digit(at)) * 10 + i64::from(digit(at + 1))
+    };
+    let (day, year) = (two(5), two(12) * 100 + two(14));
+    let (hour, minute, second) = (two(17), two(20), two(23));
+    if worst > 9 || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    Some(days(year, month, day)? * DAY + hour * 3600 + minute * 60 + second)
+}
+
+fn parse_any(text: &[u8]) -> Option<i64> {
     let comma = text.iter().position(|byte| matches!(byte, b',' | b' '))?;
     let is_asctime = text.get(comma) == Some(&b' ');
     let mut rest = Rest(text.get(comma + 1..)?);

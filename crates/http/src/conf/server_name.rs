@@ -91,6 +91,9 @@ pub struct VirtualHosts {
     /// By the part before the asterisk, with its dot.
     trailing: HashMap<Box<[u8]>, ServerId>,
     regexes: Vec<(Regex, ServerId)>,
+    /// The server of the first name, and whether another one has a name too.
+    first: Option<ServerId>,
+    has_several: bool,
 }
 
 /// Which server a name leads to.
@@ -104,6 +107,7 @@ pub enum Found<'a> {
 impl VirtualHosts {
     /// Adds a name; `Err` names one that is there already and keeps its server.
     pub fn add(&mut self, name: &ServerName, server: ServerId) -> Result<(), Box<[u8]>> {
+        self.has_several |= *self.first.get_or_insert(server) != server;
         let taken = match name {
             ServerName::Exact(text) => insert(&mut self.exact, text, server),
             ServerName::Leading(text) => insert(&mut self.leading, text, server),
@@ -120,13 +124,11 @@ impl VirtualHosts {
         if taken { Err(name.text()) } else { Ok(()) }
     }
 
-    /// Whether there is no name to choose by.
+    /// Whether every name leads to the server that has the requests without a known name as well, and none has
+    /// captures: there is nothing to look up.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.exact.is_empty()
-            && self.leading.is_empty()
-            && self.trailing.is_empty()
-            && self.regexes.is_empty()
+    pub fn lead_only_to(&self, default: ServerId) -> bool {
+        !self.has_several && self.regexes.is_empty() && self.first.is_none_or(|server| server == default)
     }
 
     /// The server of a lower-case name without port and trailing dot.

@@ -4,7 +4,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
 use net::{Deadline, Stream};
 use os::socket::{ConnectState, Kind, PeerAddr as OsAddr, Transparency};
@@ -41,7 +40,7 @@ impl Connected {
     /// Gives the connection to the pool; what does not stay is closed.
     pub fn keep(self, upstream: &Arc<Upstream>, worker: &Worker, now: Now) {
         let Some(keepalive) = &upstream.keepalive else { return };
-        if worker.is_quitting() || !is_quiet(self.stream()) {
+        if worker.is_quitting() || !self.stream().is_quiet() {
             return;
         }
         match upstream.pool().put(worker.index, self.key, self.pooled, &keepalive.limits, now) {
@@ -50,11 +49,6 @@ impl Connected {
             Put::Evicted(old) | Put::Refused(old) => drop(old),
         }
     }
-}
-
-/// Whether an idle connection has neither been closed by the peer nor sent anything unasked.
-pub(super) fn is_quiet(stream: &Stream) -> bool {
-    stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 /// Takes an idle connection to the peer, if there is one that is still good.
@@ -68,7 +62,7 @@ pub fn reuse(
     let keepalive = upstream.keepalive.as_ref()?;
     let key = key_of(peer, keepalive.is_local, location);
     while let Some(pooled) = upstream.pool().take(worker.index, &key, &keepalive.limits, now) {
-        if !is_quiet(&pooled.conn.stream) {
+        if !pooled.conn.stream.is_quiet() {
             continue;
         }
         let Ok(pooled) = pooled.try_map(|conn| conn.adopt(worker.index)) else { continue };

@@ -213,6 +213,9 @@ fn keepalive(fd: &OwnedFd, spec: &SocketSpec) {
 }
 
 fn verbosity(debug: &[Network], peer: &PeerAddr) -> Verbosity {
-    let is_named = debug.iter().any(|network| network.contains(peer.ip()));
-    if is_named { Verbosity::Everything } else { Verbosity::Configured }
+    if debug.iter().any(|network| network.contains(peer.ip())) {
+        os::errlog::want_debug();
+        return Verbosity::Everything;
+    }
+    Verbosity::Configured
 }

@@ -159,7 +159,7 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
         return Ok(());
     };
     let address = listener.address(if listener.needs_local_address() { r.conn.local_ip() } else { None });
-    if address.hosts.is_empty() {
+    if address.hosts.lead_only_to(address.default_server) {
         return Ok(());
     }
     match address.hosts.find(&r.host) {

@@ -4,7 +4,7 @@
 
 use super::fields::{Field, Fields, MAX_FIELDS};
 use super::known::Known;
-use super::line::{Line, LineScan, Sender};
+use super::line::{Line, LineScan, Sender, find_control};
 use super::request::Progress;
 use super::request_line::Version;
 use base::Span;
@@ -140,6 +140,16 @@ impl ResponseHead {
         };
         self.at = 9;
         self.step = Step::Status;
+        let Some([a, b, c, b' ']) = buffer.get(9..).and_then(|rest| rest.first_chunk::<4>()) else { return };
+        let digits = [a, b, c].map(|byte| byte.wrapping_sub(b'0'));
+        let end = find_control(buffer, 13);
+        if digits.iter().any(|digit| *digit > 9) || buffer.get(end..end + 2) != Some(b"\r\n") {
+            return;
+        }
+        self.status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(*digit));
+        self.status_line = Span::new(9, end);
+        self.at = end + 2;
+        self.step = Step::Fields;
     }
 
     fn status_byte(&mut self, byte: u8) -> Option<Step> {
