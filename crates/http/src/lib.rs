@@ -3,6 +3,7 @@
 //! Start reading at [`process`]: it is the way of a request, one function after another.
 
 pub mod body;
+pub mod body_file;
 mod chain;
 pub mod chunk;
 mod client;

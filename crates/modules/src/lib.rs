@@ -5,6 +5,7 @@
 pub mod access;
 pub mod autoindex;
 pub mod browser;
+pub mod dav;
 mod directory;
 pub mod empty_gif;
 pub mod geo;
@@ -53,6 +54,7 @@ pub fn registry() -> Registry {
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();
     registry.add::<autoindex::Autoindex>();
+    registry.add::<dav::Dav>();
     registry.add::<static_files::Static>();
     // Header filters.
     registry.add::<not_modified::NotModified>();

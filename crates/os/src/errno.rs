@@ -2,4 +2,6 @@
 //!
 //! Only those that `std::io::ErrorKind` does not name one by one.
 
-pub use libc::{EACCES, EINVAL, ELOOP, EMLINK, ENAMETOOLONG, ENOENT, ENOTDIR};
+pub use libc::{
+    EACCES, EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, EPERM, EXDEV,
+};

@@ -59,11 +59,7 @@ pub async fn janitor() {
             if let Some(keepalive) = &upstream.keepalive {
                 drop(upstream.pool().expire(worker.index, &keepalive.limits, now()));
                 drop(upstream.pool().sift(worker.index, |_, conn| {
-                    if conn.stream.is_quiet() {
-                        ::upstream::Keep::Yes
-                    } else {
-                        ::upstream::Keep::Close
-                    }
+                    if conn.stream.is_quiet() { ::upstream::Keep::Yes } else { ::upstream::Keep::Close }
                 }));
             }
         }
