@@ -52,6 +52,8 @@ pub struct Conn {
     pub is_idle: Cell<bool>,
     /// To be closed at once: the worker ends.
     pub is_aborted: Cell<bool>,
+    /// The kernel holds small packets back (`tcp_nodelay off`).
+    is_delayed: Cell<bool>,
     /// Bytes of the next request that came with the last one.
     leftover: Cell<Option<Box<Buf>>>,
     /// PROXY protocol, where the listener asks for it.
@@ -84,6 +86,7 @@ impl Conn {
             verbosity,
             is_idle: Cell::new(true),
             is_aborted: Cell::new(false),
+            is_delayed: Cell::new(false),
             leftover: Cell::new(None),
             proxy: OnceCell::new(),
             local: OnceCell::new(),
@@ -113,6 +116,19 @@ impl Conn {
         let index = cycle.http.listeners.iter().position(|listener| listener.spec.addr == *self.listen_addr);
         self.listener.set((cycle.generation, place_of(index)));
         index
+    }
+
+    /// Lets the kernel hold small packets back, which it does not by itself here.
+    pub(crate) fn delay_small_packets(&self) {
+        self.is_delayed.set(os::tcp::set_nodelay(self.stream.as_fd(), os::tcp::Switch::Off).is_ok());
+    }
+
+    /// Has small packets leave at once again, as nginx does where a connection stays open behind a location with
+    /// `tcp_nodelay on`.
+    pub(crate) fn send_small_packets(&self) {
+        if self.is_delayed.take() {
+            let _ = os::tcp::set_nodelay(self.stream.as_fd(), os::tcp::Switch::On);
+        }
     }
 
     /// Keeps what came in behind a request for the next one.

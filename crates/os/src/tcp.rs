@@ -160,6 +160,15 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
+    fn accepted_connections_take_after_their_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        set_nodelay(listener.as_fd(), Switch::On).expect("nodelay");
+        let _client = TcpStream::connect(listener.local_addr().expect("addr")).expect("connect");
+        let (accepted, _) = listener.accept().expect("accept");
+        assert!(accepted.nodelay().expect("nodelay"));
+    }
+
+    #[test]
     fn options_are_taken() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let stream = TcpStream::connect(listener.local_addr().expect("addr")).expect("connect");

@@ -102,6 +102,15 @@ impl HttpConf {
         Ok(())
     }
 
+    /// The settings of a listener's connections as long as no request tells more: those of its default server.
+    ///
+    /// # Panics
+    /// Not for the number of a listener.
+    #[must_use]
+    pub fn default_location(&self, listener: usize) -> &Location {
+        self.location(self.server(self.listeners[listener].address(None).default_server).root)
+    }
+
     /// The server with this id.
     #[inline]
     #[must_use]

@@ -62,6 +62,9 @@ impl Acceptors {
             }
             let Some(socket) = listener.socket() else { continue };
             let spec = listener.spec.clone();
+            // Answers leave at once; small pieces are gathered by us, not by the kernel. Accepted connections have
+            // it from their listener, which saves a call for each. A Unix socket refuses and needs it not.
+            let _ = os::tcp::set_nodelay(socket.as_fd(), os::tcp::Switch::On);
             let exclusive = cycle.globals.threads > 1;
             self.running.insert(
                 key,
@@ -185,8 +188,6 @@ fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec, addr: &Rc<ListenAddr>) 
     }
     stats::add(&counters.handled);
     if matches!(spec.addr, ListenAddr::Inet(_)) {
-        // Answers leave at once; small pieces are gathered by us, not by the kernel.
-        let _ = os::tcp::set_nodelay(fd.as_fd(), os::tcp::Switch::On);
         keepalive(&fd, spec);
     }
     let verbosity = verbosity(&cycle.globals.debug_connections, &peer);
@@ -197,6 +198,9 @@ fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec, addr: &Rc<ListenAddr>) 
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let conn =
         Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), Rc::clone(addr), verbosity));
+    if !cycle.http.default_location(index).core.tcp_nodelay {
+        conn.delay_small_packets();
+    }
     worker.enter(&conn);
     stats::shift(&counters.active, 1);
     tokio::task::spawn_local(h1::Serve::new(conn));

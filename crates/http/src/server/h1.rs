@@ -144,9 +144,8 @@ async fn handle_connections(slot: Rc<Slot>) -> Infallible {
 
 fn first_timeout(conn: &Conn) -> u64 {
     let cycle = Worker::current().cycle();
-    let server = conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index));
-    let root = server.map(|listener| cycle.http.server(listener.address(None).default_server).root);
-    root.map_or(60_000, |root| cycle.http.location(root).core.client_header_timeout)
+    conn.listener_in(&cycle)
+        .map_or(60_000, |index| cycle.http.default_location(index).core.client_header_timeout)
 }
 
 /// Handles the requests that are there.
@@ -167,8 +166,12 @@ async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
             }
             return Next::Close;
         }
+        let core = &r.location().core;
+        if core.tcp_nodelay {
+            conn.send_small_packets();
+        }
         if !conn.has_leftover() {
-            return Next::Idle(r.location().core.keepalive_timeout);
+            return Next::Idle(core.keepalive_timeout);
         }
     }
 }
