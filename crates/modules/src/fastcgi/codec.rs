@@ -1,8 +1,8 @@
 //! FastCGI on one connection: the answer is taken out of its records, what stands on stderr goes to the error log
 //! (`ngx_http_fastcgi_process_header`, `ngx_http_fastcgi_input_filter`).
 //!
-//! Without `fastcgi_keep_conn` the answer ends with its stdout; with it the connection is read up to the record that
-//! ends the request, since only then it can carry another one.
+//! An answer is read up to the record that ends the request, or to the connection's end once its stdout was closed
+//! or was as long as its head says.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) struct FastcgiCodec {
     text: Option<Range<usize>>,
     /// Bytes of the body that are still to come, where the head says how many there are.
     left: Option<u64>,
+    /// No more stdout is to come.
+    is_closed: bool,
     /// The record that ends the request was read, and nothing behind it.
     is_reusable: bool,
 }
@@ -38,6 +40,7 @@ impl FastcgiCodec {
             records: Records::default(),
             text: None,
             left: None,
+            is_closed: false,
             is_reusable: false,
         }
     }
@@ -75,23 +78,16 @@ impl FastcgiCodec {
         match event {
             Event::Stdout(_) => return self.count(r, piece.len()),
             Event::Stderr(_) => log_stderr(r, piece, "reading upstream"),
-            Event::StdoutEnd => {
+            Event::StdoutEnd | Event::RequestEnd => {
                 if self.left.is_some_and(|left| left > 0) {
-                    log_premature(r, "stdout");
+                    let what = if *event == Event::StdoutEnd { "stdout" } else { "request" };
+                    r.log(
+                        Level::Error,
+                        format_args!("upstream prematurely closed FastCGI {what} while reading upstream"),
+                    );
                     return Step::Ends(0, Decoded::Broken);
                 }
-                if self.after == AfterAnswer::Close {
-                    return Step::Ends(0, Decoded::End);
-                }
-            }
-            Event::RequestEnd => {
-                if self.left.is_some_and(|left| left > 0) {
-                    log_premature(r, "request");
-                    return Step::Ends(0, Decoded::Broken);
-                }
-                if self.after == AfterAnswer::Close {
-                    return Step::Ends(0, Decoded::End);
-                }
+                self.is_closed = true;
             }
             Event::Finished => return Step::Ends(0, Decoded::End),
             Event::NeedMore => return Step::Ends(0, Decoded::More),
@@ -215,10 +211,7 @@ impl Codec for FastcgiCodec {
     /// An answer without its end is none, whatever was sent of it: nginx takes it for complete without
     /// `fastcgi_keep_conn`, and a worker that died in the middle of a page goes unnoticed.
     fn closing(&self) -> Closing {
-        if self.left == Some(0) && self.after == AfterAnswer::Close {
-            return Closing::Complete;
-        }
-        Closing::Premature
+        if self.is_closed || self.left == Some(0) { Closing::Complete } else { Closing::Premature }
     }
 
     fn may_keep(&self, _: &Request) -> bool {
@@ -257,8 +250,4 @@ fn log_stderr(r: &Request, message: &[u8], doing: &str) {
     let end = message.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r' | b'.' | b' '));
     let shown = String::from_utf8_lossy(message.get(..end.unwrap_or(0) + 1).unwrap_or_default());
     r.log(Level::Error, format_args!("FastCGI sent in stderr: \"{shown}\" while {doing}"));
-}
-
-fn log_premature(r: &Request, what: &str) {
-    r.log(Level::Error, format_args!("upstream prematurely closed FastCGI {what} while reading upstream"));
 }
