@@ -71,6 +71,12 @@ impl Regex {
         self.groups > 1
     }
 
+    /// Number of groups, the whole match left out.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.groups.saturating_sub(1)
+    }
+
     /// Whether the subject matches; a match that exceeds its limit counts as none.
     #[must_use]
     pub fn is_match(&self, subject: &[u8]) -> bool {

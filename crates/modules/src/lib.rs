@@ -8,6 +8,7 @@ pub mod browser;
 pub mod dav;
 mod directory;
 pub mod empty_gif;
+pub mod fastcgi;
 pub mod geo;
 pub mod headers;
 pub mod index;
@@ -15,16 +16,19 @@ pub mod limit_conn;
 pub mod limit_req;
 pub mod log;
 pub mod map;
+pub mod memcached;
 pub mod not_modified;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod rewrite;
+pub mod scgi;
 pub mod split_clients;
 pub mod static_files;
 pub mod stub_status;
 pub mod try_files;
 pub mod upstream;
+pub mod uwsgi;
 
 use http::Registry;
 use http::conf::core::Core;
@@ -50,6 +54,10 @@ pub fn registry() -> Registry {
     // Content: of a location, then of all locations.
     registry.add::<stub_status::StubStatus>();
     registry.add::<proxy::Proxy>();
+    registry.add::<fastcgi::Fastcgi>();
+    registry.add::<uwsgi::Uwsgi>();
+    registry.add::<scgi::Scgi>();
+    registry.add::<memcached::Memcached>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();

@@ -7,7 +7,7 @@ use proto::h1::{
     Trailers, request_framing, request_persistence, response_framing,
 };
 use proto::uri::{self, MergeSlashes, Unescape};
-use proto::{date, haproxy, range};
+use proto::{cgi, date, fastcgi, haproxy, memcached, range};
 
 /// Small numbers that look random and are the same in every run.
 struct Dice(u64);
@@ -224,5 +224,120 @@ fn words() {
             assert!(uri::unescape(&text, mode, &mut out) <= text.len());
         }
         let _ = uri::extension(&text);
+    }
+}
+
+const RECORDS: &[&[u8]] = &[
+    b"\x01\x06\0\x01\0\x03\0\0abc",
+    b"\x01\x06\0\x01\0\x02\x06\0de######",
+    b"\x01\x06\0\x01\0\0\0\0",
+    b"\x01\x07\0\x01\0\x02\0\0no",
+    b"\x01\x07\0\x01\0\0\x01\0#",
+    b"\x01\x03\0\x01\0\x08\0\0\0\0\0\0\0\0\0\0",
+    b"\x01\x06\0\x01\xff\xff\xff\0",
+    b"\x01",
+    b"x",
+];
+
+/// What a stream of records comes to, handed over in pieces that `next_piece` cuts.
+fn gathered(text: &[u8], mut next_piece: impl FnMut(usize) -> usize) -> (Vec<u8>, Vec<u8>, String) {
+    let (mut out, mut err, mut ends) = (Vec::new(), Vec::new(), String::new());
+    let mut records = fastcgi::Records::default();
+    let mut from = 0;
+    while from < text.len() {
+        let piece = &text[from..from + next_piece(text.len() - from)];
+        from += piece.len();
+        let mut at = 0;
+        loop {
+            let (used, event) = match records.next(&piece[at..]) {
+                Ok(next) => next,
+                Err(error) => return (out, err, format!("{ends}{error}")),
+            };
+            match event {
+                fastcgi::Event::Stdout(range) => out.extend_from_slice(&piece[at..][range]),
+                fastcgi::Event::Stderr(range) => err.extend_from_slice(&piece[at..][range]),
+                fastcgi::Event::StdoutEnd => ends.push('o'),
+                fastcgi::Event::RequestEnd => ends.push('r'),
+                fastcgi::Event::Finished => ends.push('f'),
+                fastcgi::Event::NeedMore => break,
+            }
+            at += used;
+            assert!(at <= piece.len());
+        }
+    }
+    (out, err, ends)
+}
+
+#[test]
+fn fastcgi_records() {
+    let mut dice = Dice(0x0123_4567_89ab_cdef);
+    for _ in 0..100_000 {
+        let text = dice.text(RECORDS);
+        let whole = gathered(&text, |left| left);
+        let pieces = gathered(&text, |left| dice.roll(left) + 1);
+        assert_eq!(whole, pieces, "{}", text.escape_ascii());
+    }
+}
+
+const CGI: &[&[u8]] = &[
+    b"Status: 200 OK\r\n",
+    b"Status: 40\n",
+    b"Status",
+    b"Location: /\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1",
+    b"A: b\n",
+    b": ",
+    b"\r\n",
+    b"\n",
+    b"\0",
+];
+
+const CACHED: &[&[u8]] = &[
+    b"VALUE ",
+    b"k",
+    b" 0",
+    b" 5",
+    b" 3\r\n",
+    b"\r\n",
+    b"END",
+    b"abc",
+    b"\n",
+    b"END\r\n",
+    b"9999999999999999999",
+];
+
+#[test]
+fn cgi_heads_and_memcached_answers() {
+    let mut dice = Dice(0xfeed_beef_1234_5678);
+    let (mut whole, mut pieces) = (ResponseHead::default(), ResponseHead::default());
+    for _ in 0..100_000 {
+        let text = dice.text(CGI);
+        whole.reset();
+        pieces.reset();
+        let result = cgi::parse(&mut whole, &text, 80, 3);
+        let in_pieces = fed(&mut dice, &text, |text| {
+            Some(cgi::parse(&mut pieces, text, 80, 3)).filter(|result| *result != Ok(Progress::Partial))
+        });
+        assert_eq!(in_pieces.unwrap_or(Ok(Progress::Partial)), result, "{}", text.escape_ascii());
+        if result == Ok(Progress::Complete) {
+            let _ = cgi::set_status(&mut whole, &text);
+            assert!(whole.length <= text.len());
+        }
+        let text = dice.text(CACHED);
+        for flags in [memcached::Flags::Ignored, memcached::Flags::Wanted] {
+            let result = memcached::parse(&text, b"k", flags);
+            let in_pieces = fed(&mut dice, &text, |text| {
+                Some(memcached::parse(text, b"k", flags))
+                    .filter(|result| *result != Ok(memcached::Line::Partial))
+            });
+            assert_eq!(in_pieces.unwrap_or(Ok(memcached::Line::Partial)), result);
+            let Ok(memcached::Line::Value { length, used, .. }) = result else { continue };
+            let mut value = memcached::Value::new(length);
+            let (memcached::Step::Data(count)
+            | memcached::Step::End(count)
+            | memcached::Step::Invalid(count)) = value.next(&text[used..]);
+            assert!(used + count <= text.len() && count as u64 <= length);
+        }
     }
 }

@@ -23,8 +23,8 @@ pub struct UpstreamRef {
     pub host: String,
     /// The port as written.
     pub port: Option<u16>,
-    /// The port of the scheme.
-    pub default_port: u16,
+    /// The port of the scheme; without one a port must be written.
+    pub default_port: Option<u16>,
 }
 
 /// An `upstream` block while it is read and afterwards.
@@ -139,7 +139,12 @@ fn make_group(block: &UpstreamBlock, threads: usize) -> Result<Upstream, Error> 
 }
 
 fn make_plain(reference: &UpstreamRef, word: &Word, threads: usize) -> Result<Upstream, Error> {
-    let addrs = resolve(&reference.host, reference.port.unwrap_or(reference.default_port))
+    let port = match reference.port.or(reference.default_port) {
+        Some(port) => port,
+        None if reference.host.starts_with("unix:") => 0,
+        None => return Err(Error::at(word, format!("no port in upstream \"{}\"", reference.host))),
+    };
+    let addrs = resolve(&reference.host, port)
         .map_err(|why| Error::at(word, format!("{why} in upstream \"{}\"", shown(reference))))?;
     let name = shown(reference);
     let group = Group::implicit(&name, addrs).map_err(|error| Error::at(word, format!("{error}")))?;

@@ -22,7 +22,7 @@ use crate::trace;
 /// Bytes that the first read of an answer asks for: head and most bodies in one call.
 const FIRST_READ: usize = 32 << 10;
 /// Most fields of an answer.
-pub(super) const MAX_FIELDS: usize = 1000;
+pub const MAX_FIELDS: usize = 1000;
 /// Bytes of a streamed request body in flight.
 const BODY_PIECE: usize = 16 << 10;
 /// Bytes of a body that is read from its file to be framed.
@@ -64,7 +64,8 @@ enum Waited {
 
 const CONNECTING: &str = "connecting to upstream";
 const SENDING: &str = "sending request to upstream";
-pub(super) const READING: &str = "reading response header from upstream";
+/// For the error log: what is done until the head is there.
+pub const READING: &str = "reading response header from upstream";
 
 /// A complete head and what came with it.
 pub(super) struct Answer {

@@ -9,6 +9,7 @@ use proto::h1::{
 };
 
 use super::RelaySettings;
+use super::cgi::log_too_much;
 use super::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain};
 use super::exchange::{MAX_FIELDS, READING};
 use super::settings::next;
@@ -114,12 +115,7 @@ impl Codec for Http1 {
             },
         };
         if self.extra == Extra::Bytes && !matches!(self.body, Body::Plain(Plain::Nothing)) {
-            r.log(
-                Level::Warn,
-                format_args!(
-                    "upstream sent more data than specified in \"Content-Length\" header while reading upstream"
-                ),
-            );
+            log_too_much(r);
         }
         decoded
     }

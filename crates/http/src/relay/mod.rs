@@ -3,11 +3,14 @@
 //! A protocol brings its request's bytes, its settings and a few rewrites; peers, retries, buffering and
 //! tunnels are here once.
 
+pub mod cgi;
 mod codec;
 mod connect;
 mod exchange;
 mod head;
 mod http1;
+mod params;
+mod pass;
 mod pump;
 mod rows;
 pub mod settings;
@@ -27,7 +30,10 @@ use proto::h1::Method;
 
 pub use self::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain, Wire};
 pub use self::connect::parse_bind;
+pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
+pub use self::params::Params;
+pub use self::pass::{Pass, push_peer_url};
 pub use self::settings::RelaySettings;
 pub use self::state::{UpstreamHead, UpstreamState};
 pub use self::target::Target;

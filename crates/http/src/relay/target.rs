@@ -22,8 +22,8 @@ pub enum Target {
         host: String,
         /// The port as written.
         port: Option<u16>,
-        /// The port of the scheme.
-        default_port: u16,
+        /// The port of the scheme; without one a port must be written.
+        default_port: Option<u16>,
     },
 }
 
@@ -41,7 +41,15 @@ pub(super) async fn find(r: &mut Request, target: Target) -> Result<Arc<Upstream
     {
         return Ok(Arc::clone(known));
     }
-    let addrs = addresses(r, &host, port.unwrap_or(default_port)).await?;
+    let port = match port.or(default_port) {
+        Some(port) => port,
+        None if host.starts_with("unix:") => 0,
+        None => {
+            r.log(Level::Error, format_args!("no port in upstream \"{host}\""));
+            return Err(Outcome::Status(500));
+        }
+    };
+    let addrs = addresses(r, &host, port).await?;
     match Group::implicit(&written, addrs) {
         Ok(group) => Ok(Arc::new(Upstream::new(&written, group, None, 1))),
         Err(_) => Err(Outcome::Status(502)),

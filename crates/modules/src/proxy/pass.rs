@@ -116,7 +116,7 @@ fn fixed(cx: &mut Cx<'_>, word: &Word) -> Result<Fixed, Error> {
     let url = parse_upstream_url(address, UriPart::Allowed).map_err(|why| {
         Error::at(word, format!("{why} in upstream \"{}\"", String::from_utf8_lossy(address)))
     })?;
-    let reference = UpstreamRef { host: url.host_text(), port: url.port, default_port: 80 };
+    let reference = UpstreamRef { host: url.host_text(), port: url.port, default_port: Some(80) };
     let upstream = cx.upstreams.refer(reference, word);
     let replaces = matches!(cx.block.kind, Kind::Prefix | Kind::PrefixOnly | Kind::Exact);
     if !replaces && !url.uri.is_empty() {
@@ -182,7 +182,7 @@ fn evaluate(text: &[u8]) -> Result<(Target, Parts), String> {
     if parts.uri.first() == Some(&b'?') {
         parts.uri = [b"/", &*parts.uri].concat().into();
     }
-    Ok((Target::Host { host: url.host_text(), port: url.port, default_port: 80 }, parts))
+    Ok((Target::Host { host: url.host_text(), port: url.port, default_port: Some(80) }, parts))
 }
 
 #[cfg(test)]

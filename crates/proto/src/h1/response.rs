@@ -84,6 +84,14 @@ impl ResponseHead {
         self.digits = 0;
     }
 
+    /// Forgets the response and makes ready for fields without a status line in front of them, as CGI programs
+    /// send them (RFC 3875, 6.3).
+    pub fn expect_fields(&mut self) {
+        self.reset();
+        self.step = Step::Fields;
+        self.scan = LineScan::from(0);
+    }
+
     /// Parses what is new in `buffer`, which begins with the same byte at every call and only grows.
     ///
     /// `max_bytes` is what a head may take (`proxy_buffer_size`), `max_fields` how many fields it may have.

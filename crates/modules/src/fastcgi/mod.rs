@@ -1,0 +1,168 @@
+//! `ngx_http_fastcgi_module`: requests passed to FastCGI applications such as PHP-FPM.
+//!
+//! What every upstream protocol shares is in `http::relay`; here are the records, the parameters and the script's
+//! name.
+
+mod codec;
+mod request;
+mod split;
+
+use std::sync::Arc;
+
+use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
+use http::conf::compile::Cx;
+use http::conf::location::Content;
+use http::module::{Module, Registry, Settings, Slot};
+use http::phases::Outcome;
+use http::regex::Regex;
+use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Target, Wire, push_peer_url};
+use http::request::Request;
+use http::rows::{Row, flag, row, value, without_effect};
+use proto::fastcgi::AfterAnswer;
+
+use self::codec::FastcgiCodec;
+
+/// `ngx_http_fastcgi_module`.
+pub struct Fastcgi;
+
+static SLOT: Slot = Slot::new();
+
+const ALL: Contexts = Contexts::HTTP_ALL;
+
+http::relay_rows!("fastcgi", FastcgiSettings, RELAY_ROWS);
+
+#[rustfmt::skip]
+static ROWS: [Row<FastcgiSettings>; 7] = [
+    row("fastcgi_pass", Contexts::LOCATION.or(Contexts::IF_LOCATION), Arity::ONE, "", "Where requests are passed to.", pass),
+    row("fastcgi_param", ALL, Arity::TAKE23, "HTTP_HOST $host$is_request_port$request_port", "A parameter of the application.", |s: &mut FastcgiSettings, cx, d| s.params.set(cx, d)).many(),
+    value("fastcgi_index", ALL, Arity::ONE, "", "The file behind a script name that ends with a slash.", index),
+    row("fastcgi_split_path_info", Contexts::LOCATION, Arity::ONE, "", "Parts the script's name from what follows it.", split::set),
+    value("fastcgi_catch_stderr", ALL, Arity::ONE, "", "A text on stderr that makes an answer invalid.", catch_stderr).many(),
+    flag("fastcgi_keep_conn", ALL, "off", "Leaves connections open for further requests.", |s, on| {
+        s.after = if on { AfterAnswer::Keep } else { AfterAnswer::Close };
+    }),
+    without_effect("fastcgi_send_lowat", ALL, Arity::ONE, "Linux has no low-water mark for sending"),
+];
+
+/// Settings of the module in one block.
+#[derive(Clone)]
+pub struct FastcgiSettings {
+    /// What all upstream protocols share.
+    pub relay: RelaySettings,
+    params: Params,
+    pass: Option<Pass>,
+    index: Box<[u8]>,
+    split: Option<Arc<Regex>>,
+    catch_stderr: Arc<Vec<Box<[u8]>>>,
+    has_own_catch: bool,
+    after: AfterAnswer,
+}
+
+impl Default for FastcgiSettings {
+    fn default() -> Self {
+        Self {
+            relay: RelaySettings::default(),
+            params: Params::default(),
+            pass: None,
+            index: Box::default(),
+            split: None,
+            catch_stderr: Arc::default(),
+            has_own_catch: false,
+            after: AfterAnswer::Close,
+        }
+    }
+}
+
+/// Fields of an answer that are not passed on.
+const HIDDEN: [&str; 6] = [
+    "Status",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+impl Settings for FastcgiSettings {
+    fn enter(&mut self) {
+        self.relay.enter();
+        self.params.enter();
+        self.has_own_catch = false;
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        self.params.finish();
+        self.relay.finish(cx, "fastcgi", &HIDDEN)
+    }
+}
+
+impl Module for Fastcgi {
+    const NAME: &'static str = "ngx_http_fastcgi_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = FastcgiSettings;
+    type Main = ();
+
+    fn rows() -> &'static [Row<FastcgiSettings>] {
+        &ROWS
+    }
+
+    fn shared_rows() -> &'static [&'static [Row<FastcgiSettings>]] {
+        &RELAY_ROWS
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.variables(&split::VARIABLES);
+    }
+}
+
+impl Protocol for Fastcgi {
+    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
+        &location.settings::<Self>().relay
+    }
+
+    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
+        let passed = r.location().settings::<Self>().relay.pass_request_body;
+        Ok(if passed { BodyUse::Stream } else { BodyUse::Whole })
+    }
+
+    fn wire(&self, r: &Request) -> Wire {
+        let settings = r.location().settings::<Self>();
+        Wire::Other(Box::new(FastcgiCodec::new(settings.after, &settings.catch_stderr)))
+    }
+
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
+        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
+        pass.target(r, |text| text)
+    }
+
+    fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
+        request::create(r, plan)
+    }
+
+    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
+        push_peer_url("fastcgi://", peer, out);
+    }
+}
+
+fn pass(s: &mut FastcgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+    let word = d.arg(0)?;
+    s.pass = Some(Pass::compile(cx, word, &word.bytes)?);
+    cx.block.content = Some(Content::Relay(Arc::new(Fastcgi)));
+    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    Ok(())
+}
+
+fn index(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
+    s.index = d.arg(0)?.bytes.clone();
+    Ok(())
+}
+
+fn catch_stderr(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
+    if !s.has_own_catch {
+        s.has_own_catch = true;
+        s.catch_stderr = Arc::default();
+    }
+    Arc::make_mut(&mut s.catch_stderr).push(d.arg(0)?.bytes.clone());
+    Ok(())
+}

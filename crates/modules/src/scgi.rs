@@ -1,0 +1,119 @@
+//! `ngx_http_scgi_module`: requests passed to SCGI servers.
+//!
+//! The request is one netstring; the answer is that of a CGI program.
+
+use std::sync::Arc;
+
+use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
+use http::conf::compile::Cx;
+use http::conf::location::Content;
+use http::module::{Module, Settings, Slot};
+use http::phases::Outcome;
+use http::relay::cgi::{self, Cgi};
+use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Target, Wire, push_peer_url};
+use http::request::Request;
+use http::rows::{Row, row};
+use net::Buf;
+
+/// `ngx_http_scgi_module`.
+pub struct Scgi;
+
+static SLOT: Slot = Slot::new();
+
+http::relay_rows!("scgi", ScgiSettings, RELAY_ROWS);
+
+#[rustfmt::skip]
+static ROWS: [Row<ScgiSettings>; 2] = [
+    row("scgi_pass", Contexts::LOCATION.or(Contexts::IF_LOCATION), Arity::ONE, "", "Where requests are passed to.", pass),
+    row("scgi_param", Contexts::HTTP_ALL, Arity::TAKE23, "HTTP_HOST $host$is_request_port$request_port", "A variable of the request.", |s: &mut ScgiSettings, cx, d| s.params.set(cx, d)).many(),
+];
+
+/// Settings of the module in one block.
+#[derive(Clone, Default)]
+pub struct ScgiSettings {
+    /// What all upstream protocols share.
+    pub relay: RelaySettings,
+    params: Params,
+    pass: Option<Pass>,
+}
+
+/// Fields of an answer that are not passed on.
+const HIDDEN: [&str; 6] = [
+    "Status",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+impl Settings for ScgiSettings {
+    fn enter(&mut self) {
+        self.relay.enter();
+        self.params.enter();
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        self.params.finish();
+        self.relay.finish(cx, "scgi", &HIDDEN)
+    }
+}
+
+impl Module for Scgi {
+    const NAME: &'static str = "ngx_http_scgi_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = ScgiSettings;
+    type Main = ();
+
+    fn rows() -> &'static [Row<ScgiSettings>] {
+        &ROWS
+    }
+
+    fn shared_rows() -> &'static [&'static [Row<ScgiSettings>]] {
+        &RELAY_ROWS
+    }
+}
+
+impl Protocol for Scgi {
+    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
+        &location.settings::<Self>().relay
+    }
+
+    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
+        Ok(cgi::body_use(r, &r.location().settings::<Self>().relay))
+    }
+
+    fn wire(&self, _: &Request) -> Wire {
+        Wire::Other(Box::new(Cgi::default()))
+    }
+
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
+        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
+        pass.target(r, |text| text)
+    }
+
+    fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
+        let r = &*r;
+        let settings = r.location().settings::<Self>();
+        let mut variables = Buf::with_capacity(4096 + r.head.len());
+        let out = variables.vec();
+        settings.params.each(r, &settings.relay, |name, value| proto::scgi::push_variable(name, value, out));
+        proto::scgi::write(r.content_length.unwrap_or(0), &variables, plan.head.vec());
+        plan.body = cgi::plan_body(r, &settings.relay);
+        plan.may_upgrade = cgi::may_upgrade(r);
+        Ok(())
+    }
+
+    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
+        push_peer_url("scgi://", peer, out);
+    }
+}
+
+fn pass(s: &mut ScgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+    let word = d.arg(0)?;
+    s.pass = Some(Pass::compile(cx, word, &word.bytes)?);
+    cx.block.content = Some(Content::Relay(Arc::new(Scgi)));
+    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    Ok(())
+}

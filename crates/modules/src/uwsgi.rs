@@ -1,0 +1,164 @@
+//! `ngx_http_uwsgi_module`: requests passed to uWSGI servers.
+//!
+//! The request is one packet of names and values; the answer is that of a CGI program.
+
+use std::sync::Arc;
+
+use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
+use http::conf::compile::Cx;
+use http::conf::location::Content;
+use http::module::{Module, Settings, Slot};
+use http::phases::Outcome;
+use http::relay::cgi::{self, Cgi};
+use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Target, Wire, push_peer_url};
+use http::request::Request;
+use http::rows::{Row, row, value};
+use net::Buf;
+use os::errlog::Level;
+
+/// `ngx_http_uwsgi_module`.
+pub struct Uwsgi;
+
+static SLOT: Slot = Slot::new();
+
+const ALL: Contexts = Contexts::HTTP_ALL;
+
+http::relay_rows!("uwsgi", UwsgiSettings, RELAY_ROWS);
+
+#[rustfmt::skip]
+static ROWS: [Row<UwsgiSettings>; 4] = [
+    row("uwsgi_pass", Contexts::LOCATION.or(Contexts::IF_LOCATION), Arity::ONE, "", "Where requests are passed to.", pass),
+    row("uwsgi_param", ALL, Arity::TAKE23, "HTTP_HOST $host$is_request_port$request_port", "A variable of the request.", |s: &mut UwsgiSettings, cx, d| s.params.set(cx, d)).many(),
+    value("uwsgi_modifier1", ALL, Arity::ONE, "0", "First modifier of the packet.", |s, d| {
+        s.modifier1 = modifier(d)?;
+        Ok(())
+    }),
+    value("uwsgi_modifier2", ALL, Arity::ONE, "0", "Second modifier of the packet.", |s, d| {
+        s.modifier2 = modifier(d)?;
+        Ok(())
+    }),
+];
+
+/// Settings of the module in one block.
+#[derive(Clone, Default)]
+pub struct UwsgiSettings {
+    /// What all upstream protocols share.
+    pub relay: RelaySettings,
+    params: Params,
+    pass: Option<Pass>,
+    modifier1: u8,
+    modifier2: u8,
+}
+
+/// Fields of an answer that are not passed on.
+const HIDDEN: [&str; 5] =
+    ["X-Accel-Expires", "X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
+
+impl Settings for UwsgiSettings {
+    fn enter(&mut self) {
+        self.relay.enter();
+        self.params.enter();
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        self.params.finish();
+        self.relay.finish(cx, "uwsgi", &HIDDEN)
+    }
+}
+
+impl Module for Uwsgi {
+    const NAME: &'static str = "ngx_http_uwsgi_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = UwsgiSettings;
+    type Main = ();
+
+    fn rows() -> &'static [Row<UwsgiSettings>] {
+        &ROWS
+    }
+
+    fn shared_rows() -> &'static [&'static [Row<UwsgiSettings>]] {
+        &RELAY_ROWS
+    }
+}
+
+impl Protocol for Uwsgi {
+    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
+        &location.settings::<Self>().relay
+    }
+
+    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
+        Ok(cgi::body_use(r, &r.location().settings::<Self>().relay))
+    }
+
+    fn wire(&self, _: &Request) -> Wire {
+        Wire::Other(Box::new(Cgi::default()))
+    }
+
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
+        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
+        pass.target(r, |text| match scheme(text) {
+            Scheme::Uwsgi(address) => address,
+            // Without TLS to upstreams it is taken as a name, which no upstream has.
+            Scheme::Suwsgi => text,
+        })
+    }
+
+    fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
+        let r = &*r;
+        let settings = r.location().settings::<Self>();
+        let mut head = Buf::with_capacity(4096 + r.head.len());
+        let out = head.vec();
+        let start = proto::uwsgi::begin(settings.modifier1, settings.modifier2, out);
+        settings.params.each(r, &settings.relay, |name, value| proto::uwsgi::push_variable(name, value, out));
+        if let Err(error) = proto::uwsgi::end(start, out) {
+            r.log(Level::Alert, format_args!("{error}"));
+            return Err(Outcome::Status(500));
+        }
+        plan.head = head;
+        plan.body = cgi::plan_body(r, &settings.relay);
+        plan.may_upgrade = cgi::may_upgrade(r);
+        Ok(())
+    }
+
+    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
+        push_peer_url("uwsgi://", peer, out);
+    }
+}
+
+enum Scheme<'a> {
+    /// `uwsgi://` or none, and what follows it.
+    Uwsgi(&'a [u8]),
+    /// `suwsgi://`.
+    Suwsgi,
+}
+
+fn scheme(url: &[u8]) -> Scheme<'_> {
+    let behind = |prefix: &[u8]| {
+        let (start, rest) = url.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some(rest)
+    };
+    if behind(b"suwsgi://").is_some() {
+        return Scheme::Suwsgi;
+    }
+    Scheme::Uwsgi(behind(b"uwsgi://").unwrap_or(url))
+}
+
+fn pass(s: &mut UwsgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+    let word = d.arg(0)?;
+    let address = match scheme(&word.bytes) {
+        Scheme::Uwsgi(address) => address,
+        Scheme::Suwsgi => {
+            return Err(Error::at(word, "\"suwsgi://\" in \"uwsgi_pass\" is not supported yet"));
+        }
+    };
+    s.pass = Some(Pass::compile(cx, word, address)?);
+    cx.block.content = Some(Content::Relay(Arc::new(Uwsgi)));
+    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    Ok(())
+}
+
+fn modifier(d: &Directive) -> Result<u8, Error> {
+    let number = d.number_between(0, 255)?;
+    Ok(u8::try_from(number).unwrap_or(u8::MAX))
+}
