@@ -34,6 +34,8 @@ pub struct Row {
 enum Content {
     Proxied,
     Static,
+    /// Proxied as a site that follows nginx's guides does it: `guide.conf`.
+    Guide,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +65,18 @@ const STATIC: Row = Row {
 };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 10] = [
+pub const ROWS: [Row; 11] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
         what: "proxied 100 B, 64 connections, access log in nginx's default way",
+        log: Log::Combined,
+        ..PROXIED
+    },
+    Row {
+        name: "proxy-100b-guide",
+        what: "the same with a guide's map, limit_req, gzip, headers and 20 regex locations",
+        content: Content::Guide,
         log: Log::Combined,
         ..PROXIED
     },
@@ -145,21 +154,21 @@ impl Row {
             Log::Off => "access_log off;",
             Log::Combined => "access_log logs/access.log;",
         };
+        if self.content == Content::Guide {
+            return include_str!("guide.conf")
+                .replace("@LISTEN@", &listen.to_string())
+                .replace("@ORIGIN@", &origin.to_string())
+                .replace("@TEMP@", &temp_paths());
+        }
         let location = match self.content {
             Content::Static => format!("root {};\n            sendfile on;", html.display()),
-            Content::Proxied => {
+            Content::Proxied | Content::Guide => {
                 "proxy_pass http://origin;\n            proxy_http_version 1.1;\n            \
                                  proxy_set_header Connection \"\";"
                     .to_owned()
             }
         };
-        let mut temp = String::new();
-        // Only another user than root cannot create the built-in directories; root needs no directives
-        // of protocols that no row speaks.
-        let others: &[&str] = if is_root() { &[] } else { &["fastcgi", "uwsgi", "scgi"] };
-        for name in ["client_body", "proxy"].iter().chain(others) {
-            let _ = writeln!(temp, "    {name}_temp_path temp/{name};");
-        }
+        let temp = temp_paths();
         format!(
             "worker_processes 1;
 daemon off;
@@ -188,6 +197,17 @@ http {{
     }
 }
 
+fn temp_paths() -> String {
+    let mut temp = String::new();
+    // Only another user than root cannot create the built-in directories; root needs no directives
+    // of protocols that no row speaks.
+    let others: &[&str] = if is_root() { &[] } else { &["fastcgi", "uwsgi", "scgi"] };
+    for name in ["client_body", "proxy"].iter().chain(others) {
+        let _ = writeln!(temp, "    {name}_temp_path temp/{name};");
+    }
+    temp
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +218,7 @@ mod tests {
         for (at, row) in ROWS.iter().enumerate() {
             assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{}", row.name);
             let known = BODIES.iter().any(|&(path, len)| path == row.path && len as u64 == row.body);
-            assert_eq!(known, row.content == Content::Proxied, "{}", row.name);
+            assert_eq!(known, row.content != Content::Static, "{}", row.name);
         }
     }
 
@@ -213,6 +233,7 @@ mod tests {
         };
         check("proxy-100b", &["access_log off;", "proxy_pass http://origin;", "listen 127.0.0.1:8080;"]);
         check("proxy-100b-log", &["access_log logs/access.log;", "server 127.0.0.1:9090;", "keepalive 128;"]);
+        check("proxy-100b-guide", &["listen 127.0.0.1:8080;", "server 127.0.0.1:9090;", "limit_req zone="]);
         check("static-1k", &["access_log off;", "root /html;"]);
     }
 }
