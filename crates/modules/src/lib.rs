@@ -19,6 +19,7 @@ pub mod not_modified;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
+pub mod realip;
 pub mod rewrite;
 pub mod split_clients;
 pub mod static_files;
@@ -34,8 +35,9 @@ use http::conf::core::Core;
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.add::<Core>();
-    // Rewrite, PreAccess, Access and Log; variables.
+    // PostRead, Rewrite, PreAccess, Access and Log; variables.
     registry.add::<rewrite::Rewrite>();
+    registry.add::<realip::Realip>();
     registry.add::<limit_req::LimitReq>();
     registry.add::<limit_conn::LimitConn>();
     registry.add::<access::Access>();
