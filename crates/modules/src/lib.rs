@@ -3,6 +3,7 @@
 //! A new module is its file and its line in [`registry`].
 
 pub mod access;
+pub mod auth_basic;
 pub mod autoindex;
 pub mod browser;
 pub mod dav;
@@ -41,6 +42,7 @@ pub fn registry() -> Registry {
     registry.add::<limit_req::LimitReq>();
     registry.add::<limit_conn::LimitConn>();
     registry.add::<access::Access>();
+    registry.add::<auth_basic::AuthBasic>();
     registry.add::<log::Log>();
     registry.add::<browser::Browser>();
     registry.add::<geo::Geo>();
