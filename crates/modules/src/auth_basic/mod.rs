@@ -25,7 +25,6 @@ use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method};
 
 use self::known::Proof;
-use self::password::Checked;
 
 /// `ngx_http_auth_basic_module`.
 pub struct AuthBasic;
@@ -99,7 +98,10 @@ impl PhaseHandler for AuthBasic {
             Err(error) => return refuse_file(r, &path.display(), &error),
         };
         if !password::is_slow(&hash) {
-            return conclude(r, &realm, &basic, password::check(basic.password(), &hash));
+            return match password::fits(basic.password(), &hash) {
+                true => Verdict::Pass,
+                false => mismatch(r, &realm, &basic),
+            };
         }
         let proof = Proof::new(basic.user(), basic.password(), &hash);
         if known::is_known(&proof, net::timer::now_ms()) {
@@ -118,34 +120,26 @@ async fn check_slowly(
     proof: Proof,
 ) -> Verdict<'static> {
     let password = basic.password().to_vec();
-    let work = blocking::run(move || password::check(&password, &hash));
-    let checked = match http::delay::while_connected(r, work).await {
+    let work = blocking::run(move || password::fits(&password, &hash));
+    let is_right = match http::delay::while_connected(r, work).await {
         None => return Verdict::Finish(Outcome::Status(499)),
-        Some(Ok(checked)) => checked,
+        Some(Ok(fits)) => fits,
         Some(Err(undone)) => {
             r.log(Level::Crit, format_args!("a password could not be checked: {undone}"));
             return Verdict::Finish(Outcome::Status(500));
         }
     };
-    if checked == Checked::Right {
-        known::keep(proof, net::timer::now_ms());
+    if !is_right {
+        return mismatch(r, &realm, &basic);
     }
-    conclude(r, &realm, &basic, checked)
+    known::keep(proof, net::timer::now_ms());
+    Verdict::Pass
 }
 
-fn conclude(r: &mut Request, realm: &[u8], basic: &Basic, checked: Checked) -> Verdict<'static> {
-    match checked {
-        Checked::Right => Verdict::Pass,
-        Checked::Wrong => {
-            let user = String::from_utf8_lossy(basic.user());
-            r.log(Level::Error, format_args!("user \"{user}\": password mismatch"));
-            challenge(r, realm)
-        }
-        Checked::Unusable => {
-            r.log(Level::Crit, format_args!("crypt_r() failed (22: Invalid argument)"));
-            Verdict::Finish(Outcome::Status(500))
-        }
-    }
+fn mismatch(r: &mut Request, realm: &[u8], basic: &Basic) -> Verdict<'static> {
+    let user = String::from_utf8_lossy(basic.user());
+    r.log(Level::Error, format_args!("user \"{user}\": password mismatch"));
+    challenge(r, realm)
 }
 
 /// A file that is not there lets nobody in; any other error is the server's.

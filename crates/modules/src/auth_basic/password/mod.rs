@@ -16,49 +16,32 @@ const LETTERS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklm
 /// Bytes of the longest password that crypt(3) takes.
 const CRYPT_MAX: usize = 511;
 
-/// What a password is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checked {
-    /// It fits the hash.
-    Right,
-    /// It does not.
-    Wrong,
-    /// The hash is of no known kind, or the password too long for it.
-    Unusable,
-}
-
-impl From<bool> for Checked {
-    fn from(fits: bool) -> Self {
-        if fits { Self::Right } else { Self::Wrong }
-    }
-}
-
 /// Whether checking a password against this hash takes so long that the event loop must not wait for it.
 pub(super) fn is_slow(hash: &[u8]) -> bool {
     ![&b"{PLAIN}"[..], b"{SHA}", b"{SSHA}"].iter().any(|kind| hash.starts_with(kind))
 }
 
-/// Checks a password.
-pub(super) fn check(password: &[u8], hash: &[u8]) -> Checked {
+/// Whether a password fits a hash. A hash of no known kind fits none, as with today's C libraries.
+pub(super) fn fits(password: &[u8], hash: &[u8]) -> bool {
     let end = memchr::memchr(0, password).unwrap_or(password.len());
     let password = password.get(..end).unwrap_or_default();
     if let Some(plain) = hash.strip_prefix(b"{PLAIN}") {
-        return equal_in_constant_time(password, plain).into();
+        return equal_in_constant_time(password, plain);
     }
     if let Some(encoded) = hash.strip_prefix(b"{SHA}") {
-        return equal_in_constant_time(&encode_base64(&Sha1::digest(password)), encoded).into();
+        return equal_in_constant_time(&encode_base64(&Sha1::digest(password)), encoded);
     }
     if let Some(encoded) = hash.strip_prefix(b"{SSHA}") {
-        return check_salted_sha1(password, encoded).into();
+        return fits_salted_sha1(password, encoded);
     }
     if hash.starts_with(b"$apr1$") {
-        return equal_in_constant_time(&md5::crypt(password, b"$apr1$", hash), hash).into();
+        return equal_in_constant_time(&md5::crypt(password, b"$apr1$", hash), hash);
     }
-    if password.len() > CRYPT_MAX { Checked::Unusable } else { check_crypt(password, hash) }
+    password.len() <= CRYPT_MAX && fits_crypt(password, hash)
 }
 
 /// The salt lies behind the twenty bytes of SHA-1.
-fn check_salted_sha1(password: &[u8], encoded: &[u8]) -> bool {
+fn fits_salted_sha1(password: &[u8], encoded: &[u8]) -> bool {
     let decoded = decode_base64(encoded).unwrap_or_default();
     let salt = decoded.get(20..).unwrap_or_default();
     let mut hash = Sha1::new();
@@ -69,22 +52,16 @@ fn check_salted_sha1(password: &[u8], encoded: &[u8]) -> bool {
 }
 
 /// What nginx leaves to the C library.
-fn check_crypt(password: &[u8], hash: &[u8]) -> Checked {
-    let Ok(text) = std::str::from_utf8(hash) else { return Checked::Unusable };
+fn fits_crypt(password: &[u8], hash: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(hash) else { return false };
     match hash {
-        [b'$', b'1', b'$', ..] => equal_in_constant_time(&md5::crypt(password, b"$1$", hash), hash).into(),
-        [b'$', b'2', b'a' | b'b' | b'y', b'$', ..] => {
-            bcrypt::verify(password, text).map_or(Checked::Unusable, Checked::from)
-        }
+        [b'$', b'1', b'$', ..] => equal_in_constant_time(&md5::crypt(password, b"$1$", hash), hash),
+        [b'$', b'2', b'a' | b'b' | b'y', b'$', ..] => bcrypt::verify(password, text).unwrap_or(false),
         // A hash that lacks a part fits no password.
         [b'$', b'5' | b'6', b'$', ..] => PasswordHashRef::new(text)
-            .is_ok_and(|hash| ShaCrypt::default().verify_password(password, hash).is_ok())
-            .into(),
-        [b'$', b'y', b'$', ..] => Yescrypt::default().verify_password(password, text).is_ok().into(),
-        _ => match des::crypt(password, hash) {
-            Some(own) => equal_in_constant_time(&own, hash).into(),
-            None => Checked::Unusable,
-        },
+            .is_ok_and(|hash| ShaCrypt::default().verify_password(password, hash).is_ok()),
+        [b'$', b'y', b'$', ..] => Yescrypt::default().verify_password(password, text).is_ok(),
+        _ => des::crypt(password, hash).is_some_and(|own| equal_in_constant_time(&own, hash)),
     }
 }
 
@@ -107,15 +84,11 @@ mod tests {
             "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
         ];
         for hash in hashes {
-            assert_eq!(check(b"secret", hash.as_bytes()), Checked::Right, "{hash}");
-            assert_eq!(check(b"secret\0more", hash.as_bytes()), Checked::Right, "{hash}");
-            assert_eq!(check(b"Secret", hash.as_bytes()), Checked::Wrong, "{hash}");
-            assert_eq!(check(b"", hash.as_bytes()), Checked::Wrong, "{hash}");
-            assert_eq!(
-                check(b"secret", &hash.as_bytes()[..hash.len() - 1]) == Checked::Right,
-                false,
-                "{hash}"
-            );
+            assert!(fits(b"secret", hash.as_bytes()), "{hash}");
+            assert!(fits(b"secret\0more", hash.as_bytes()), "{hash}");
+            assert!(!fits(b"Secret", hash.as_bytes()), "{hash}");
+            assert!(!fits(b"", hash.as_bytes()), "{hash}");
+            assert!(!fits(b"secret", &hash.as_bytes()[..hash.len() - 1]), "{hash}");
         }
     }
 
@@ -123,37 +96,37 @@ mod tests {
     fn yescrypt_of_shadow_files() {
         // As mkpasswd writes it: parameters, salt and hash of full length.
         let hash = "$y$j9T$saltsalt$VuCHcCYYVuebTL.IxzSml3z./71e36sys.wEb95cM54";
-        assert_eq!(check(b"secret", hash.as_bytes()), Checked::Right);
-        assert_eq!(check(b"Secret", hash.as_bytes()), Checked::Wrong);
+        assert!(fits(b"secret", hash.as_bytes()));
+        assert!(!fits(b"Secret", hash.as_bytes()));
     }
 
     #[test]
     fn salted_sha1() {
         let check = |password: &str, hash: &str, expected| {
-            assert_eq!(super::check(password.as_bytes(), hash.as_bytes()), expected, "{hash}");
+            assert_eq!(fits(password.as_bytes(), hash.as_bytes()), expected, "{hash}");
         };
-        check("password", "{SSHA}yI6cZwQadOA1e+/f+T+H3eCQQhRzYWx0", Checked::Right);
-        check("Password", "{SSHA}yI6cZwQadOA1e+/f+T+H3eCQQhRzYWx0", Checked::Wrong);
-        check("1", "{SSHA}_____wQadOA1e+/f+T+H3eCQQhRzYWx0", Checked::Wrong);
-        check("1", "{SSHA}Zm9vCg==", Checked::Wrong);
-        check("1", "{SSHA}", Checked::Wrong);
+        check("password", "{SSHA}yI6cZwQadOA1e+/f+T+H3eCQQhRzYWx0", true);
+        check("Password", "{SSHA}yI6cZwQadOA1e+/f+T+H3eCQQhRzYWx0", false);
+        check("1", "{SSHA}_____wQadOA1e+/f+T+H3eCQQhRzYWx0", false);
+        check("1", "{SSHA}Zm9vCg==", false);
+        check("1", "{SSHA}", false);
     }
 
     #[test]
     fn what_is_no_hash() {
         let check = |hash: &str, expected| {
-            assert_eq!(super::check(b"secret", hash.as_bytes()), expected, "{hash}");
+            assert_eq!(fits(b"secret", hash.as_bytes()), expected, "{hash}");
         };
-        check("", Checked::Unusable);
-        check("*", Checked::Unusable);
-        check("!!", Checked::Unusable);
-        check("$9$x$y", Checked::Unusable);
-        check("$2b$05$", Checked::Unusable);
-        check("$1$", Checked::Wrong);
-        check("$5$", Checked::Wrong);
-        check("$6$salt", Checked::Wrong);
-        check("secret", Checked::Wrong);
-        assert_eq!(super::check(&[b'a'; 512], b"abNANd1rDfiNc"), Checked::Unusable);
+        check("", false);
+        check("*", false);
+        check("!!", false);
+        check("$9$x$y", false);
+        check("$2b$05$", false);
+        check("$1$", false);
+        check("$5$", false);
+        check("$6$salt", false);
+        check("secret", false);
+        assert!(!fits(&[b'a'; 512], &md5::crypt(&[b'a'; 512], b"$1$", b"$1$")));
     }
 
     #[test]
