@@ -5,9 +5,11 @@
 pub mod limit;
 pub mod lru;
 mod network;
+mod secret;
 mod span;
 mod units;
 
 pub use network::Network;
+pub use secret::equal_in_constant_time;
 pub use span::Span;
 pub use units::{UnitError, parse_offset, parse_size, parse_time_ms, parse_time_sec};

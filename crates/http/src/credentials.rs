@@ -2,7 +2,7 @@
 //!
 //! Nothing is checked here: whoever asks decides what the words are worth.
 
-use proto::h1::Known;
+use proto::h1::{Known, Method};
 
 use crate::request::Request;
 
@@ -69,11 +69,29 @@ pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Encodes base64 with padding (`ngx_encode_base64`).
+#[must_use]
+pub fn encode_base64(bytes: &[u8]) -> Vec<u8> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for at in 0..4u32 {
+            let is_filled = at as usize <= group.len();
+            out.push(if is_filled { LETTERS[(bits >> (18 - 6 * at) & 0x3f) as usize] } else { b'=' });
+        }
+    }
+    out
+}
+
 impl Request {
     /// The client's basic credentials, where it sent some that can be read.
     #[must_use]
     pub fn basic_credentials(&self) -> Option<Basic> {
-        Basic::parse(self.header(Known::Authorization)?)
+        // A tunnel's client authenticates itself to a proxy.
+        let is_tunnel = self.method == Method::Connect;
+        Basic::parse(self.header(if is_tunnel { Known::ProxyAuthorization } else { Known::Authorization })?)
     }
 }
 
@@ -110,5 +128,10 @@ mod tests {
         check("YWJj", Some("abc"));
         check("Y", None);
         check("YW*j", None);
+        for (text, expected) in
+            [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("abcd", "YWJjZA==")]
+        {
+            assert_eq!(encode_base64(text.as_bytes()), expected.as_bytes(), "{text}");
+        }
     }
 }

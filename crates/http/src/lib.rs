@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`process`]: it is the way of a request, one function after another.
 
+pub mod blocking;
 pub mod body;
 pub mod body_file;
 mod chain;

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use os::errlog::Level;
-use proto::h1::Known;
+use proto::h1::{Known, Method};
 
 use crate::conf::core::Satisfy;
 use crate::conf::location::{Content, Literal, LocationTree};
@@ -262,7 +262,9 @@ async fn access(r: &mut Request) -> Option<Outcome> {
         match verdict {
             Verdict::Pass if satisfy == Satisfy::Any => {
                 r.access_code = 0;
-                r.response.headers.remove_known(Known::WwwAuthenticate);
+                let is_tunnel = r.method == Method::Connect;
+                let challenge = if is_tunnel { Known::ProxyAuthenticate } else { Known::WwwAuthenticate };
+                r.response.headers.remove_known(challenge);
                 return None;
             }
             Verdict::Finish(Outcome::Status(status @ (401 | 403 | 407))) if satisfy == Satisfy::Any => {
@@ -450,9 +452,7 @@ impl Request {
         let age = net::timer::now_ms().saturating_sub(self.conn.started_ms);
         let disabled = core.keepalive_disable;
         let is_disabled = disabled != 0
-            && ((disabled & KEEPALIVE_DISABLE_MSIE6 != 0
-                && self.method == proto::h1::Method::Post
-                && self.is_msie6())
+            && ((disabled & KEEPALIVE_DISABLE_MSIE6 != 0 && self.method == Method::Post && self.is_msie6())
                 || (disabled & KEEPALIVE_DISABLE_SAFARI != 0 && self.is_safari()));
         if core.keepalive_timeout == 0
             || u64::from(self.conn.requests.get()) >= core.keepalive_requests

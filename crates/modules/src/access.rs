@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use base::Network;
-use conf::{Arity, Contexts, Directive, Error, Level};
+use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::conf::core::Satisfy;
+use http::conf::network;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
@@ -79,17 +80,11 @@ impl Module for Access {
 impl AccessSettings {
     fn add(&mut self, cx: &mut Cx<'_>, d: &Directive, rule: Rule) -> Result<(), Error> {
         let word = d.arg(0)?;
-        let text = word.as_str();
         let clients = if word.is("all") {
             Clients::All
         } else {
-            let network = Network::parse(&text)
-                .ok_or_else(|| Error::at(word, format!("invalid parameter \"{text}\"")))?;
-            if has_low_bits(&text, network) {
-                let sentence = format!("low address bits of {text} are meaningless");
-                cx.notices.push(Error::at(word, sentence).with_level(Level::Warn));
-            }
-            Clients::Some(network)
+            let invalid = || Error::at(word, format!("invalid parameter \"{}\"", word.as_str()));
+            Clients::Some(network(cx, word).ok_or_else(invalid)?)
         };
         if std::mem::take(&mut self.is_inherited) {
             self.rules = Arc::default();
@@ -97,12 +92,6 @@ impl AccessSettings {
         Arc::make_mut(&mut self.rules).push((clients, rule));
         Ok(())
     }
-}
-
-/// Whether bits of the address were dropped because the prefix does not reach them.
-fn has_low_bits(text: &str, network: Network) -> bool {
-    let Network::Inet { base, .. } = network else { return false };
-    text.split('/').next().and_then(|address| address.parse::<IpAddr>().ok()).is_some_and(|ip| ip != base)
 }
 
 /// The rule for a client; `None` where no rule speaks of it.
@@ -199,17 +188,5 @@ mod tests {
         check("+unix: -all", "127.0.0.1", Some(Rule::Deny));
         check("-127.0.0.1", "unix", None);
         check("-all", "unix", Some(Rule::Deny));
-    }
-
-    #[test]
-    fn low_bits() {
-        let check = |text: &str, expected| {
-            assert_eq!(has_low_bits(text, Network::parse(text).expect("network")), expected, "{text}");
-        };
-        check("10.1.0.0/8", true);
-        check("10.0.0.0/8", false);
-        check("::1/64", true);
-        check("::1", false);
-        check("unix:", false);
     }
 }

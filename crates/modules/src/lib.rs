@@ -3,6 +3,7 @@
 //! A new module is its file and its line in [`registry`].
 
 pub mod access;
+pub mod auth_basic;
 pub mod autoindex;
 pub mod browser;
 pub mod dav;
@@ -21,6 +22,7 @@ pub mod not_modified;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
+pub mod realip;
 pub mod rewrite;
 pub mod scgi;
 pub mod split_clients;
@@ -38,11 +40,13 @@ use http::conf::core::Core;
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.add::<Core>();
-    // Rewrite, PreAccess, Access and Log; variables.
+    // PostRead, Rewrite, PreAccess, Access and Log; variables.
     registry.add::<rewrite::Rewrite>();
+    registry.add::<realip::Realip>();
     registry.add::<limit_req::LimitReq>();
     registry.add::<limit_conn::LimitConn>();
     registry.add::<access::Access>();
+    registry.add::<auth_basic::AuthBasic>();
     registry.add::<log::Log>();
     registry.add::<browser::Browser>();
     registry.add::<geo::Geo>();

@@ -6,6 +6,7 @@ pub mod compile;
 pub mod core;
 pub mod listen;
 pub mod location;
+mod network;
 pub mod server_name;
 mod upstream_url;
 mod upstreams;
@@ -18,6 +19,7 @@ use conf::Error;
 use conf::zones::Zones;
 
 pub use self::location::{Location, LocationId, LocationTree};
+pub use self::network::network;
 pub use self::upstream_url::{UpstreamUrl, UriPart, parse_upstream_url};
 pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
 

@@ -288,7 +288,7 @@ impl Relay<'_> {
                 key_text = template.value(r);
                 Key::Text(&key_text)
             }
-            None => Key::Client(r.conn.peer.ip()),
+            None => Key::Client(r.client().ip()),
         };
         self.attempt.pick(key, now()).map(drop)
     }
