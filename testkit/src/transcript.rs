@@ -94,7 +94,13 @@ impl Entry {
                 _ => text,
             }
         };
-        let body = latin1(&message.body);
+        // Two encoders need not agree about more than the text.
+        let is_coded = message
+            .headers
+            .iter()
+            .any(|(name, value)| name.eq_ignore_ascii_case("Content-Encoding") && value == "gzip");
+        let plain = is_coded.then(|| crate::text::gunzip(&message.body).ok()).flatten();
+        let body = latin1(plain.as_deref().unwrap_or(&message.body));
         let clean_body = clean(&body);
         let date = message.header("Date").and_then(dates::parse);
         let mut headers = Vec::new();

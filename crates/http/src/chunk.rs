@@ -202,6 +202,15 @@ impl Queue {
         Some(chunk)
     }
 
+    /// Puts back a chunk that was taken, or what is left of it.
+    pub fn push_front(&mut self, chunk: Chunk) {
+        let length = chunk.len();
+        if length > 0 {
+            self.length += length;
+            self.chunks.push_front(chunk);
+        }
+    }
+
     /// Takes the first chunk as bytes in memory; of a file no more than `max` bytes are read.
     ///
     /// # Errors
@@ -210,8 +219,7 @@ impl Queue {
         let Some(mut chunk) = self.pop() else { return Ok(None) };
         if matches!(chunk, Chunk::File { .. }) && chunk.len() > max {
             let front = chunk.split_front(max);
-            self.length += chunk.len();
-            self.chunks.push_front(chunk);
+            self.push_front(chunk);
             chunk = front;
         }
         chunk.into_memory().map(Some)

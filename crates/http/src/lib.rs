@@ -8,6 +8,7 @@ pub mod body_file;
 mod chain;
 pub mod chunk;
 mod client;
+pub mod coding;
 pub mod conf;
 pub mod connection;
 pub mod credentials;

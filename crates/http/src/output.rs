@@ -51,6 +51,8 @@ pub struct Output {
     pub queue: Queue,
     /// Body filters of this answer.
     filters: Option<Box<Chain>>,
+    /// A filter failed: the body ends with what came out before.
+    is_broken: bool,
     /// How the body ends.
     pub framing: Framing,
     /// Bytes written so far, head included (`$bytes_sent`).
@@ -89,6 +91,7 @@ impl Output {
     pub fn discard(&mut self) {
         self.queue.clear();
         self.filters = None;
+        self.is_broken = false;
     }
 
     /// Bytes that wait in memory, before filters and behind them.
@@ -141,12 +144,6 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         r.response.status = r.error_status;
         r.response.status_line.clear();
     }
-    if r.version() == Version::HTTP_09 && !r.is_subrequest {
-        r.response.head_sent = true;
-        r.output.framing = Framing::UntilClose;
-        r.keepalive = false;
-        return Ok(());
-    }
     let cycle = std::rc::Rc::clone(&r.cycle);
     for filter in &cycle.http.header_filters {
         match filter.filter(r) {
@@ -158,6 +155,11 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         }
     }
     r.response.head_sent = true;
+    if r.version() == Version::HTTP_09 && !r.is_subrequest {
+        r.output.framing = Framing::UntilClose;
+        r.keepalive = false;
+        return Ok(());
+    }
     decide_framing(r);
     if r.is_subrequest {
         return Ok(());
@@ -272,6 +274,9 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(b"Connection: close\r\n");
     }
+    if response.varies_by_coding && core.gzip_vary {
+        out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
+    }
     match location {
         None => headers.write_to(out),
         Some(_) => headers.write_without(Known::Location, out),
@@ -345,11 +350,20 @@ pub fn push_chunk(r: &mut Request, chunk: Chunk, more: More) {
 fn refill(r: &mut Request, steps: u32) -> io::Result<u32> {
     let Some(mut chain) = r.output.filters.take() else { return Ok(0) };
     let mut part = Queue::default();
-    let ran = chain.run(r, &mut part, steps);
-    r.output.filters = Some(chain);
-    let ran = ran?;
-    frame(r, part, ran.more);
-    Ok(ran.steps)
+    match chain.run(r, &mut part, steps) {
+        Ok(ran) => {
+            r.output.filters = Some(chain);
+            frame(r, part, ran.more);
+            Ok(ran.steps)
+        }
+        // What was made of the beginning still goes out, but no head alone.
+        Err(_) if !part.is_empty() || r.output.sent > 0 => {
+            r.output.is_broken = true;
+            frame(r, part, More::Later);
+            Ok(steps)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn frame(r: &mut Request, mut part: Queue, more: More) {
@@ -461,6 +475,9 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             steps -= refill(r, steps)?;
         }
         if r.output.queue.is_empty() {
+            if r.output.is_broken {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             if !r.output.is_behind() {
                 return Poll::Ready(Ok(()));
             }

@@ -463,7 +463,8 @@ impl Request {
         }
     }
 
-    fn is_msie6(&self) -> bool {
+    /// An MSIE that is known for its faults (`ngx_http_process_user_agent`).
+    pub(crate) fn is_msie6(&self) -> bool {
         let Some(agent) = self.header(Known::UserAgent) else { return false };
         let Some(at) = memchr::memmem::find(agent, b"MSIE ") else { return false };
         if memchr::memmem::find(agent, b"Opera").is_some() {

@@ -196,6 +196,8 @@ pub struct Response {
     pub headers: Headers,
     /// `Content-Type` without the charset; empty: none is sent.
     pub content_type: Vec<u8>,
+    /// The content type came with its parameters, so that its charset is found in there.
+    pub has_type_parameters: bool,
     /// Charset appended to the content type when not empty.
     pub charset: Vec<u8>,
     /// `X-Accel-Charset`: the charset that the upstream wants the answer to have.
@@ -218,6 +220,10 @@ pub struct Response {
     pub expires: Option<i64>,
     /// Disables the not-modified filter for answers of an upstream that decides itself.
     pub disable_not_modified: bool,
+    /// The answer depends on `Accept-Encoding`: `gzip_vary` says so.
+    pub varies_by_coding: bool,
+    /// Whether the client takes gzip, once that was asked for.
+    pub takes_gzip: Option<bool>,
     /// The handler expects trailers to follow (keeps chunked framing even for known lengths).
     pub expect_trailers: bool,
 }
@@ -228,6 +234,7 @@ impl Response {
         self.status_line.clear();
         self.headers.clear();
         self.content_type.clear();
+        self.has_type_parameters = false;
         self.charset.clear();
         self.charset_override = None;
         self.trailers.clear();
@@ -241,6 +248,34 @@ impl Response {
         self.expires = None;
         self.disable_not_modified = false;
         self.expect_trailers = false;
+        self.varies_by_coding = false;
+        self.takes_gzip = None;
+    }
+
+    /// The content type without its charset, as filters compare it. Other parameters belong to it, as in nginx.
+    #[must_use]
+    pub fn media_type(&self) -> &[u8] {
+        match self.charset_in_type() {
+            Some((end, _)) => self.content_type.get(..end).unwrap_or_default(),
+            None => &self.content_type,
+        }
+    }
+
+    /// Where the content type ends and what charset it has in it (`ngx_http_upstream_copy_content_type`).
+    pub(crate) fn charset_in_type(&self) -> Option<(usize, &[u8])> {
+        if !self.has_type_parameters {
+            return None;
+        }
+        let text = &self.content_type;
+        memchr::memchr_iter(b';', text).find_map(|end| {
+            let rest = crate::variables::without_spaces(text.get(end + 1..)?);
+            let (name, value) = rest.split_at_checked(8)?;
+            if !name.eq_ignore_ascii_case(b"charset=") {
+                return None;
+            }
+            let value = value.strip_prefix(b"\"").unwrap_or(value);
+            Some((end, value.strip_suffix(b"\"").unwrap_or(value)))
+        })
     }
 
     /// Forgets the length, as a filter must that changes it.
@@ -261,11 +296,12 @@ impl Response {
         if etag.starts_with(b"W/") {
             return;
         }
-        let weak = if etag.starts_with(b"\"") { [b"W/", etag].concat() } else { Vec::new() };
-        self.headers.remove_known(Known::ETag);
-        if !weak.is_empty() {
-            self.headers.push_known(Known::ETag, b"ETag", &weak);
+        if !etag.starts_with(b"\"") {
+            self.headers.remove_known(Known::ETag);
+            return;
         }
+        let weak = [b"W/", etag].concat();
+        self.headers.set_known(Known::ETag, b"ETag", &weak);
     }
 }
 
@@ -300,6 +336,23 @@ mod tests {
         headers.write_to(&mut out);
         assert_eq!(out, b"X-A: 1\r\netag: c\r\nX-B: 2\r\nLink: d\r\n");
         assert_eq!(headers.len(), 4);
+    }
+
+    #[test]
+    fn the_charset_of_an_upstream_is_no_part_of_the_type() {
+        let check = |text: &str, kind: &str, charset: Option<&str>| {
+            let content_type = text.as_bytes().to_vec();
+            let response = Response { content_type, has_type_parameters: true, ..Response::default() };
+            assert_eq!(response.media_type(), kind.as_bytes(), "{text}");
+            let found = response.charset_in_type().map(|(_, charset)| charset);
+            assert_eq!(found, charset.map(str::as_bytes), "{text}");
+        };
+        check("text/html", "text/html", None);
+        check("text/html; charset=utf-8", "text/html", Some("utf-8"));
+        check("text/html;CHARSET=\"x\"", "text/html", Some("x"));
+        check("text/html; a=b", "text/html; a=b", None);
+        check("text/html; a=b; charset=x", "text/html; a=b", Some("x"));
+        check("text/html; ", "text/html; ", None);
     }
 
     #[test]

@@ -5,12 +5,16 @@
 pub mod access;
 pub mod auth_basic;
 pub mod autoindex;
+pub mod brotli;
 pub mod browser;
 pub mod dav;
 mod directory;
 pub mod empty_gif;
 pub mod fastcgi;
 pub mod geo;
+pub mod gunzip;
+pub mod gzip;
+pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod limit_conn;
@@ -31,6 +35,7 @@ pub mod stub_status;
 pub mod try_files;
 pub mod upstream;
 pub mod uwsgi;
+pub mod zstd;
 
 use http::Registry;
 use http::conf::core::Core;
@@ -67,10 +72,17 @@ pub fn registry() -> Registry {
     registry.add::<index::Index>();
     registry.add::<autoindex::Autoindex>();
     registry.add::<dav::Dav>();
+    registry.add::<zstd::ZstdStatic>();
+    registry.add::<brotli::BrotliStatic>();
+    registry.add::<gzip_static::GzipStatic>();
     registry.add::<static_files::Static>();
     // Header filters.
     registry.add::<not_modified::NotModified>();
     registry.add::<headers::Headers>();
+    registry.add::<gunzip::Gunzip>();
+    registry.add::<zstd::Zstd>();
+    registry.add::<brotli::Brotli>();
+    registry.add::<gzip::Gzip>();
     registry.add::<range::Range>();
     registry
 }

@@ -71,6 +71,9 @@ pub fn run(scenario: &Scenario, binary: &Binary) -> Outcome {
         let (major, minor, patch) = *version;
         return Outcome::Skipped(format!("needs nginx {major}.{minor}.{patch}"));
     }
+    if let (Oracle::Lacks(module), Kind::Nginx) = (&scenario.oracle, binary.kind) {
+        return Outcome::Skipped(format!("needs {module}"));
+    }
     for _ in 0..3 {
         let outcome = run_once(scenario, binary);
         match &outcome {

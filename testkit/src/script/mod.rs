@@ -39,6 +39,8 @@ pub enum Oracle {
     Differs(String),
     /// Is needed in this version at least.
     Needs((u32, u32, u32)),
+    /// Has no such module as it is distributed, so it is not asked.
+    Lacks(String),
 }
 
 /// Whether a step is tried again until it succeeds.

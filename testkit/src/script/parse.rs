@@ -97,7 +97,8 @@ fn oracle(how: &str) -> Result<Oracle, String> {
             Ok(Oracle::Differs(reason.trim().to_owned()))
         }
         Some(("needs", number)) => Ok(Oracle::Needs(version(number.trim()))),
-        _ => Err("want \"same\", \"differs REASON\" or \"needs VERSION\"".into()),
+        Some(("lacks", module)) if !module.trim().is_empty() => Ok(Oracle::Lacks(module.trim().to_owned())),
+        _ => Err("want \"same\", \"differs REASON\", \"needs VERSION\" or \"lacks MODULE\"".into()),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod listen;
 pub mod location;
 mod network;
 pub mod server_name;
+mod type_set;
 mod upstream_url;
 mod upstreams;
 
@@ -20,6 +21,7 @@ use conf::zones::Zones;
 
 pub use self::location::{Location, LocationId, LocationTree};
 pub use self::network::network;
+pub use self::type_set::TypeSet;
 pub use self::upstream_url::{UpstreamUrl, UriPart, parse_upstream_url};
 pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
 

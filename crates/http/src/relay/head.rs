@@ -243,9 +243,8 @@ fn refresh_url(value: &[u8]) -> Option<usize> {
     memchr::memmem::find(&lower, b"url=").map(|at| at + 4)
 }
 
-/// The type and the charset that is written behind it are kept apart, as filters look at them
-/// (`ngx_http_upstream_copy_content_type`).
 fn set_content_type(r: &mut Request, value: &[u8]) {
+    r.response.has_type_parameters = true;
     r.response.content_type.clear();
     r.response.content_type.extend_from_slice(value);
 }

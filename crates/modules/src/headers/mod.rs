@@ -233,7 +233,9 @@ fn set(r: &mut Request, line: &Line, value: &[u8]) {
         Known::LastModified | Known::ETag if value.is_empty() => response.headers.remove_known(line.known),
         Known::LastModified | Known::ETag => response.headers.set_known(line.known, &line.name, value),
         _ if value.is_empty() => {}
-        known => response.headers.push_known(known, &line.name, value),
+        known @ (Known::CacheControl | Known::Link) => response.headers.push_known(known, &line.name, value),
+        // As in nginx a line of any other name is a line and no more: filters do not take it for the field.
+        _ => response.headers.push_known(Known::Other, &line.name, value),
     }
     if line.known == Known::LastModified {
         response.last_modified = proto::date::parse(value);

@@ -19,10 +19,12 @@ pub use self::types::Types;
 use crate::logging::ErrorLogs;
 use crate::module::{Module, Registry, Settings, Slot};
 use crate::open_file::{OpenFileCache, Symlinks};
+use crate::regex::Regex;
 use crate::resolver::ResolverConf;
 use crate::rows::Row;
 use crate::variables::Template;
 use conf::Error;
+use proto::h1::Version;
 
 use super::compile::Cx;
 
@@ -146,6 +148,31 @@ pub const KEEPALIVE_DISABLE_MSIE6: u32 = 1;
 /// See [`KEEPALIVE_DISABLE_MSIE6`].
 pub const KEEPALIVE_DISABLE_SAFARI: u32 = 2;
 
+/// `gzip_proxied`, as bits.
+#[expect(missing_docs, reason = "each bit is the word of that name")]
+pub mod gzip_proxied {
+    pub const OFF: u32 = 1;
+    pub const EXPIRED: u32 = 2;
+    pub const NO_CACHE: u32 = 4;
+    pub const NO_STORE: u32 = 8;
+    pub const PRIVATE: u32 = 16;
+    pub const NO_LAST_MODIFIED: u32 = 32;
+    pub const NO_ETAG: u32 = 64;
+    pub const AUTH: u32 = 128;
+    pub const ANY: u32 = 256;
+    pub(super) const NAMES: [(&str, u32); 9] = [
+        ("off", OFF),
+        ("expired", EXPIRED),
+        ("no-cache", NO_CACHE),
+        ("no-store", NO_STORE),
+        ("private", PRIVATE),
+        ("no_last_modified", NO_LAST_MODIFIED),
+        ("no_etag", NO_ETAG),
+        ("auth", AUTH),
+        ("any", ANY),
+    ];
+}
+
 /// Settings of `ngx_http_core_module`.
 #[derive(Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
@@ -218,6 +245,13 @@ pub struct CoreSettings {
     pub default_type: Arc<[u8]>,
     pub subrequest_output_buffer_size: usize,
     pub gzip_vary: bool,
+    pub gzip_http_version: Version,
+    /// Bits of [`gzip_proxied`].
+    pub gzip_proxied: u32,
+    gzip_proxied_own: bool,
+    pub gzip_disable: Arc<Vec<Regex>>,
+    gzip_disable_own: bool,
+    pub gzip_disable_msie6: bool,
     pub early_hints: Vec<Template>,
 }
 
@@ -235,6 +269,8 @@ impl Settings for CoreSettings {
         self.error_pages_own = false;
         self.error_log_own = false;
         self.types_own = false;
+        self.gzip_proxied_own = false;
+        self.gzip_disable_own = false;
         self.root_directive = None;
     }
 

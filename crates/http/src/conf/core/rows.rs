@@ -1,9 +1,10 @@
 //! The core module's directives, one row each.
 
 use conf::{Arity, Contexts};
+use proto::h1::Version;
 
 use super::setters as set;
-use super::{BodyInFile, CoreSettings, IfModifiedSince, LingeringClose, Satisfy, ServerTokens};
+use super::{BodyInFile, CoreSettings, IfModifiedSince, LingeringClose, Satisfy, ServerTokens, gzip_proxied};
 use crate::rows::{Row, flag, number, offset, row, size, time, value, without_effect as none};
 
 const ALL: Contexts = Contexts::HTTP_ALL;
@@ -14,7 +15,7 @@ const NO_HASH: &str = "tables grow as they need to";
 const NO_POOL: &str = "memory does not come from pools of a fixed size";
 const NO_AIO: &str = "files are read by sendfile or from the page cache";
 
-pub(super) static ROWS: [Row<CoreSettings>; 82] = [
+pub(super) static ROWS: [Row<CoreSettings>; 85] = [
     none("variables_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("variables_hash_bucket_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("server_names_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),
@@ -249,4 +250,23 @@ pub(super) static ROWS: [Row<CoreSettings>; 82] = [
     row("resolver", ALL, Arity::MORE1, "", "Name servers.", set::resolver),
     time("resolver_timeout", ALL, "30s", "Time for resolving a name.", |s, v| s.resolver_timeout = v),
     flag("gzip_vary", ALL, "off", "Adds Vary: Accept-Encoding.", |s, v| s.gzip_vary = v),
+    value("gzip_http_version", ALL, Arity::ONE, "1.1", "Oldest HTTP that gets gzip.", |s, d| {
+        s.gzip_http_version = d.one_of(&[("1.0", Version::HTTP_10), ("1.1", Version::HTTP_11)])?;
+        Ok(())
+    }),
+    row(
+        "gzip_proxied",
+        ALL,
+        Arity::MORE1,
+        "off",
+        "Which answers to proxies get gzip.",
+        |s: &mut CoreSettings, cx, d| {
+            let bits = d.bits(&gzip_proxied::NAMES, &mut cx.notices)?;
+            s.gzip_proxied = if s.gzip_proxied_own { s.gzip_proxied | bits } else { bits };
+            s.gzip_proxied_own = !d.is_default();
+            Ok(())
+        },
+    )
+    .many(),
+    row("gzip_disable", ALL, Arity::MORE1, "", "Clients that get no gzip.", set::gzip_disable).many(),
 ];

@@ -13,6 +13,7 @@ use crate::conf::listen::ListenDraft;
 use crate::conf::location::Kind;
 use crate::conf::server_name::ServerName;
 use crate::open_file::{OpenFileCache, Symlinks};
+use crate::regex::{Case, Regex};
 use crate::resolver::ResolverConf;
 use crate::variables::Template;
 
@@ -46,6 +47,20 @@ pub(super) fn types(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Directive) -> Done
     types.add(d)?;
     s.types = Arc::new(types);
     s.types_own = true;
+    Ok(())
+}
+
+pub(super) fn gzip_disable(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
+    let mut regexes = if s.gzip_disable_own { (*s.gzip_disable).clone() } else { Vec::new() };
+    for word in &d.args {
+        if word.is("msie6") {
+            s.gzip_disable_msie6 = true;
+        } else {
+            regexes.push(Regex::compile(cx, word, &word.bytes, Case::Insensitive)?);
+        }
+    }
+    s.gzip_disable = Arc::new(regexes);
+    s.gzip_disable_own = true;
     Ok(())
 }
 
