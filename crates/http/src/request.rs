@@ -24,6 +24,7 @@ use crate::output::Output;
 use crate::regex::Regex;
 use crate::relay::{UpstreamHead, UpstreamState};
 use crate::response::Response;
+use crate::subrequest::{Head, Role};
 use crate::variables::{Cache, Compute, Source, Values, VariableId};
 
 /// Times that a request may start anew by `rewrite` or an internal redirect (`NGX_HTTP_MAX_URI_CHANGES`).
@@ -33,7 +34,7 @@ pub const MAX_URI_CHANGES: u8 = 10;
 const MAX_VARIABLE_DEPTH: u8 = 100;
 
 /// Groups of the last regular expression that matched.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Captures {
     subject: Vec<u8>,
     groups: Vec<Option<(usize, usize)>>,
@@ -121,7 +122,8 @@ pub struct Request {
     pub lasting: Contexts,
     /// `$limit_req_status`: what `limit_req` has decided, which it does once for a request.
     pub limit_req_status: Option<&'static str>,
-    values: RefCell<Values>,
+    /// Shared with subrequests.
+    values: Rc<RefCell<Values>>,
     captures: RefCell<Captures>,
     /// Wall clock at the start: seconds and milliseconds.
     pub started: (i64, u32),
@@ -157,8 +159,14 @@ pub struct Request {
     pub limit_rate: Option<u64>,
     /// `limit_rate_after` of this request, once known.
     pub limit_rate_after: Option<u64>,
-    /// `logged` guards the log phase.
+    /// It is a subrequest: [`Self::role`] says more.
     pub is_subrequest: bool,
+    /// What it is as a subrequest.
+    pub(crate) role: Option<Box<Role>>,
+    /// Of a main request: what it has in common with its subrequests.
+    pub(crate) family: Option<Head>,
+    /// What runs is `post_action`: the client has got its answer.
+    pub is_post_action: bool,
     /// Access phase: what `satisfy any` remembers.
     pub access_code: u16,
     /// The request's end is known and is logged as this status where nothing was sent.
@@ -202,7 +210,7 @@ impl Request {
             contexts: Contexts::default(),
             lasting: Contexts::default(),
             limit_req_status: None,
-            values: RefCell::default(),
+            values: Rc::default(),
             captures: RefCell::default(),
             started: (0, 0),
             started_ms: 0,
@@ -222,6 +230,9 @@ impl Request {
             limit_rate: None,
             limit_rate_after: None,
             is_subrequest: false,
+            role: None,
+            family: None,
+            is_post_action: false,
             access_code: 0,
             is_complete: false,
             realm: None,
@@ -253,7 +264,7 @@ impl Request {
         self.contexts.0.clear();
         self.lasting.0.clear();
         self.limit_req_status = None;
-        self.values.get_mut().reset();
+        self.reset_values();
         self.captures.get_mut().groups.clear();
         self.server = ServerId(0);
         self.location = LocationId(0);
@@ -273,6 +284,8 @@ impl Request {
         self.content_length = None;
         self.limit_rate = None;
         self.limit_rate_after = None;
+        self.family = None;
+        self.is_post_action = false;
         self.access_code = 0;
         self.is_complete = false;
         self.realm = None;
@@ -292,6 +305,25 @@ impl Request {
         self.upstreams.clear();
         self.contexts.0.clear();
         self.lasting.0.clear();
+        self.family = None;
+    }
+
+    fn reset_values(&mut self) {
+        match Rc::get_mut(&mut self.values) {
+            Some(values) => values.get_mut().reset(),
+            // Somebody still holds a subrequest of the last request.
+            None => self.values = Rc::default(),
+        }
+    }
+
+    /// Has the variables of another request: what one computes or sets, both know.
+    pub(crate) fn share_values(&mut self, other: &Self) {
+        self.values = Rc::clone(&other.values);
+    }
+
+    /// Takes over the groups of the last regular expression that matched.
+    pub(crate) fn copy_captures(&mut self, other: &Self) {
+        self.captures.replace(other.captures.borrow().clone());
     }
 
     /// The server's settings.
