@@ -68,9 +68,9 @@ impl Chain {
         self.stages.first_mut().map(|stage| &mut stage.input)
     }
 
-    /// Whether a filter has something to do.
+    /// Whether a filter has something to do, and room for what comes of it.
     pub fn has_work(&self) -> bool {
-        self.stages.iter().any(Stage::has_work)
+        self.next(&Queue::default()).is_some()
     }
 
     /// Whether a filter waits for a subrequest.

@@ -74,7 +74,7 @@ async fn conclude(r: &mut Request, mut outcome: Outcome, mut entry: Entry) {
         outcome = match outcome {
             Outcome::Declined | Outcome::Sent => break,
             Outcome::Send(body) => output::send(r, body).await,
-            Outcome::Status(_) | Outcome::Close if r.is_post_action => break,
+            Outcome::Status(_) | Outcome::Close | Outcome::Broken(_) if r.is_post_action => break,
             Outcome::Status(444) | Outcome::Close => {
                 r.close_silently(444);
                 break;
@@ -524,7 +524,7 @@ impl Request {
     pub fn close_silently(&mut self, status: u16) {
         if self.is_subrequest {
             // Only what cannot be answered at all takes the main request with it.
-            self.output.is_failed |= matches!(status, 408 | 444 | 499);
+            self.output.is_failed |= status != 0;
             return;
         }
         if let Some(family) = &self.family {

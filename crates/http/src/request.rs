@@ -118,6 +118,8 @@ pub struct Request {
     pub peer_deadline: Rc<Deadline>,
     /// What modules remember until the next internal redirect.
     pub contexts: Contexts,
+    /// As [`Self::contexts`], for what the reading of a variable leaves.
+    pub notes: RefCell<Contexts>,
     /// What modules remember, or hold, until the request ends.
     pub lasting: Contexts,
     /// `$limit_req_status`: what `limit_req` has decided, which it does once for a request.
@@ -208,6 +210,7 @@ impl Request {
             ignores_client_abort: false,
             peer_deadline: Rc::new(Deadline::new()),
             contexts: Contexts::default(),
+            notes: RefCell::default(),
             lasting: Contexts::default(),
             limit_req_status: None,
             values: Rc::default(),
@@ -261,7 +264,7 @@ impl Request {
         self.upstream_redirected = false;
         self.upstream_buffering = None;
         self.ignores_client_abort = false;
-        self.contexts.0.clear();
+        self.forget_contexts();
         self.lasting.0.clear();
         self.limit_req_status = None;
         self.reset_values();
@@ -303,7 +306,7 @@ impl Request {
         self.reader = BodyReader::default();
         self.output.reset();
         self.upstreams.clear();
-        self.contexts.0.clear();
+        self.forget_contexts();
         self.lasting.0.clear();
         self.family = None;
     }
@@ -497,6 +500,7 @@ impl Request {
     /// Forgets what modules remember, as an internal redirect does.
     pub fn forget_contexts(&mut self) {
         self.contexts.0.clear();
+        self.notes.get_mut().0.clear();
     }
 
     /// Milliseconds since the request began.

@@ -3,6 +3,8 @@
 //! A new module is its file and its line in [`registry`].
 
 pub mod access;
+pub mod addition;
+pub mod auth_request;
 pub mod autoindex;
 pub mod browser;
 pub mod dav;
@@ -15,11 +17,14 @@ pub mod limit_conn;
 pub mod limit_req;
 pub mod log;
 pub mod map;
+pub mod mirror;
 pub mod not_modified;
+pub mod postpone;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod rewrite;
+pub mod slice;
 pub mod split_clients;
 pub mod static_files;
 pub mod stub_status;
@@ -39,6 +44,7 @@ pub fn registry() -> Registry {
     registry.add::<limit_req::LimitReq>();
     registry.add::<limit_conn::LimitConn>();
     registry.add::<access::Access>();
+    registry.add::<auth_request::AuthRequest>();
     registry.add::<log::Log>();
     registry.add::<browser::Browser>();
     registry.add::<geo::Geo>();
@@ -46,6 +52,7 @@ pub fn registry() -> Registry {
     registry.add::<split_clients::SplitClients>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
+    registry.add::<mirror::Mirror>();
     registry.add::<upstream::Upstream>();
     // Content: of a location, then of all locations.
     registry.add::<stub_status::StubStatus>();
@@ -56,9 +63,12 @@ pub fn registry() -> Registry {
     registry.add::<autoindex::Autoindex>();
     registry.add::<dav::Dav>();
     registry.add::<static_files::Static>();
-    // Header filters.
+    // Header filters. Those in front of Postpone act on one request's output, those behind it on all of the answer.
+    registry.add::<slice::Slice>();
     registry.add::<not_modified::NotModified>();
     registry.add::<headers::Headers>();
+    registry.add::<addition::Addition>();
+    registry.add::<postpone::Postpone>();
     registry.add::<range::Range>();
     registry
 }

@@ -7,6 +7,7 @@ pub mod core;
 pub mod listen;
 pub mod location;
 pub mod server_name;
+mod type_set;
 mod upstream_url;
 mod upstreams;
 
@@ -18,6 +19,7 @@ use conf::Error;
 use conf::zones::Zones;
 
 pub use self::location::{Location, LocationId, LocationTree};
+pub use self::type_set::TypeSet;
 pub use self::upstream_url::{UpstreamUrl, UriPart, parse_upstream_url};
 pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
 

@@ -3,11 +3,15 @@
 //! A subrequest whose turn has not come hands over a little and then waits, holding what its own buffers take.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{Family, Kind};
+use os::errlog::Level;
+
 use crate::chunk::Queue;
+use crate::phases::Outcome;
 use crate::request::Request;
 
 /// Bytes in memory that may lie here before a subrequest waits; one piece more than that at most.
@@ -138,6 +142,30 @@ impl Subrequest {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.0.state.get() != State::Running
+    }
+
+    /// Whether it ended without what was wanted of it.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.0.state.get() == State::Failed
+    }
+
+    /// Waits for its end, or until the client of `r`, which asked for it, is gone.
+    ///
+    /// # Errors
+    /// What becomes of `r` when there is nothing to go on with.
+    pub async fn ended(&self, r: &Request) -> Result<Box<Request>, Outcome> {
+        let is_gone = poll_fn(|cx| {
+            if self.poll_ended(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            r.poll_client_gone(cx).map(|()| true)
+        });
+        if is_gone.await {
+            r.log(Level::Info, format_args!("client prematurely closed connection"));
+            return Err(Outcome::Broken(499));
+        }
+        self.take().ok_or(Outcome::Broken(500))
     }
 
     /// The request, once it has ended; `None` where it failed or was taken.

@@ -178,7 +178,8 @@ impl Request {
 
     /// The stub in the place of an outcome without output.
     pub(crate) fn stubbed(&mut self, outcome: Outcome) -> Outcome {
-        let wants = matches!(&outcome, Outcome::Sent | Outcome::Status(200..=407 | 409..=443 | 445..=498 | 500..));
+        let wants =
+            matches!(&outcome, Outcome::Sent | Outcome::Status(200..=407 | 409..=443 | 445..=498 | 500..));
         let is_empty = matches!(&outcome, Outcome::Send(Body::Empty));
         if !(wants || is_empty) || self.output.had_body {
             return outcome;

@@ -212,9 +212,9 @@ pub(super) static ROWS: [Row<CoreSettings>; 83] = [
     flag("msie_padding", ALL, "on", "Fills small error pages for MSIE.", |s, v| s.msie_padding = v),
     flag("msie_refresh", ALL, "off", "Refreshes instead of redirects for MSIE.", |s, v| s.msie_refresh = v),
     flag("log_not_found", ALL, "on", "Logs files that are not there.", |s, v| s.log_not_found = v),
-    value("post_action", WITH_IF, Arity::ONE, "off", "A location that is asked after the answer.", |s, d| {
-        let target = d.arg(0)?;
-        s.post_action = (!target.is("off")).then(|| target.bytes.as_ref().into());
+    value("post_action", WITH_IF, Arity::ONE, "", "A location that is asked after the answer.", |s, d| {
+        let target = &d.arg(0)?.bytes;
+        s.post_action = (!target.is_empty()).then(|| target.as_ref().into());
         Ok(())
     }),
     flag("log_subrequest", ALL, "off", "Logs subrequests.", |s, v| s.log_subrequest = v),
