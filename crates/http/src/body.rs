@@ -31,6 +31,8 @@ pub enum RequestBody {
     None,
     /// All of it, in memory.
     Memory(Buf),
+    /// As [`Self::Memory`], with others that read it too.
+    Shared(Rc<Buf>),
     /// All of it, in a file.
     File {
         /// The file.
@@ -45,11 +47,43 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
+    /// The bytes of a body that was read as a whole and is in memory.
+    #[must_use]
+    pub fn memory(&self) -> Option<&[u8]> {
+        match self {
+            Self::Memory(buf) => Some(buf),
+            Self::Shared(buf) => Some(buf),
+            _ => None,
+        }
+    }
+
+    /// Whether it was read as a whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Memory(_) | Self::Shared(_) | Self::File { .. })
+    }
+
+    /// The same body for a subrequest: what was read, and nothing where somebody still reads.
+    #[must_use]
+    pub(crate) fn share(&mut self) -> Self {
+        if let Self::Memory(buf) = self {
+            *self = Self::Shared(Rc::new(std::mem::take(buf)));
+        }
+        match self {
+            Self::Shared(buf) => Self::Shared(Rc::clone(buf)),
+            Self::File { file, length, path } => {
+                Self::File { file: Rc::clone(file), length: *length, path: path.clone() }
+            }
+            Self::Unread | Self::None | Self::Memory(_) | Self::Streaming => Self::None,
+        }
+    }
+
     /// Bytes of a body that was read as a whole.
     #[must_use]
     pub fn length(&self) -> u64 {
         match self {
             Self::Memory(buf) => buf.len() as u64,
+            Self::Shared(buf) => buf.len() as u64,
             Self::File { length, .. } => *length,
             _ => 0,
         }

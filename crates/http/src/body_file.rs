@@ -47,6 +47,7 @@ pub async fn read_to_file(r: &mut Request) -> Result<BodyFile, Outcome> {
             r.content_length = Some(length);
         }
         RequestBody::Memory(bytes) => file.write_all(&bytes).map_err(|error| failed(r, &error))?,
+        RequestBody::Shared(bytes) => file.write_all(&bytes).map_err(|error| failed(r, &error))?,
         RequestBody::File { file: earlier, .. } => {
             copy(&earlier, &mut file).map_err(|error| failed(r, &error))?;
         }

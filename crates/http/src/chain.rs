@@ -3,9 +3,10 @@
 //! Filters work only while the client takes what comes of it, so a slow one holds back work and memory alike.
 
 use std::io;
+use std::task::Context;
 
-use crate::chunk::Queue;
-use crate::filters::{BodyFilter, ENOUGH, More, Sees, Taken};
+use crate::chunk::{Chunk, Queue};
+use crate::filters::{BodyFilter, ENOUGH, More, Sees, Taken, Wait};
 use crate::request::Request;
 
 /// The filters of one answer, the first to act first.
@@ -33,6 +34,8 @@ struct Stage {
     more: More,
     /// The filter has more to say although nothing is left in front of it.
     owes: bool,
+    /// It can do nothing before that.
+    wait: Option<Wait>,
     is_ended: bool,
 }
 
@@ -65,9 +68,19 @@ impl Chain {
         self.stages.first_mut().map(|stage| &mut stage.input)
     }
 
-    /// Whether a filter has something to do.
+    /// Whether a filter has something to do, and room for what comes of it.
     pub fn has_work(&self) -> bool {
-        self.stages.iter().any(Stage::has_work)
+        self.next(&Queue::default()).is_some()
+    }
+
+    /// Whether a filter waits for a subrequest.
+    pub fn is_waiting(&self) -> bool {
+        self.stages.iter().any(|stage| stage.wait.is_some())
+    }
+
+    /// Has the task woken when one of those that wait may go on.
+    pub fn watch(&self, cx: &mut Context<'_>) {
+        self.stages.iter().filter_map(|stage| stage.wait.as_ref()).for_each(|wait| wait.watch(cx));
     }
 
     /// Lets the filters work until `output` holds [`ENOUGH`], a flush or the end came out, nothing is left, or
@@ -112,12 +125,14 @@ impl Stage {
             part: Queue::default(),
             more: More::Later,
             owes: false,
+            wait: None,
             is_ended: false,
         }
     }
 
     fn has_work(&self) -> bool {
         !self.is_ended
+            && self.wait.as_ref().is_none_or(Wait::is_over)
             && (self.owes || self.more != More::Later || !self.part.is_empty() || !self.input.is_empty())
     }
 
@@ -125,7 +140,14 @@ impl Stage {
     fn step(&mut self, r: &mut Request, output: &mut Queue) -> io::Result<More> {
         if self.part.is_empty() {
             match self.filter.sees() {
-                Sees::Chunks => self.part.append(&mut self.input),
+                Sees::Subrequests => self.part.append(&mut self.input),
+                _ if !self.owes && self.input.has_place_first() => {
+                    if let Some(Chunk::Subrequest(place)) = self.input.pop() {
+                        output.push_subrequest(place);
+                    }
+                    return Ok(More::Later);
+                }
+                Sees::Chunks => self.input.move_to_place(&mut self.part),
                 Sees::Bytes => {
                     let size = r.location().core.output_buffers.1.max(1) as u64;
                     if let Some(chunk) = self.input.pop_in_memory(size)? {
@@ -136,7 +158,11 @@ impl Stage {
         }
         let more = if self.input.is_empty() { self.more } else { More::Later };
         let taken = self.filter.filter(r, &mut self.part, output, more)?;
-        self.owes = taken == Taken::Part;
+        self.owes = taken != Taken::All;
+        self.wait = match taken {
+            Taken::Until(wait) => Some(wait),
+            Taken::All | Taken::Part => None,
+        };
         if self.owes {
             return Ok(More::Later);
         }

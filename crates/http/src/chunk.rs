@@ -11,6 +11,8 @@ use std::task::{Context, Poll, ready};
 
 use net::{Buf, Stream};
 
+use crate::subrequest::Subrequest;
+
 /// Bytes that are copied behind others rather than sent as a slice of their own.
 const COPY_MAX: usize = 4096;
 /// Files up to so many bytes share a packet with the head; for larger ones the kernel does better without.
@@ -50,6 +52,8 @@ pub enum Chunk {
         /// Offset just behind the last byte.
         end: u64,
     },
+    /// The place of a subrequest's output: no bytes of its own.
+    Subrequest(Subrequest),
 }
 
 impl Chunk {
@@ -61,6 +65,7 @@ impl Chunk {
             Self::Static(bytes) => bytes.len() as u64,
             Self::Shared { start, end, .. } => end.saturating_sub(*start) as u64,
             Self::File { offset, end, .. } => end.saturating_sub(*offset),
+            Self::Subrequest(_) => 0,
         }
     }
 
@@ -77,7 +82,7 @@ impl Chunk {
             Self::Buf { buf, start } => buf.get(*start..),
             Self::Static(bytes) => Some(bytes),
             Self::Shared { bytes, start, end } => bytes.get(*start..*end),
-            Self::File { .. } => None,
+            Self::File { .. } | Self::Subrequest(_) => None,
         }
     }
 
@@ -97,6 +102,7 @@ impl Chunk {
             Self::Static(bytes) => *bytes = bytes.get(small..).unwrap_or_default(),
             Self::Shared { start, .. } => *start += small,
             Self::File { offset, .. } => *offset += count,
+            Self::Subrequest(_) => {}
         }
     }
 
@@ -115,6 +121,7 @@ impl Chunk {
             Self::File { file, offset, .. } => {
                 Self::File { file: Rc::clone(file), offset: *offset, end: *offset + end }
             }
+            Self::Subrequest(subrequest) => Self::Subrequest(subrequest.clone()),
         };
         part.advance(start);
         part
@@ -153,6 +160,8 @@ impl From<Buf> for Chunk {
 pub struct Queue {
     chunks: VecDeque<Chunk>,
     length: u64,
+    /// Places of subrequests among the chunks.
+    places: usize,
 }
 
 /// How files in a queue are written.
@@ -195,19 +204,49 @@ impl Queue {
         }
     }
 
+    /// Appends the place of a subrequest: its output goes here (the request's answer must
+    /// [expect](crate::output::Output::expect_subrequests) one).
+    pub fn push_subrequest(&mut self, subrequest: Subrequest) {
+        self.places += 1;
+        self.chunks.push_back(Chunk::Subrequest(subrequest));
+    }
+
     /// Takes the first chunk.
     pub fn pop(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.pop_front()?;
         self.length -= chunk.len();
+        self.places -= usize::from(matches!(chunk, Chunk::Subrequest(_)));
         Some(chunk)
     }
 
-    /// Puts back a chunk that was taken, or what is left of it.
+    /// Puts a chunk in front of the others.
     pub fn push_front(&mut self, chunk: Chunk) {
-        let length = chunk.len();
-        if length > 0 {
-            self.length += length;
-            self.chunks.push_front(chunk);
+        self.length += chunk.len();
+        self.places += usize::from(matches!(chunk, Chunk::Subrequest(_)));
+        self.chunks.push_front(chunk);
+    }
+
+    /// Moves everything of `other` in front of this queue.
+    pub fn prepend(&mut self, other: &mut Self) {
+        std::mem::swap(self, other);
+        self.append(other);
+    }
+
+    /// Whether the place of a subrequest comes next.
+    pub(crate) fn has_place_first(&self) -> bool {
+        self.places > 0 && matches!(self.chunks.front(), Some(Chunk::Subrequest(_)))
+    }
+
+    /// Moves what stands in front of the first place of a subrequest to the end of `other`.
+    pub(crate) fn move_to_place(&mut self, other: &mut Self) {
+        if self.places == 0 {
+            other.append(self);
+            return;
+        }
+        while !self.has_place_first()
+            && let Some(chunk) = self.pop()
+        {
+            other.push(chunk);
         }
     }
 
@@ -229,6 +268,7 @@ impl Queue {
     pub fn append(&mut self, other: &mut Self) {
         self.chunks.append(&mut other.chunks);
         self.length += std::mem::take(&mut other.length);
+        self.places += std::mem::take(&mut other.places);
     }
 
     /// Bytes in the queue.
@@ -258,6 +298,7 @@ impl Queue {
     pub fn clear(&mut self) {
         self.chunks.clear();
         self.length = 0;
+        self.places = 0;
     }
 
     fn consume(&mut self, mut count: u64) {

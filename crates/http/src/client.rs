@@ -9,10 +9,30 @@ use net::Deadline;
 use crate::request::Request;
 
 impl Request {
-    /// Ready when nobody is left who would read the answer: the client closed, or it reset the stream.
+    /// Ready when nobody is left who would read the answer: the client closed, or it reset the stream. A
+    /// subrequest leaves the watch to the main request.
     #[inline]
     pub fn poll_client_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_subrequest {
+            return Poll::Pending;
+        }
         self.conn.stream.poll_peer_closed(cx)
+    }
+
+    /// Bytes sent to the client, and those of them that are no head. To a subrequest it is what the main request
+    /// has sent, as in nginx.
+    #[must_use]
+    pub fn bytes_sent(&self) -> (u64, u64) {
+        if self.is_subrequest {
+            return self.known_family().map_or((0, 0), |family| family.sent.get());
+        }
+        (self.output.sent, self.output.body_sent())
+    }
+
+    /// Whether all of the answer was sent (`$request_completion`).
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        !self.is_subrequest && self.output.is_complete()
     }
 
     /// The deadline of whatever this request waits for at its client.

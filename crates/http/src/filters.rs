@@ -8,6 +8,7 @@ use std::io;
 use crate::chunk::Queue;
 use crate::phases::Outcome;
 use crate::request::Request;
+pub use crate::subrequest::Wait;
 
 /// Bytes behind a filter that are enough for now: a filter that makes much of little stops there with
 /// [`Taken::Part`].
@@ -47,15 +48,19 @@ pub enum Sees {
     Bytes,
     /// Chunks as they come, whole files among them.
     Chunks,
+    /// As [`Self::Chunks`], and the places of subrequests, which pass all others by.
+    Subrequests,
 }
 
 /// How far a body filter came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// All that came in was taken, and what follows of it is in the output.
     All,
     /// The output holds [`ENOUGH`]: call again with the same input and the same [`More`] once it was sent.
     Part,
+    /// Something must come first: call again then, with the same input and the same [`More`].
+    Until(Wait),
 }
 
 /// Changes the body of one answer.

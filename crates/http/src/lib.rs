@@ -36,6 +36,7 @@ pub mod rows;
 pub mod server;
 pub mod special;
 pub mod status;
+pub mod subrequest;
 pub mod temp_file;
 mod trace;
 pub mod variables;

@@ -56,6 +56,9 @@ impl fmt::Display for Context<'_> {
         if !line.is_empty() {
             write!(f, ", request: \"{}\"", String::from_utf8_lossy(line))?;
         }
+        if r.is_subrequest {
+            write!(f, ", subrequest: \"{}\"", String::from_utf8_lossy(&r.uri))?;
+        }
         if let (Some(state), Some(Content::Relay(protocol))) = (r.upstreams.last(), &r.location().content) {
             let mut url = Vec::new();
             protocol.log_url(r, &state.addr, &mut url);

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use net::{Buf, Deadline};
+use os::errlog::Level;
 use proto::h1::{Known, Method, Version};
 
 use crate::chain::Chain;
@@ -18,6 +19,7 @@ use crate::filters::{BodyFilter, ENOUGH, Filtered, More};
 use crate::phases::{Body, Outcome};
 use crate::request::Request;
 use crate::status::status_line;
+use crate::subrequest;
 use crate::trace;
 
 /// nginx's version, which Tidegate answers as.
@@ -63,6 +65,13 @@ pub struct Output {
     pub is_ended: bool,
     /// Where a subrequest's answer is gathered instead of being sent.
     pub capture: Option<Vec<u8>>,
+    /// A handler has put out something that is not empty.
+    pub(crate) had_body: bool,
+    /// A filter could not go on.
+    pub(crate) is_failed: bool,
+    expects_subrequests: bool,
+    /// What was framed last is to leave at once.
+    wants_flush: bool,
     delay: Option<Deadline>,
 }
 
@@ -74,6 +83,10 @@ impl Output {
         self.header_size = 0;
         self.is_ended = false;
         self.capture = None;
+        self.had_body = false;
+        self.is_failed = false;
+        self.expects_subrequests = false;
+        self.wants_flush = false;
         self.delay = None;
     }
 
@@ -85,6 +98,17 @@ impl Output {
     /// Adds a filter that acts before those that are there.
     pub fn add_first_filter(&mut self, filter: Box<dyn BodyFilter>) {
         self.filters.get_or_insert_default().push_first(filter);
+    }
+
+    /// A filter of this answer may make places for subrequests.
+    pub fn expect_subrequests(&mut self) {
+        self.expects_subrequests = true;
+    }
+
+    /// Whether a filter may make places for subrequests.
+    #[must_use]
+    pub fn expects_subrequests(&self) -> bool {
+        self.expects_subrequests
     }
 
     /// Drops whatever has not been written.
@@ -111,12 +135,17 @@ impl Output {
     /// Whether there is nothing to write and nothing to make of what came in.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && !self.is_behind()
+        self.queue.is_empty() && !self.is_behind() && !self.is_waiting()
     }
 
     /// Whether filters have something to do.
     fn is_behind(&self) -> bool {
         self.filters.as_ref().is_some_and(|chain| chain.has_work())
+    }
+
+    /// Whether filters wait for a subrequest.
+    fn is_waiting(&self) -> bool {
+        self.filters.as_ref().is_some_and(|chain| chain.is_waiting())
     }
 
     /// Whether all of the answer was written (`$request_completion`).
@@ -333,6 +362,7 @@ fn write_date(out: &mut Vec<u8>) {
 
 /// Queues a part of the body: for the filters where there are any, else framed for the client.
 pub fn push_body(r: &mut Request, part: Queue, more: More) {
+    r.output.had_body |= !part.is_empty();
     match &mut r.output.filters {
         Some(chain) if !r.response.header_only => chain.put(part, more),
         _ => frame(r, part, more),
@@ -356,24 +386,31 @@ fn refill(r: &mut Request, steps: u32) -> io::Result<u32> {
             frame(r, part, ran.more);
             Ok(ran.steps)
         }
-        // What was made of the beginning still goes out, but no head alone.
-        Err(_) if !part.is_empty() || r.output.sent > 0 => {
+        Err(error) => {
+            r.output.is_failed = true;
+            if part.is_empty() && r.output.sent == 0 {
+                return Err(error);
+            }
+            // What was made of the beginning still goes out, but no head alone.
             r.output.is_broken = true;
             frame(r, part, More::Later);
             Ok(steps)
         }
-        Err(error) => Err(error),
     }
 }
 
 fn frame(r: &mut Request, mut part: Queue, more: More) {
     let is_end = more == More::End;
-    if r.is_subrequest {
-        gather(r, part);
+    r.output.wants_flush = more == More::Flush;
+    if r.response.header_only {
         r.output.is_ended |= is_end;
         return;
     }
-    if r.response.header_only {
+    if r.is_subrequest {
+        match &r.output.capture {
+            Some(_) => gather(r, part),
+            None => r.output.queue.append(&mut part),
+        }
         r.output.is_ended |= is_end;
         return;
     }
@@ -440,9 +477,18 @@ fn append_file(queue: &mut Queue, part: &mut Queue) -> bool {
 
 fn gather(r: &mut Request, mut part: Queue) {
     let Some(capture) = &mut r.output.capture else { return };
+    let limit = r.cycle.http.location(r.location).core.subrequest_output_buffer_size as u64;
+    // A known length is judged before anything is taken, as in nginx.
+    let announced = r.response.content_length.unwrap_or(0).max(capture.len() as u64 + part.len());
+    if announced > limit {
+        r.output.is_failed = true;
+        r.log(Level::Error, format_args!("too big subrequest response: {announced}"));
+        return;
+    }
     while let Some(chunk) = part.pop() {
-        if let Ok(chunk) = chunk.into_memory() {
-            capture.extend_from_slice(chunk.bytes().unwrap_or_default());
+        match chunk.into_memory() {
+            Ok(chunk) => capture.extend_from_slice(chunk.bytes().unwrap_or_default()),
+            Err(_) => r.output.is_failed = true,
         }
     }
 }
@@ -478,12 +524,22 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             if r.output.is_broken {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
+            if r.output.is_waiting() && !r.output.is_behind() {
+                return subrequest_awaited(r, cx);
+            }
             if !r.output.is_behind() {
                 return Poll::Ready(Ok(()));
             }
             // The other connections of this thread are to have their turn.
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if r.output.is_waiting() && !r.output.is_behind() && postpones(r) {
+            return subrequest_awaited(r, cx);
+        }
+        if r.is_subrequest {
+            ready!(subrequest::hand_over(r, cx));
+            continue;
         }
         let limit = match rate_limit(r, cx) {
             Poll::Ready(limit) => limit,
@@ -503,6 +559,26 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             }
         }
     }
+}
+
+/// Whether what is ready is too little to be sent before a subrequest adds to it (`postpone_output`).
+fn postpones(r: &Request) -> bool {
+    !r.output.wants_flush && r.output.queue.len() < r.location().core.postpone_output as u64
+}
+
+/// Nothing can be written before a subrequest has got on.
+fn subrequest_awaited(r: &Request, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    if let Some(chain) = &r.output.filters {
+        chain.watch(cx);
+    }
+    if let Some(family) = r.known_family().filter(|_| !r.is_subrequest) {
+        family.sent.set(r.bytes_sent());
+    }
+    // Nobody else watches the client now.
+    if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
+        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+    Poll::Pending
 }
 
 /// How many bytes may be written now; pending while `limit_rate` holds the answer back.

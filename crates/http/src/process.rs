@@ -20,34 +20,61 @@ use crate::trace;
 
 /// Where the way begins, or begins again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
+pub(crate) enum Entry {
     /// A new request.
     Start,
-    /// After an internal redirect.
+    /// After an internal redirect, and a subrequest.
     ServerRewrite,
     /// In a named location.
     LocationRewrite,
+    /// A subrequest that begins where its parent is.
+    Content,
 }
 
 /// Handles one request to its end: the answer is sent (or the connection is to be closed) and logged.
 pub async fn process(r: &mut Request) {
-    conclude(r, Outcome::Declined).await;
+    conclude(r, Outcome::Declined, Entry::Start).await;
 }
 
 /// Answers a request whose head was refused with `status`.
 pub async fn process_failed(r: &mut Request, status: u16) {
-    conclude(r, Outcome::Status(status)).await;
+    conclude(r, Outcome::Status(status), Entry::Start).await;
 }
 
-async fn conclude(r: &mut Request, mut outcome: Outcome) {
-    let mut entry = Entry::Start;
+/// Handles a subrequest up to its last piece of output.
+pub(crate) async fn process_subrequest(r: &mut Request, entry: Entry) {
+    conclude(r, Outcome::Declined, entry).await;
+}
+
+/// Handles `post_action` where the location has one: another location, whose answer nobody gets
+/// (`ngx_http_post_action`).
+async fn post_action(r: &mut Request) {
+    while let Some(target) = r.location().core.post_action.clone() {
+        if r.uri.is_empty() || (r.is_post_action && r.uri_changes == 0) {
+            return;
+        }
+        r.is_post_action = true;
+        r.response.header_only = true;
+        let outcome = match target.first() {
+            Some(b'/') => Outcome::Redirect { uri: target.to_vec(), args: Vec::new() },
+            _ => Outcome::Named(target.to_vec()),
+        };
+        conclude(r, outcome, Entry::ServerRewrite).await;
+    }
+}
+
+async fn conclude(r: &mut Request, mut outcome: Outcome, mut entry: Entry) {
     loop {
         if matches!(outcome, Outcome::Declined) {
             outcome = phases(r, entry).await;
         }
+        if r.is_subrequest {
+            outcome = r.stubbed(outcome);
+        }
         outcome = match outcome {
             Outcome::Declined | Outcome::Sent => break,
             Outcome::Send(body) => output::send(r, body).await,
+            Outcome::Status(_) | Outcome::Close | Outcome::Broken(_) if r.is_post_action => break,
             Outcome::Status(444) | Outcome::Close => {
                 r.close_silently(444);
                 break;
@@ -83,8 +110,15 @@ async fn conclude(r: &mut Request, mut outcome: Outcome) {
     }
 }
 
-/// Runs the handlers of the log phase.
+/// Ends a request whose answer was sent or given up: its subrequests have ended too, and it is logged.
 pub async fn log(r: &mut Request) {
+    if r.location().core.post_action.is_some() && !r.is_subrequest && r.response.status != 444 {
+        // It is seldom used and would make the future of every request larger.
+        Box::pin(post_action(r)).await;
+    }
+    if let Some(family) = r.family.as_deref().map(Rc::clone) {
+        family.ended().await;
+    }
     trace::end(r);
     let cycle = Rc::clone(&r.cycle);
     for handler in cycle.http.phases.of(Phase::Log) {
@@ -147,6 +181,9 @@ fn named_location(r: &mut Request, name: &[u8]) -> Result<(), u16> {
 async fn phases(r: &mut Request, entry: Entry) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
     let phases = &cycle.http.phases;
+    if entry == Entry::Content {
+        return content(r).await;
+    }
     if entry == Entry::Start
         && let Some(outcome) = generic(r, Phase::PostRead).await
     {
@@ -486,6 +523,14 @@ impl Request {
 
     /// Ends without (further) words: the connection is closed, the log shows `status` where none was sent.
     pub fn close_silently(&mut self, status: u16) {
+        if self.is_subrequest {
+            // Only what cannot be answered at all takes the main request with it.
+            self.output.is_failed |= status != 0;
+            return;
+        }
+        if let Some(family) = &self.family {
+            family.abort();
+        }
         self.keepalive = false;
         self.lingering = false;
         self.is_complete = true;

@@ -24,6 +24,7 @@ use crate::output::Output;
 use crate::regex::Regex;
 use crate::relay::{UpstreamHead, UpstreamState};
 use crate::response::Response;
+use crate::subrequest::{Head, Role};
 use crate::variables::{Cache, Compute, Source, Values, VariableId};
 
 /// Times that a request may start anew by `rewrite` or an internal redirect (`NGX_HTTP_MAX_URI_CHANGES`).
@@ -33,7 +34,7 @@ pub const MAX_URI_CHANGES: u8 = 10;
 const MAX_VARIABLE_DEPTH: u8 = 100;
 
 /// Groups of the last regular expression that matched.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Captures {
     subject: Vec<u8>,
     groups: Vec<Option<(usize, usize)>>,
@@ -117,11 +118,14 @@ pub struct Request {
     pub peer_deadline: Rc<Deadline>,
     /// What modules remember until the next internal redirect.
     pub contexts: Contexts,
+    /// As [`Self::contexts`], for what the reading of a variable leaves.
+    pub notes: RefCell<Contexts>,
     /// What modules remember, or hold, until the request ends.
     pub lasting: Contexts,
     /// `$limit_req_status`: what `limit_req` has decided, which it does once for a request.
     pub limit_req_status: Option<&'static str>,
-    values: RefCell<Values>,
+    /// Shared with subrequests.
+    values: Rc<RefCell<Values>>,
     captures: RefCell<Captures>,
     /// Wall clock at the start: seconds and milliseconds.
     pub started: (i64, u32),
@@ -157,8 +161,14 @@ pub struct Request {
     pub limit_rate: Option<u64>,
     /// `limit_rate_after` of this request, once known.
     pub limit_rate_after: Option<u64>,
-    /// `logged` guards the log phase.
+    /// It is a subrequest: [`Self::role`] says more.
     pub is_subrequest: bool,
+    /// What it is as a subrequest.
+    pub(crate) role: Option<Box<Role>>,
+    /// Of a main request: what it has in common with its subrequests.
+    pub(crate) family: Option<Head>,
+    /// What runs is `post_action`: the client has got its answer.
+    pub is_post_action: bool,
     /// Access phase: what `satisfy any` remembers.
     pub access_code: u16,
     /// The request's end is known and is logged as this status where nothing was sent.
@@ -200,9 +210,10 @@ impl Request {
             ignores_client_abort: false,
             peer_deadline: Rc::new(Deadline::new()),
             contexts: Contexts::default(),
+            notes: RefCell::default(),
             lasting: Contexts::default(),
             limit_req_status: None,
-            values: RefCell::default(),
+            values: Rc::default(),
             captures: RefCell::default(),
             started: (0, 0),
             started_ms: 0,
@@ -222,6 +233,9 @@ impl Request {
             limit_rate: None,
             limit_rate_after: None,
             is_subrequest: false,
+            role: None,
+            family: None,
+            is_post_action: false,
             access_code: 0,
             is_complete: false,
             realm: None,
@@ -250,10 +264,10 @@ impl Request {
         self.upstream_redirected = false;
         self.upstream_buffering = None;
         self.ignores_client_abort = false;
-        self.contexts.0.clear();
+        self.forget_contexts();
         self.lasting.0.clear();
         self.limit_req_status = None;
-        self.values.get_mut().reset();
+        self.reset_values();
         self.captures.get_mut().groups.clear();
         self.server = ServerId(0);
         self.location = LocationId(0);
@@ -273,6 +287,8 @@ impl Request {
         self.content_length = None;
         self.limit_rate = None;
         self.limit_rate_after = None;
+        self.family = None;
+        self.is_post_action = false;
         self.access_code = 0;
         self.is_complete = false;
         self.realm = None;
@@ -290,8 +306,27 @@ impl Request {
         self.reader = BodyReader::default();
         self.output.reset();
         self.upstreams.clear();
-        self.contexts.0.clear();
+        self.forget_contexts();
         self.lasting.0.clear();
+        self.family = None;
+    }
+
+    fn reset_values(&mut self) {
+        match Rc::get_mut(&mut self.values) {
+            Some(values) => values.get_mut().reset(),
+            // Somebody still holds a subrequest of the last request.
+            None => self.values = Rc::default(),
+        }
+    }
+
+    /// Has the variables of another request: what one computes or sets, both know.
+    pub(crate) fn share_values(&mut self, other: &Self) {
+        self.values = Rc::clone(&other.values);
+    }
+
+    /// Takes over the groups of the last regular expression that matched.
+    pub(crate) fn copy_captures(&mut self, other: &Self) {
+        self.captures.replace(other.captures.borrow().clone());
     }
 
     /// The server's settings.
@@ -465,6 +500,7 @@ impl Request {
     /// Forgets what modules remember, as an internal redirect does.
     pub fn forget_contexts(&mut self) {
         self.contexts.0.clear();
+        self.notes.get_mut().0.clear();
     }
 
     /// Milliseconds since the request began.

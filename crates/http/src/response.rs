@@ -183,6 +183,8 @@ pub enum Ranges {
     Allowed,
     /// Yes, with one range only.
     SingleOnly,
+    /// As [`Self::SingleOnly`], and of what a subrequest brings too: it is a part of the whole.
+    OfPart,
 }
 
 /// The head of the answer, as handlers fill it in and header filters change it.

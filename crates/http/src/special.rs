@@ -138,8 +138,9 @@ fn texts(status: u16) -> Option<(String, String)> {
         496 => Some(("400 No required SSL certificate was sent".into(), "400 Bad Request".into())),
         497 => Some(("400 The plain HTTP request was sent to HTTPS port".into(), "400 Bad Request".into())),
         302 => plain("302 Found"),
+        401 => plain("401 Authorization Required"),
         416 => plain("416 Requested Range Not Satisfiable"),
-        304 => None,
+        304 | 425 | 426 => None,
         300..=599 => plain(status_line(status)?),
         _ => None,
     }
@@ -210,6 +211,8 @@ mod tests {
         check(302, Some("302 Found"));
         check(494, Some("400 Request Header Or Cookie Too Large"));
         check(304, None);
+        check(401, Some("401 Authorization Required"));
+        check(426, None);
         check(418, None);
         check(204, None);
         assert_eq!(split_args(b"/a?b=c?"), (b"/a".to_vec(), b"b=c?".to_vec()));

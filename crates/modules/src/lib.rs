@@ -3,7 +3,9 @@
 //! A new module is its file and its line in [`registry`].
 
 pub mod access;
+pub mod addition;
 pub mod auth_basic;
+pub mod auth_request;
 pub mod autoindex;
 pub mod brotli;
 pub mod browser;
@@ -22,13 +24,16 @@ pub mod limit_req;
 pub mod log;
 pub mod map;
 pub mod memcached;
+pub mod mirror;
 pub mod not_modified;
+pub mod postpone;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod realip;
 pub mod rewrite;
 pub mod scgi;
+pub mod slice;
 pub mod split_clients;
 pub mod static_files;
 pub mod stub_status;
@@ -52,6 +57,7 @@ pub fn registry() -> Registry {
     registry.add::<limit_conn::LimitConn>();
     registry.add::<access::Access>();
     registry.add::<auth_basic::AuthBasic>();
+    registry.add::<auth_request::AuthRequest>();
     registry.add::<log::Log>();
     registry.add::<browser::Browser>();
     registry.add::<geo::Geo>();
@@ -59,6 +65,7 @@ pub fn registry() -> Registry {
     registry.add::<split_clients::SplitClients>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
+    registry.add::<mirror::Mirror>();
     registry.add::<upstream::Upstream>();
     // Content: of a location, then of all locations.
     registry.add::<stub_status::StubStatus>();
@@ -76,10 +83,13 @@ pub fn registry() -> Registry {
     registry.add::<brotli::BrotliStatic>();
     registry.add::<gzip_static::GzipStatic>();
     registry.add::<static_files::Static>();
-    // Header filters.
+    // Header filters. Those in front of Postpone act on one request's output, those behind it on all of the answer.
+    registry.add::<slice::Slice>();
     registry.add::<not_modified::NotModified>();
     registry.add::<headers::Headers>();
     registry.add::<gunzip::Gunzip>();
+    registry.add::<addition::Addition>();
+    registry.add::<postpone::Postpone>();
     registry.add::<zstd::Zstd>();
     registry.add::<brotli::Brotli>();
     registry.add::<gzip::Gzip>();

@@ -46,12 +46,13 @@ impl HeaderFilter for Range {
         };
         if r.version() < Version::HTTP_10
             || r.response.status != 200
-            || r.is_subrequest
+            || (r.is_subrequest && r.response.ranges != Ranges::OfPart)
             || r.response.ranges == Ranges::Refused
         {
             return Filtered::Next;
         }
-        let max_ranges = if r.response.ranges == Ranges::SingleOnly { Some(1) } else { max_ranges };
+        let is_single = matches!(r.response.ranges, Ranges::SingleOnly | Ranges::OfPart);
+        let max_ranges = if is_single { Some(1) } else { max_ranges };
         let parsed = match r.header(Known::Range) {
             Some(value) if if_range_holds(r.header(Known::IfRange), &r.response) => {
                 range::parse(value, length, max_ranges)

@@ -189,17 +189,15 @@ impl Relay<'_> {
         let mut sent = 0usize;
         let head = std::mem::take(&mut self.plan.head);
         // What goes in front of the first piece of a body is sent together with it where that is in memory.
-        let whole = match (&self.plan.body, &r.body) {
-            (PlanBody::Whole, RequestBody::Memory(body)) if self.plan.framing == Framing::Plain => {
-                Some(body.len())
-            }
+        let whole = match self.plan.body {
+            PlanBody::Whole if self.plan.framing == Framing::Plain => r.body.memory().map(<[u8]>::len),
             _ => None,
         };
         let first = self.first_piece(r);
         let total = head.len() + whole.unwrap_or(first.len());
         let result = poll_fn(|cx| {
-            let body = match &r.body {
-                RequestBody::Memory(body) if whole.is_some() => &body[..],
+            let body = match r.body.memory() {
+                Some(body) if whole.is_some() => body,
                 _ => &first[..],
             };
             while sent < total {
@@ -264,9 +262,11 @@ impl Relay<'_> {
                     self.frame_piece(&piece, &mut framed);
                 }
             }
-            (PlanBody::Whole, RequestBody::Memory(body)) if self.plan.framing == Framing::Pieces => {
-                self.frame_piece(body, &mut framed);
-                self.frame_piece(b"", &mut framed);
+            (PlanBody::Whole, body) if self.plan.framing == Framing::Pieces => {
+                if let Some(body) = body.memory() {
+                    self.frame_piece(body, &mut framed);
+                    self.frame_piece(b"", &mut framed);
+                }
             }
             _ => {}
         }

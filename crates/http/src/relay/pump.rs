@@ -146,7 +146,9 @@ impl Pump<'_> {
                     if self.is_done {
                         return Poll::Ready(End::Complete);
                     }
-                    if let Some(spool) = &mut self.spool {
+                    if let Some(spool) = &mut self.spool
+                        && Rc::strong_count(&spool.file) == 1
+                    {
                         // All of the file has been sent: it is used from its beginning again.
                         spool.length = 0;
                     }

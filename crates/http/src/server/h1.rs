@@ -213,7 +213,7 @@ async fn handle(r: &mut Request) -> bool {
 
 /// What is left to do once the answer is made: send the rest, log, and bring the connection to the next head.
 async fn finish(r: &mut Request) {
-    if !r.output.queue.is_empty() && output::flush(r).await.is_err() {
+    if !r.output.is_idle() && output::flush(r).await.is_err() {
         r.keepalive = false;
         r.lingering = false;
     }

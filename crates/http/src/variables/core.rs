@@ -65,10 +65,10 @@ pub static VARIABLES: [Variable; 69] = [
     row("server_name", |r, out| text(&r.server().name, out)),
     row("request_method", request_method),
     row("remote_user", |r, out| r.basic_credentials().is_some_and(|basic| text(basic.user(), out))),
-    row("bytes_sent", |r, out| decimal(r.output.sent, out)),
-    row("body_bytes_sent", |r, out| decimal(r.output.body_sent(), out)),
+    row("bytes_sent", |r, out| decimal(r.bytes_sent().0, out)),
+    row("body_bytes_sent", |r, out| decimal(r.bytes_sent().1, out)),
     row("pipe", |r, out| text(if r.is_pipelined { b"p" } else { b"." }, out)),
-    row("request_completion", |r, out| text(if r.output.is_complete() { b"OK" } else { b"" }, out)),
+    row("request_completion", |r, out| text(if r.is_answered() { b"OK" } else { b"" }, out)),
     row("request_body", request_body),
     row("request_body_file", request_body_file),
     row("request_length", |r, out| decimal(r.received, out)),
@@ -225,10 +225,7 @@ fn set_limit_rate(r: &mut Request, value: &[u8]) {
 }
 
 fn request_body(r: &Request, out: &mut Vec<u8>) -> bool {
-    match &r.body {
-        RequestBody::Memory(buf) => filled(buf, out),
-        _ => false,
-    }
+    r.body.memory().is_some_and(|body| filled(body, out))
 }
 
 fn request_body_file(r: &Request, out: &mut Vec<u8>) -> bool {

@@ -156,7 +156,7 @@ impl Format {
             Op::Request => self.text(shown_request_line(r), out),
             Op::Status => push_status(r, out),
             Op::BytesSent => push_decimal(r.output.sent, out),
-            Op::BodyBytesSent => push_decimal(r.output.body_sent(), out),
+            Op::BodyBytesSent => push_decimal(r.bytes_sent().1, out),
             Op::RequestLength => push_decimal(r.received, out),
             Op::RequestTime => clock::push_seconds(r.elapsed_ms(), out),
             Op::Pipe => out.push(if r.is_pipelined { b'p' } else { b'.' }),

@@ -97,8 +97,8 @@ fn passed_body(r: &Request, settings: &ProxySettings) -> PlanBody {
         return PlanBody::None;
     }
     match &r.body {
-        RequestBody::Memory(_) | RequestBody::File { .. } => PlanBody::Whole,
+        body if body.is_whole() => PlanBody::Whole,
         RequestBody::Streaming => PlanBody::Stream,
-        RequestBody::Unread | RequestBody::None => PlanBody::None,
+        _ => PlanBody::None,
     }
 }

@@ -220,6 +220,8 @@ pub struct CoreSettings {
     pub msie_refresh: bool,
     pub log_not_found: bool,
     pub log_subrequest: bool,
+    /// `post_action`: a path, or the name of a location.
+    pub post_action: Option<Arc<[u8]>>,
     pub recursive_error_pages: bool,
     pub server_tokens: ServerTokens,
     pub if_modified_since: IfModifiedSince,

@@ -15,7 +15,7 @@ const NO_HASH: &str = "tables grow as they need to";
 const NO_POOL: &str = "memory does not come from pools of a fixed size";
 const NO_AIO: &str = "files are read by sendfile or from the page cache";
 
-pub(super) static ROWS: [Row<CoreSettings>; 85] = [
+pub(super) static ROWS: [Row<CoreSettings>; 86] = [
     none("variables_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("variables_hash_bucket_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("server_names_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),
@@ -213,6 +213,11 @@ pub(super) static ROWS: [Row<CoreSettings>; 85] = [
     flag("msie_padding", ALL, "on", "Fills small error pages for MSIE.", |s, v| s.msie_padding = v),
     flag("msie_refresh", ALL, "off", "Refreshes instead of redirects for MSIE.", |s, v| s.msie_refresh = v),
     flag("log_not_found", ALL, "on", "Logs files that are not there.", |s, v| s.log_not_found = v),
+    value("post_action", WITH_IF, Arity::ONE, "", "A location that is asked after the answer.", |s, d| {
+        let target = &d.arg(0)?.bytes;
+        s.post_action = (!target.is_empty()).then(|| target.as_ref().into());
+        Ok(())
+    }),
     flag("log_subrequest", ALL, "off", "Logs subrequests.", |s, v| s.log_subrequest = v),
     flag("recursive_error_pages", ALL, "off", "Error pages of error pages.", |s, v| {
         s.recursive_error_pages = v
