@@ -6,6 +6,7 @@
 use std::io;
 
 use crate::chunk::Queue;
+use crate::conf::Location;
 use crate::phases::Outcome;
 use crate::request::Request;
 pub use crate::subrequest::Wait;
@@ -25,6 +26,12 @@ pub enum Filtered {
 
 /// Looks at and changes the head of every answer.
 pub trait HeaderFilter: Send + Sync {
+    /// Whether it may have something to do under the settings of a location. Asked once, at load: where it has not,
+    /// it is never called.
+    fn concerns(&self, _location: &Location) -> bool {
+        true
+    }
+
     /// Called once per answer, in the registry's order.
     fn filter(&self, r: &mut Request) -> Filtered;
 }

@@ -174,7 +174,7 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         r.response.status_line.clear();
     }
     let cycle = std::rc::Rc::clone(&r.cycle);
-    for filter in &cycle.http.header_filters {
+    for filter in &cycle.http.location(r.location).concerned.header_filters {
         match filter.filter(r) {
             Filtered::Next => {}
             Filtered::Instead(outcome) => {

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::chunk::Chunk;
+use crate::conf::Location;
 use crate::request::Request;
 
 /// A phase in which modules may act, in nginx's order. Rewrite runs per server and per location.
@@ -26,6 +27,11 @@ pub enum Phase {
     PreContent,
     /// After the answer.
     Log,
+}
+
+impl Phase {
+    /// How many there are.
+    pub const COUNT: usize = Self::Log as usize + 1;
 }
 
 /// What becomes of a request once somebody has decided.
@@ -85,6 +91,12 @@ pub enum Verdict<'r> {
 
 /// A module's part in a phase.
 pub trait PhaseHandler: Send + Sync {
+    /// Whether it may have something to do under the settings of a location. Asked once, at load: where it has not,
+    /// it is never run.
+    fn concerns(&self, _location: &Location) -> bool {
+        true
+    }
+
     /// Looks at the request and says what becomes of it.
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r>;
 }
@@ -99,6 +111,11 @@ pub enum Answered<'r> {
 
 /// A content handler.
 pub trait Answer: Send + Sync {
+    /// As [`PhaseHandler::concerns`], for those that are tried in every location.
+    fn concerns(&self, _location: &Location) -> bool {
+        true
+    }
+
     /// Answers the request or declines.
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r>;
 }

@@ -121,7 +121,7 @@ pub async fn log(r: &mut Request) {
     }
     trace::end(r);
     let cycle = Rc::clone(&r.cycle);
-    for handler in cycle.http.phases.of(Phase::Log) {
+    for handler in cycle.http.location(r.location).concerned.handlers(Phase::Log) {
         if let Verdict::Wait(later) = handler.run(r) {
             later.await;
         }
@@ -179,8 +179,6 @@ fn named_location(r: &mut Request, name: &[u8]) -> Result<(), u16> {
 }
 
 async fn phases(r: &mut Request, entry: Entry) -> Outcome {
-    let cycle = Rc::clone(&r.cycle);
-    let phases = &cycle.http.phases;
     if entry == Entry::Content {
         return content(r).await;
     }
@@ -222,7 +220,7 @@ async fn phases(r: &mut Request, entry: Entry) -> Outcome {
         return outcome;
     }
     if !r.is_subrequest
-        && !phases.of(Phase::Access).is_empty()
+        && !r.location().concerned.handlers(Phase::Access).is_empty()
         && let Some(outcome) = access(r).await
     {
         return outcome;
@@ -249,7 +247,7 @@ async fn settled(verdict: Verdict<'_>) -> Verdict<'static> {
 
 async fn generic(r: &mut Request, phase: Phase) -> Option<Outcome> {
     let cycle = Rc::clone(&r.cycle);
-    for handler in cycle.http.phases.of(phase) {
+    for handler in cycle.http.location(r.location).concerned.handlers(phase) {
         match handler.run(r) {
             Verdict::Declined => {}
             Verdict::Pass => break,
@@ -273,7 +271,7 @@ enum Rewritten {
 async fn rewrite(r: &mut Request, phase: Phase) -> Rewritten {
     let cycle = Rc::clone(&r.cycle);
     let mut changed = false;
-    for handler in cycle.http.phases.of(phase) {
+    for handler in cycle.http.location(r.location).concerned.handlers(phase) {
         let verdict = match handler.run(r) {
             Verdict::Declined => continue,
             verdict => settled(verdict).await,
@@ -291,7 +289,7 @@ async fn access(r: &mut Request) -> Option<Outcome> {
     let cycle = Rc::clone(&r.cycle);
     let satisfy = r.location().core.satisfy;
     r.access_code = 0;
-    for handler in cycle.http.phases.of(Phase::Access) {
+    for handler in cycle.http.location(r.location).concerned.handlers(Phase::Access) {
         let verdict = match handler.run(r) {
             Verdict::Declined => continue,
             verdict => settled(verdict).await,
@@ -441,7 +439,7 @@ async fn content(r: &mut Request) -> Outcome {
         }
         None => {}
     }
-    for handler in &cycle.http.content {
+    for handler in &cycle.http.location(r.location).concerned.content {
         let outcome = match handler.answer(r) {
             Answered::Now(outcome) => outcome,
             Answered::Wait(later) => later.await,

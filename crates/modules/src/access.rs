@@ -2,6 +2,7 @@
 //!
 //! Rules are kept per family as in nginx: a client of a family without any rule is let through.
 
+use http::conf::Location;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -129,11 +130,12 @@ impl Clients {
 }
 
 impl PhaseHandler for Access {
+    fn concerns(&self, location: &Location) -> bool {
+        !location.settings::<Self>().rules.is_empty()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let rules = &r.location().settings::<Self>().rules;
-        if rules.is_empty() {
-            return Verdict::Declined;
-        }
         let client = match r.client() {
             PeerAddr::Inet(addr) => Some(addr.ip()),
             PeerAddr::Unix(_) => None,

@@ -1,5 +1,6 @@
 //! `ngx_http_addition_filter_module`: the answers of other locations in front of a body and behind it.
 
+use http::conf::Location;
 use std::io;
 use std::sync::Arc;
 
@@ -76,11 +77,13 @@ impl Module for Addition {
 }
 
 impl HeaderFilter for Addition {
+    fn concerns(&self, location: &Location) -> bool {
+        let settings = location.settings::<Self>();
+        settings.before.is_some() || settings.after.is_some()
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let settings = r.location().settings::<Self>();
-        if settings.before.is_none() && settings.after.is_none() {
-            return Filtered::Next;
-        }
         if r.response.status != 200 || r.is_subrequest || !settings.types.matches(&r.response) {
             return Filtered::Next;
         }

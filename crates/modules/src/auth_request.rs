@@ -2,6 +2,7 @@
 //!
 //! 2xx lets it through, 401 and 403 refuse it, anything else is an error.
 
+use http::conf::Location;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
@@ -82,6 +83,10 @@ fn set_variable(s: &mut AuthRequestSettings, cx: &mut Cx<'_>, d: &Directive) -> 
 }
 
 impl PhaseHandler for AuthRequest {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().uri.is_some()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let settings = r.location().settings::<Self>();
         let Some(uri) = settings.uri.clone() else { return Verdict::Declined };

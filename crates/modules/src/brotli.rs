@@ -2,6 +2,7 @@
 //!
 //! It stands in front of gzip: a client that takes both gets the smaller.
 
+use http::conf::Location;
 use std::io;
 
 use brotli::enc::StandardAlloc;
@@ -97,11 +98,11 @@ fn window(s: &mut BrotliSettings, d: &Directive) -> Result<(), Error> {
 }
 
 impl HeaderFilter for Brotli {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().coding.enabled
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
-        let settings = r.location().settings::<Self>();
-        if !settings.coding.enabled {
-            return Filtered::Next;
-        }
         let settings = r.location().slots.share::<Self>();
         let length = r.response.content_length;
         if coding::begin(r, Coding::Brotli, &settings.coding) {
@@ -195,6 +196,10 @@ impl Module for BrotliStatic {
 }
 
 impl Answer for BrotliStatic {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().0 != Precompressed::Off
+    }
+
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
         let mode = r.location().settings::<Self>().0;
         Answered::Now(coding::serve(r, Coding::Brotli, mode))

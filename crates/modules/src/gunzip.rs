@@ -2,6 +2,7 @@
 //!
 //! Little input can become very much output, so it stops whenever enough of that waits for the client.
 
+use http::conf::Location;
 use std::io;
 
 use conf::{Arity, Bufs, Contexts};
@@ -73,10 +74,14 @@ impl Module for Gunzip {
 }
 
 impl HeaderFilter for Gunzip {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().enabled
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let settings = r.location().settings::<Self>();
         let is_gzip = |coding: &[u8]| coding.eq_ignore_ascii_case(b"gzip");
-        if !settings.enabled || !r.response.headers.known(Known::ContentEncoding).is_some_and(is_gzip) {
+        if !r.response.headers.known(Known::ContentEncoding).is_some_and(is_gzip) {
             return Filtered::Next;
         }
         let Bufs { number, size } = settings.buffers;

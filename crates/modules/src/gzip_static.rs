@@ -4,6 +4,7 @@
 
 use conf::{Arity, Contexts};
 use http::coding::{self, Coding, Precompressed};
+use http::conf::Location;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Answer, Answered};
 use http::request::Request;
@@ -48,6 +49,10 @@ impl Module for GzipStatic {
 }
 
 impl Answer for GzipStatic {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().0 != Precompressed::Off
+    }
+
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
         let mode = r.location().settings::<Self>().0;
         Answered::Now(coding::serve(r, Coding::Gzip, mode))

@@ -2,6 +2,7 @@
 //!
 //! What is counted lies with the request and is counted no more when the request ends, however it does.
 
+use http::conf::Location;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -193,6 +194,10 @@ struct Counting {
 }
 
 impl PhaseHandler for LimitConn {
+    fn concerns(&self, location: &Location) -> bool {
+        !location.settings::<Self>().limits.is_empty()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         if r.location().settings::<Self>().limits.is_empty() || r.lasting.get::<Counting>().is_some() {
             return Verdict::Declined;

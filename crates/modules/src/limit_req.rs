@@ -3,6 +3,7 @@
 //!
 //! With several limits each is asked in turn, and only a request that all let pass is counted anywhere.
 
+use http::conf::Location;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -213,6 +214,10 @@ enum Decision<'s> {
 }
 
 impl PhaseHandler for LimitReq {
+    fn concerns(&self, location: &Location) -> bool {
+        !location.settings::<Self>().limits.is_empty()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         if r.location().settings::<Self>().limits.is_empty() || r.limit_req_status.is_some() {
             return Verdict::Declined;

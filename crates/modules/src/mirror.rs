@@ -2,6 +2,7 @@
 //!
 //! The client's answer does not wait for them; the next request of its connection does, as in nginx.
 
+use http::conf::Location;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
@@ -77,6 +78,10 @@ fn set_mirror(s: &mut MirrorSettings, _: &mut Cx<'_>, d: &Directive) -> Result<(
 }
 
 impl PhaseHandler for Mirror {
+    fn concerns(&self, location: &Location) -> bool {
+        matches!(location.settings::<Self>().places, Places::At(_))
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let settings = r.location().settings::<Self>();
         let Places::At(places) = &settings.places else { return Verdict::Declined };

@@ -2,6 +2,7 @@
 //!
 //! Names that begin with a dot are left out, links are followed.
 
+use http::conf::Location;
 use std::collections::hash_map::RandomState;
 use std::fs::DirEntry;
 use std::hash::{BuildHasher, Hasher};
@@ -53,6 +54,10 @@ impl Module for RandomIndex {
 }
 
 impl Answer for RandomIndex {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().enabled
+    }
+
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
         let is_meant = r.uri.last() == Some(&b'/')
             && matches!(r.method, Method::Get | Method::Head | Method::Post)

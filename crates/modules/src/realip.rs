@@ -3,6 +3,7 @@
 //! It is taken once for a request: right after the head was read, or before access is checked where only the
 //! location says how.
 
+use http::conf::Location;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -127,6 +128,10 @@ fn set_real_ip_from(s: &mut RealipSettings, cx: &mut Cx<'_>, d: &Directive) -> R
 }
 
 impl PhaseHandler for Realip {
+    fn concerns(&self, location: &Location) -> bool {
+        !location.settings::<Self>().from.is_empty()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let settings = r.location().settings::<Self>();
         if !settings.from.is_empty()

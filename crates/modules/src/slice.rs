@@ -2,6 +2,7 @@
 //!
 //! `$slice_range` is what the part is asked for with; whoever uses it has the rest of the parts fetched.
 
+use http::conf::Location;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -164,6 +165,10 @@ fn content_range(value: &[u8]) -> Option<ContentRange> {
 }
 
 impl HeaderFilter for Slice {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().size > 0
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let Some(progress) = r.notes.borrow().get::<Shared>().cloned() else { return Filtered::Next };
         let status = r.response.status;

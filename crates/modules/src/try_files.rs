@@ -2,6 +2,7 @@
 //!
 //! It is not inherited: a location without a line of its own tries nothing.
 
+use http::conf::Location;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
@@ -100,6 +101,10 @@ fn set_try_files(s: &mut TryFilesSettings, cx: &mut Cx<'_>, d: &Directive) -> Re
 }
 
 impl PhaseHandler for TryFiles {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().0.is_some()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         match &r.location().settings::<Self>().0 {
             None => Verdict::Declined,

@@ -2,6 +2,7 @@
 //!
 //! It stands in front of brotli and gzip: it is the cheapest for what it saves.
 
+use http::conf::Location;
 use std::cell::RefCell;
 use std::io;
 
@@ -83,10 +84,11 @@ impl Module for Zstd {
 }
 
 impl HeaderFilter for Zstd {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().0.enabled
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
-        if !r.location().settings::<Self>().0.enabled {
-            return Filtered::Next;
-        }
         let settings = r.location().slots.share::<Self>();
         if coding::begin(r, Coding::Zstd, &settings.0) {
             let encoder = State::new(settings.0.level);
@@ -188,6 +190,10 @@ impl Module for ZstdStatic {
 }
 
 impl Answer for ZstdStatic {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().0 != Precompressed::Off
+    }
+
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
         let mode = r.location().settings::<Self>().0;
         Answered::Now(coding::serve(r, Coding::Zstd, mode))

@@ -6,15 +6,17 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use conf::resources::Resources;
 use conf::zones::Zones;
 use conf::{Contexts, Directive, Error, Spot, Word};
 
+use super::concerned::Concerned;
 use super::location::{Content, Kind, Location, LocationId, LocationTree};
 use super::server_name::ServerName;
 use super::upstreams::{UpstreamBlock, Upstreams};
-use super::{HttpConf, Phases, Server, ServerId, core, listen};
+use super::{HttpConf, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
 use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, Table, VariableId};
@@ -402,6 +404,7 @@ impl<'a> Cx<'a> {
             auto_redirect: block.auto_redirect,
             nested,
             limit_except: block.limit_except,
+            concerned: Arc::default(),
         };
         self.locations[block.id.0 as usize] = Some(location);
     }
@@ -419,10 +422,7 @@ impl<'a> Cx<'a> {
         }
         let listeners = listen::build(drafts, self.resources, &mut self.notices)?;
         let upstreams = std::mem::take(&mut self.upstreams).finish(&mut self.notices)?;
-        let mut phases = Phases::default();
-        for (phase, handler) in &self.registry.phases {
-            phases.add(*phase, *handler);
-        }
+        Concerned::find(self.registry, self.locations.iter_mut().flatten());
         let conf = HttpConf {
             servers: built,
             locations: self.locations.into_iter().flatten().collect(),
@@ -430,9 +430,6 @@ impl<'a> Cx<'a> {
             variables: self.table,
             upstreams,
             zones: self.zones,
-            phases,
-            content: self.registry.content.clone(),
-            header_filters: self.registry.header_filters.clone(),
             prefix: self.paths.prefix.clone(),
             needs_net_raw: self.needs_net_raw,
             main: self.main.into_iter().flatten().collect(),

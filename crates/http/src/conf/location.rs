@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::concerned::Concerned;
 use super::core::CoreSettings;
 use crate::module::{Module, Slots};
 use crate::phases::Answer;
@@ -60,6 +61,8 @@ pub struct Location {
     pub nested: LocationTree,
     /// `limit_except`: methods that are let through, and the settings for all others.
     pub limit_except: Option<(u32, LocationId)>,
+    /// The modules that have something to do here.
+    pub concerned: Arc<Concerned>,
 }
 
 impl Location {

@@ -3,6 +3,7 @@
 //! It is made once at load and never changed; requests hold it by a counted pointer.
 
 pub mod compile;
+pub mod concerned;
 pub mod core;
 pub mod listen;
 pub mod location;
@@ -25,9 +26,7 @@ pub use self::type_set::TypeSet;
 pub use self::upstream_url::{UpstreamUrl, UriPart, parse_upstream_url};
 pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
 
-use crate::filters::HeaderFilter;
-use crate::module::{ContentHandler, Module};
-use crate::phases::{Phase, PhaseHandler};
+use crate::module::Module;
 use crate::variables::Table;
 
 /// Index of a server among all servers of the configuration.
@@ -42,25 +41,6 @@ pub struct Server {
     pub root: LocationId,
     /// Locations `@name`.
     pub named: Vec<(Box<[u8]>, LocationId)>,
-}
-
-/// Handlers by phase, in the registry's order.
-#[derive(Default)]
-pub struct Phases {
-    handlers: [Vec<&'static dyn PhaseHandler>; 7],
-}
-
-impl Phases {
-    /// The handlers of a phase.
-    #[inline]
-    #[must_use]
-    pub fn of(&self, phase: Phase) -> &[&'static dyn PhaseHandler] {
-        &self.handlers[phase as usize]
-    }
-
-    fn add(&mut self, phase: Phase, handler: &'static dyn PhaseHandler) {
-        self.handlers[phase as usize].push(handler);
-    }
 }
 
 /// The `http` block, compiled.
@@ -78,12 +58,6 @@ pub struct HttpConf {
     pub upstreams: Vec<Arc<crate::relay::Upstream>>,
     /// Shared zones.
     pub zones: Zones,
-    /// Phase handlers.
-    pub phases: Phases,
-    /// Content handlers that every location has.
-    pub content: Vec<ContentHandler>,
-    /// Header filters.
-    pub header_filters: Vec<&'static dyn HeaderFilter>,
     /// A local address is `transparent`: the worker keeps `CAP_NET_RAW`.
     pub needs_net_raw: bool,
     /// The prefix (`-p`) that relative paths refer to.

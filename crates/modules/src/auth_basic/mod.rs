@@ -6,6 +6,7 @@ mod known;
 mod password;
 mod user_file;
 
+use http::conf::Location;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -73,6 +74,11 @@ impl Module for AuthBasic {
 }
 
 impl PhaseHandler for AuthBasic {
+    fn concerns(&self, location: &Location) -> bool {
+        let settings = location.settings::<Self>();
+        settings.realm.is_some() && settings.user_file.is_some()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let cycle = Rc::clone(&r.cycle);
         let settings = cycle.http.location(r.location).settings::<Self>();

@@ -4,6 +4,7 @@
 
 mod formats;
 
+use http::conf::Location;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -92,6 +93,10 @@ impl Module for Autoindex {
 }
 
 impl Answer for Autoindex {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().enabled
+    }
+
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
         let settings = *r.location().settings::<Self>();
         if !settings.enabled || r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head)

@@ -9,6 +9,7 @@ mod remove;
 mod transfer;
 mod tree;
 
+use http::conf::Location;
 use std::io;
 
 use conf::{Arity, Contexts, Directive, Error};
@@ -114,6 +115,10 @@ fn access(s: &mut DavSettings, d: &Directive) -> Result<(), Error> {
 }
 
 impl Answer for Dav {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().methods != 0
+    }
+
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
         let settings = *r.location().settings::<Self>();
         if settings.methods & method_bit(r.method) == 0 {

@@ -6,6 +6,7 @@ mod deflate;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::coding::{self, Coding, Encode, Settings as CodingSettings};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
@@ -110,11 +111,11 @@ fn hash(_: &mut GzipSettings, _: &mut Cx<'_>, d: &Directive) -> Result<(), Error
 }
 
 impl HeaderFilter for Gzip {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().coding.enabled
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
-        let settings = r.location().settings::<Self>();
-        if !settings.coding.enabled {
-            return Filtered::Next;
-        }
         let settings = r.location().slots.share::<Self>();
         let length = r.response.content_length;
         if coding::begin(r, Coding::Gzip, &settings.coding) {

@@ -4,6 +4,7 @@
 
 mod expires;
 
+use http::conf::Location;
 use std::io;
 use std::sync::Arc;
 
@@ -201,14 +202,16 @@ fn is_safe(status: u16) -> bool {
 }
 
 impl HeaderFilter for Headers {
+    fn concerns(&self, location: &Location) -> bool {
+        let settings = location.settings::<Self>();
+        !settings.headers.all.is_empty() || !settings.trailers.all.is_empty() || !settings.expires.is_off()
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         if r.is_subrequest {
             return Filtered::Next;
         }
         let settings = r.location().settings::<Self>();
-        if settings.headers.all.is_empty() && settings.trailers.all.is_empty() && settings.expires.is_off() {
-            return Filtered::Next;
-        }
         let (headers, trailers) = (Arc::clone(&settings.headers.all), Arc::clone(&settings.trailers.all));
         let status = r.response.status;
         if is_safe(status) {

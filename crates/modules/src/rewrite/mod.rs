@@ -72,6 +72,10 @@ impl Module for Rewrite {
 struct Server;
 
 impl PhaseHandler for Server {
+    fn concerns(&self, location: &http::conf::Location) -> bool {
+        !location.settings::<Rewrite>().codes.is_empty()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         run::run(r)
     }
@@ -80,6 +84,10 @@ impl PhaseHandler for Server {
 struct Location;
 
 impl PhaseHandler for Location {
+    fn concerns(&self, location: &http::conf::Location) -> bool {
+        !location.settings::<Rewrite>().codes.is_empty()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         // Where no location was found, the server's own program has run already.
         if r.location == r.server().root {

@@ -1,0 +1,56 @@
+//! Which modules have something to do in a location, found out at load: all others cost its requests nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::location::Location;
+use crate::filters::HeaderFilter;
+use crate::module::{ContentHandler, Registry};
+use crate::phases::{Phase, PhaseHandler};
+
+/// The modules that a location concerns, each list in the registry's order.
+#[derive(Default)]
+pub struct Concerned {
+    phases: [Vec<&'static dyn PhaseHandler>; Phase::COUNT],
+    /// Content handlers for requests that no handler of the location's own answers.
+    pub content: Vec<ContentHandler>,
+    /// Header filters.
+    pub header_filters: Vec<&'static dyn HeaderFilter>,
+}
+
+impl Concerned {
+    /// The handlers of a phase.
+    #[inline]
+    #[must_use]
+    pub fn handlers(&self, phase: Phase) -> &[&'static dyn PhaseHandler] {
+        &self.phases[phase as usize]
+    }
+
+    /// Fills in the lists of every location. Locations with the same modules share theirs.
+    pub(super) fn find<'l>(registry: &Registry, locations: impl Iterator<Item = &'l mut Location>) {
+        let mut known: HashMap<Vec<bool>, Arc<Self>> = HashMap::new();
+        for location in locations {
+            let of_phases = registry.phases.iter().map(|(_, handler)| handler.concerns(location));
+            let of_content = registry.content.iter().map(|handler| handler.concerns(location));
+            let of_filters = registry.header_filters.iter().map(|filter| filter.concerns(location));
+            let choice: Vec<bool> = of_phases.chain(of_content).chain(of_filters).collect();
+            let found = known.entry(choice).or_insert_with_key(|choice| Arc::new(Self::of(registry, choice)));
+            location.concerned = Arc::clone(found);
+        }
+    }
+
+    /// The lists of the modules that were chosen.
+    fn of(registry: &Registry, choice: &[bool]) -> Self {
+        let mut concerned = Self::default();
+        let mut choice = choice.iter().copied();
+        let mut is_chosen = || choice.next().unwrap_or(true);
+        for (phase, handler) in &registry.phases {
+            if is_chosen() {
+                concerned.phases[*phase as usize].push(*handler);
+            }
+        }
+        concerned.content = registry.content.iter().filter(|_| is_chosen()).copied().collect();
+        concerned.header_filters = registry.header_filters.iter().filter(|_| is_chosen()).copied().collect();
+        concerned
+    }
+}
