@@ -129,7 +129,7 @@ fn secure_link(r: &Request, out: &mut Vec<u8>) -> bool {
     if !text.with_value(r, |text| equal_in_constant_time(&hash, &Md5::digest(text))) {
         return false;
     }
-    let has_expired = expires.is_some_and(|(time, _)| time < net::timer::wall_clock().0);
+    let has_expired = expires.is_some_and(|expires| expires.time < net::timer::wall_clock().0);
     out.push(if has_expired { b'0' } else { b'1' });
     true
 }
@@ -142,8 +142,8 @@ fn secure_link_expires(r: &Request, out: &mut Vec<u8>) -> bool {
     let Some(link) = &settings.link else { return false };
     let link = link.value(r);
     let expires = parts(&link).and_then(|(_, expires)| expires);
-    expires.is_some_and(|(_, text)| {
-        out.extend_from_slice(text);
+    expires.is_some_and(|expires| {
+        out.extend_from_slice(expires.text);
         true
     })
 }
@@ -151,12 +151,19 @@ fn secure_link_expires(r: &Request, out: &mut Vec<u8>) -> bool {
 /// Characters of the longest encoded hash.
 const ENCODED_MAX: usize = 24;
 
-/// The encoded hash, and where there is a comma the time behind it: unix seconds and their text.
-fn parts(link: &[u8]) -> Option<(&[u8], Option<(i64, &[u8])>)> {
+/// Until when a link is valid.
+struct Expires<'l> {
+    /// Unix seconds.
+    time: i64,
+    text: &'l [u8],
+}
+
+/// The encoded hash, and where there is a comma the time behind it.
+fn parts(link: &[u8]) -> Option<(&[u8], Option<Expires<'_>>)> {
     let Some(comma) = memchr::memchr(b',', link) else { return Some((link, None)) };
     let text = link.get(comma + 1..)?;
     let time = conf::parse_number(text).and_then(|time| i64::try_from(time).ok()).filter(|time| *time > 0)?;
-    Some((link.get(..comma)?, Some((time, text))))
+    Some((link.get(..comma)?, Some(Expires { time, text })))
 }
 
 /// The link in a path of the form `/prefix/hash/link`, where the hash is that of link and secret.
@@ -207,7 +214,8 @@ mod tests {
     #[test]
     fn parts_of_links() {
         let check = |link: &str, expected: Option<(&str, Option<i64>)>| {
-            let seen = parts(link.as_bytes()).map(|(hash, expires)| (hash, expires.map(|(time, _)| time)));
+            let seen =
+                parts(link.as_bytes()).map(|(hash, expires)| (hash, expires.map(|expires| expires.time)));
             assert_eq!(seen, expected.map(|(hash, time)| (hash.as_bytes(), time)), "{link}");
         };
         check("abc", Some(("abc", None)));
