@@ -44,6 +44,17 @@ impl Basic {
 /// Decodes base64 up to its padding (`ngx_decode_base64`); `None` where it is none.
 #[must_use]
 pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    decode(text, *b"+/")
+}
+
+/// Decodes base64 in the alphabet for URLs up to its padding (`ngx_decode_base64url`); `None` where it is none.
+#[must_use]
+pub fn decode_base64url(text: &[u8]) -> Option<Vec<u8>> {
+    decode(text, *b"-_")
+}
+
+/// Decodes; `last` are the last two letters of the alphabet.
+fn decode(text: &[u8], last: [u8; 2]) -> Option<Vec<u8>> {
     let length = text.iter().position(|byte| *byte == b'=').unwrap_or(text.len());
     if length % 4 == 1 {
         return None;
@@ -55,8 +66,8 @@ pub fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,
             b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
+            byte if *byte == last[0] => 62,
+            byte if *byte == last[1] => 63,
             _ => return None,
         };
         bits = bits << 6 | u32::from(value);
@@ -128,6 +139,9 @@ mod tests {
         check("YWJj", Some("abc"));
         check("Y", None);
         check("YW*j", None);
+        check("_-_-", None);
+        assert_eq!(decode_base64url(b"_-_-"), Some(vec![0xff, 0xef, 0xfe]));
+        assert_eq!(decode_base64url(b"+/+/"), None);
         for (text, expected) in
             [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("abcd", "YWJjZA==")]
         {

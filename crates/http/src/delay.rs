@@ -14,7 +14,7 @@ pub async fn while_connected<T>(r: &Request, work: impl Future<Output = T>) -> O
     let mut work = std::pin::pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => r.conn.stream.poll_peer_closed(cx).map(|()| {
+        Poll::Pending => r.poll_client_gone(cx).map(|()| {
             r.log(Level::Info, format_args!("client prematurely closed connection"));
             None
         }),

@@ -21,6 +21,7 @@ use crate::request::Request;
 use crate::status::status_line;
 use crate::subrequest;
 use crate::trace;
+use crate::variables::Template;
 
 /// nginx's version, which Tidegate answers as.
 pub const NGINX_VERSION: &str = "1.31.5";
@@ -547,12 +548,21 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
         };
         let core = &r.cycle.http.location(r.location).core;
         let files = if core.sendfile { FileWrite::Sendfile } else { FileWrite::Copy(core.output_buffers.1) };
-        match r.output.queue.poll_write(cx, &r.conn.stream, files, limit) {
+        let most = match core.sendfile_max_chunk {
+            0 => limit,
+            chunk => limit.min(chunk),
+        };
+        match r.output.queue.poll_write(cx, &r.conn.stream, files, most) {
             Poll::Ready(sent) => {
                 let sent = sent?;
                 r.output.sent += sent;
                 r.client_deadline().set_after(core.send_timeout);
                 pause(r, sent);
+                if sent == most && !r.output.queue.is_empty() {
+                    // A fast client is not to keep the others of this thread waiting.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             Poll::Pending => {
                 return r.client_deadline().poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
@@ -622,9 +632,7 @@ fn pause(r: &mut Request, sent: u64) {
 /// `limit_rate` and `limit_rate_after` of this request, computed once.
 fn rates(r: &mut Request) -> (u64, u64) {
     let core = std::sync::Arc::clone(&r.location().core);
-    let number = |template: Option<&crate::variables::Template>| {
-        template.and_then(|template| base::parse_size(&template.value(r)).ok()).unwrap_or(0)
-    };
+    let number = |template: Option<&Template>| template.map_or(0, |template| template.size(r));
     let rate = r.limit_rate.unwrap_or_else(|| number(core.limit_rate.as_ref()));
     let after = r.limit_rate_after.unwrap_or_else(|| number(core.limit_rate_after.as_ref()));
     r.limit_rate = Some(rate);

@@ -124,6 +124,8 @@ pub struct Request {
     pub lasting: Contexts,
     /// `$limit_req_status`: what `limit_req` has decided, which it does once for a request.
     pub limit_req_status: Option<&'static str>,
+    /// `$limit_conn_status`: likewise.
+    pub limit_conn_status: Option<&'static str>,
     /// Shared with subrequests.
     values: Rc<RefCell<Values>>,
     captures: RefCell<Captures>,
@@ -213,6 +215,7 @@ impl Request {
             notes: RefCell::default(),
             lasting: Contexts::default(),
             limit_req_status: None,
+            limit_conn_status: None,
             values: Rc::default(),
             captures: RefCell::default(),
             started: (0, 0),
@@ -267,6 +270,7 @@ impl Request {
         self.forget_contexts();
         self.lasting.0.clear();
         self.limit_req_status = None;
+        self.limit_conn_status = None;
         self.reset_values();
         self.captures.get_mut().groups.clear();
         self.server = ServerId(0);

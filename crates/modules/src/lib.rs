@@ -31,8 +31,10 @@ pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod realip;
+pub mod referer;
 pub mod rewrite;
 pub mod scgi;
+pub mod secure_link;
 pub mod slice;
 pub mod split_clients;
 pub mod static_files;
@@ -63,6 +65,8 @@ pub fn registry() -> Registry {
     registry.add::<geo::Geo>();
     registry.add::<map::Map>();
     registry.add::<split_clients::SplitClients>();
+    registry.add::<referer::Referer>();
+    registry.add::<secure_link::SecureLink>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
     registry.add::<mirror::Mirror>();

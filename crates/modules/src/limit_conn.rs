@@ -110,9 +110,8 @@ static ROWS: [Row<LimitConnSettings>; 5] = [
 ];
 
 static VARIABLES: [Variable; 1] = [Variable::new("limit_conn_status", |r, out| {
-    let status = r.lasting.get::<Counting>().map(|counting| counting.status);
-    out.extend_from_slice(status.map_or("", |status| status.name()).as_bytes());
-    status.is_some()
+    out.extend_from_slice(r.limit_conn_status.unwrap_or_default().as_bytes());
+    r.limit_conn_status.is_some()
 })];
 
 impl Module for LimitConn {
@@ -169,29 +168,8 @@ fn limit_conn(s: &mut LimitConnSettings, cx: &mut Cx<'_>, d: &Directive) -> Resu
     Ok(())
 }
 
-/// `$limit_conn_status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Passed,
-    Rejected,
-    RejectedDryRun,
-}
-
-impl Status {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Passed => "PASSED",
-            Self::Rejected => "REJECTED",
-            Self::RejectedDryRun => "REJECTED_DRY_RUN",
-        }
-    }
-}
-
-/// What a request is counted as until it ends; once there is one, it is not limited again.
-struct Counting {
-    status: Status,
-    _held: Vec<Held>,
-}
+/// What counts a request until it ends.
+struct Tally(#[expect(dead_code, reason = "its end is what matters")] Vec<Held>);
 
 impl PhaseHandler for LimitConn {
     fn concerns(&self, location: &Location) -> bool {
@@ -199,7 +177,7 @@ impl PhaseHandler for LimitConn {
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
-        if r.location().settings::<Self>().limits.is_empty() || r.lasting.get::<Counting>().is_some() {
+        if r.location().settings::<Self>().limits.is_empty() || r.limit_conn_status.is_some() {
             return Verdict::Declined;
         }
         let cycle = Rc::clone(&r.cycle);
@@ -207,15 +185,16 @@ impl PhaseHandler for LimitConn {
         match settings.count(r) {
             Ok(held) if held.is_empty() => Verdict::Declined,
             Ok(held) => {
-                r.lasting.put(Counting { status: Status::Passed, _held: held });
+                r.limit_conn_status = Some("PASSED");
+                r.lasting.put(Tally(held));
                 Verdict::Declined
             }
             Err(Refused) if settings.dry_run => {
-                r.lasting.put(Counting { status: Status::RejectedDryRun, _held: Vec::new() });
+                r.limit_conn_status = Some("REJECTED_DRY_RUN");
                 Verdict::Declined
             }
             Err(Refused) => {
-                r.lasting.put(Counting { status: Status::Rejected, _held: Vec::new() });
+                r.limit_conn_status = Some("REJECTED");
                 Verdict::Finish(Outcome::Status(settings.status))
             }
         }

@@ -3,7 +3,6 @@
 //! Texts are found in constant time whatever their number; then wildcards (`hostnames`), then regular
 //! expressions in the order of the text.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error, Word};
@@ -12,6 +11,7 @@ use http::module::{Module, Slot};
 use http::regex::{Case, Regex};
 use http::request::Request;
 use http::rows::{Row, row, without_effect};
+use http::texts::{KeyFault, Keys, Texts};
 use http::variables::{Cache, Compute, Template};
 
 /// `ngx_http_map_module`.
@@ -36,37 +36,6 @@ impl Module for Map {
     fn rows() -> &'static [Row<()>] {
         &ROWS
     }
-}
-
-/// Texts and wildcards, in lower case.
-#[derive(Debug)]
-struct Texts<V> {
-    exact: HashMap<Box<[u8]>, V>,
-    /// By what stands behind `*.`.
-    leading: HashMap<Box<[u8]>, V>,
-    /// By what stands before `.*`.
-    trailing: HashMap<Box<[u8]>, V>,
-}
-
-impl<V> Default for Texts<V> {
-    fn default() -> Self {
-        Self { exact: HashMap::new(), leading: HashMap::new(), trailing: HashMap::new() }
-    }
-}
-
-/// Whether keys are names of hosts, with wildcards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Keys {
-    #[default]
-    Texts,
-    Hostnames,
-}
-
-/// What is wrong with a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KeyFault {
-    Invalid,
-    Conflicting,
 }
 
 struct Table {
@@ -161,121 +130,5 @@ impl Compute for Table {
         out.truncate(start);
         value.append(r, out);
         true
-    }
-}
-
-impl<V: Clone> Texts<V> {
-    /// Files a key (`ngx_hash_add_key`).
-    fn add(&mut self, key: &[u8], value: V, keys: Keys) -> Result<(), KeyFault> {
-        let key = key.to_ascii_lowercase();
-        if keys == Keys::Texts {
-            return insert(&mut self.exact, &key, value);
-        }
-        let stars = key.iter().filter(|byte| **byte == b'*').count();
-        if stars > 1 || key.contains(&0) || key.windows(2).any(|pair| pair == b"..") {
-            return Err(KeyFault::Invalid);
-        }
-        match &*key {
-            // `.example.com` is the name itself and all below it.
-            [b'.', name @ ..] if !name.is_empty() => {
-                insert(&mut self.exact, name, value.clone())?;
-                insert(&mut self.leading, name, value)
-            }
-            [b'*', b'.', name @ ..] if !name.is_empty() => insert(&mut self.leading, name, value),
-            [name @ .., b'.', b'*'] if !name.is_empty() => insert(&mut self.trailing, name, value),
-            _ if stars > 0 => Err(KeyFault::Invalid),
-            _ => insert(&mut self.exact, &key, value),
-        }
-    }
-
-    /// The value of a text: itself, else the longest wildcard in front, else the longest behind.
-    fn find(&self, text: &[u8]) -> Option<&V> {
-        let lower;
-        let text = if text.iter().any(u8::is_ascii_uppercase) {
-            lower = text.to_ascii_lowercase();
-            &*lower
-        } else {
-            text
-        };
-        if let Some(value) = self.exact.get(text) {
-            return Some(value);
-        }
-        if !self.leading.is_empty() {
-            for dot in memchr::memchr_iter(b'.', text).filter(|dot| *dot > 0) {
-                if let Some(value) = text.get(dot + 1..).and_then(|name| self.leading.get(name)) {
-                    return Some(value);
-                }
-            }
-        }
-        if !self.trailing.is_empty() {
-            for dot in memchr::memrchr_iter(b'.', text) {
-                if let Some(value) = text.get(..dot).and_then(|name| self.trailing.get(name)) {
-                    return Some(value);
-                }
-            }
-        }
-        None
-    }
-}
-
-fn insert<V>(map: &mut HashMap<Box<[u8]>, V>, key: &[u8], value: V) -> Result<(), KeyFault> {
-    match map.insert(key.into(), value) {
-        None => Ok(()),
-        Some(_) => Err(KeyFault::Conflicting),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(keys: Keys, list: &[&str]) -> Result<Texts<String>, KeyFault> {
-        let mut texts = Texts::default();
-        for key in list {
-            texts.add(key.as_bytes(), (*key).to_owned(), keys)?;
-        }
-        Ok(texts)
-    }
-
-    #[test]
-    fn lookups() {
-        let plain = texts(Keys::Texts, &["a", "B", "", "*.x"]).expect("keys");
-        let hosts = texts(Keys::Hostnames, &["a.com", "*.a.com", "*.b.a.com", ".c.com", "www.*", "www.d.*"])
-            .expect("keys");
-        let check = |texts: &Texts<String>, text: &str, expected: Option<&str>| {
-            assert_eq!(texts.find(text.as_bytes()).map(String::as_str), expected, "{text}");
-        };
-        check(&plain, "a", Some("a"));
-        check(&plain, "A", Some("a"));
-        check(&plain, "b", Some("B"));
-        check(&plain, "", Some(""));
-        check(&plain, "y.x", None);
-        check(&plain, "*.x", Some("*.x"));
-        check(&hosts, "a.com", Some("a.com"));
-        check(&hosts, "x.a.com", Some("*.a.com"));
-        check(&hosts, "x.y.a.com", Some("*.a.com"));
-        check(&hosts, "x.b.a.com", Some("*.b.a.com"));
-        check(&hosts, "b.a.com", Some("*.a.com"));
-        check(&hosts, "c.com", Some(".c.com"));
-        check(&hosts, "x.C.com", Some(".c.com"));
-        check(&hosts, "www.org", Some("www.*"));
-        check(&hosts, "www.d.org", Some("www.d.*"));
-        check(&hosts, "www", None);
-        check(&hosts, "www.a.com", Some("*.a.com"));
-        check(&hosts, ".a.com", None);
-    }
-
-    #[test]
-    fn bad_keys() {
-        let check = |list: &[&str], expected| {
-            assert_eq!(texts(Keys::Hostnames, list).map(drop), Err(expected), "{list:?}");
-        };
-        check(&["a", "A"], KeyFault::Conflicting);
-        check(&["a.com", ".a.com"], KeyFault::Conflicting);
-        check(&["*.a", "*.a"], KeyFault::Conflicting);
-        check(&["*.a.*"], KeyFault::Invalid);
-        check(&["a*b"], KeyFault::Invalid);
-        check(&["a..b"], KeyFault::Invalid);
-        assert_eq!(texts(Keys::Texts, &["a*b", "a..b"]).map(drop), Ok(()));
     }
 }

@@ -95,6 +95,7 @@ impl Future for Serve {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        net::timer::worked();
         let this = &mut *self;
         loop {
             let Some(handler) = &mut this.handler else {

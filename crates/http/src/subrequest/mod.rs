@@ -144,6 +144,7 @@ impl Request {
         sr.real_client.clone_from(&self.real_client);
         sr.realm.clone_from(&self.realm);
         sr.limit_req_status = self.limit_req_status;
+        sr.limit_conn_status = self.limit_conn_status;
         sr.share_values(self);
         sr.started = net::timer::wall_clock();
         sr.started_ms = net::timer::now_ms();

@@ -5,6 +5,7 @@
 use std::cell::Cell;
 
 use conf::{Error, Word};
+use os::errlog::Level;
 
 use super::VariableId;
 use crate::conf::compile::Cx;
@@ -154,6 +155,16 @@ impl Template {
             VALUE.set(value);
         }
         used
+    }
+
+    /// The value as a size in bytes; 0, and a line in the log, where it is none (`ngx_http_complex_value_size`).
+    pub fn size(&self, r: &Request) -> u64 {
+        self.with_value(r, |value| {
+            base::parse_size(value).unwrap_or_else(|_| {
+                r.log(Level::Error, format_args!("invalid size \"{}\"", String::from_utf8_lossy(value)));
+                0
+            })
+        })
     }
 
     /// The value.

@@ -1,12 +1,13 @@
 //! `endurance [OPTION…] [PART…]`: what only time, load and malice bring to light.
 //!
 //! Options are `--quick`, `--reloads N`, `--bin PATH` and `--oracle PATH` (nginx, for its memory). Parts are
-//! `malformed`, `peers`, `kill`, `idle` and `reload`; all without a name. With `TIDEGATE_KEEP` in the environment
+//! `malformed`, `limits`, `peers`, `kill`, `idle` and `reload`; all without a name. With `TIDEGATE_KEEP` in the environment
 //! the folders of the runs are kept.
 
 mod ground;
 mod idle;
 mod kill;
+mod limits;
 mod load;
 mod malformed;
 mod peers;
@@ -16,6 +17,7 @@ mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use testkit::process::{Binary, Kind};
 
@@ -31,12 +33,15 @@ struct Plan {
     reloads: usize,
     kills: usize,
     idle: usize,
+    /// How long requests are counted.
+    rated: Duration,
 }
 
 type Part = fn(&Plan, &mut Report) -> Result<(), String>;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("malformed", malformed::run),
+    ("limits", limits::run),
     ("peers", peers::run),
     ("kill", kill::run),
     ("idle", idle::run),
@@ -55,12 +60,12 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, String> {
     let (mut binary, mut oracle, mut wanted) = (None, None, Vec::new());
-    let (mut reloads, mut kills, mut idle) = (1000, 20, 10_000);
+    let (mut reloads, mut kills, mut idle, mut rated) = (1000, 20, 10_000, 10);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} wants a value"));
         match word.as_str() {
-            "--quick" => (reloads, kills, idle) = (100, 5, 2000),
+            "--quick" => (reloads, kills, idle, rated) = (100, 5, 2000, 2),
             "--reloads" => {
                 let number = value()?;
                 reloads = number.to_str().and_then(|n| n.parse().ok()).ok_or("--reloads wants a number")?;
@@ -81,7 +86,7 @@ fn run() -> Result<ExitCode, String> {
     let binary = Binary::probe(&binary).map_err(|error| error.to_string())?;
     let oracle = oracle.or_else(installed_nginx).and_then(|path| Binary::probe(&path).ok());
     let oracle = oracle.filter(|oracle| oracle.kind == Kind::Nginx);
-    let plan = Plan { binary, oracle, reloads, kills, idle };
+    let plan = Plan { binary, oracle, reloads, kills, idle, rated: Duration::from_secs(rated) };
     let mut report = Report::default();
     for (name, part) in PARTS {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
