@@ -1,6 +1,7 @@
 //! `include`: one file or all that match a pattern, read in place of the directive.
 //!
-//! A pattern that matches nothing is no error, a missing file is; a file never includes itself.
+//! A pattern that matches nothing is no error, a missing file is, unless it is one that is shipped; a file never
+//! includes itself.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use crate::lexer::{Lexer, Statement};
 use crate::parse::{Parser, Scope, Text};
+use crate::shipped;
 use crate::sources::{Origin, Source};
 use crate::{Error, Fault, Spot};
 
@@ -22,7 +24,7 @@ impl Parser<'_> {
         let path = self.prefix.join(OsStr::from_bytes(&word.bytes));
         let spot = Spot { place: word.place, line: word.end_line };
         if !word.bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
-            return self.file(&path, Some(spot), scope);
+            return self.file_or(&path, Some(spot), scope, shipped::text(&word.bytes));
         }
         let found =
             self.resources.glob(&path).map_err(|error| file_fault("glob", &path, &error, Some(spot)))?;
@@ -34,6 +36,17 @@ impl Parser<'_> {
 
     /// Reads one file to its end into the scope around it.
     pub(crate) fn file(&mut self, path: &Path, from: Option<Spot>, scope: &mut Scope) -> Result<(), Error> {
+        self.file_or(path, from, scope, None)
+    }
+
+    /// As [`Self::file`]; where there is no such file, `shipped` takes its place.
+    fn file_or(
+        &mut self,
+        path: &Path,
+        from: Option<Spot>,
+        scope: &mut Scope,
+        shipped: Option<&'static [u8]>,
+    ) -> Result<(), Error> {
         if self.files.iter().any(|open| open == path) {
             return Err(Error::new(Fault::IncludesItself(path.to_string_lossy().into_owned()), from));
         }
@@ -43,8 +56,11 @@ impl Parser<'_> {
         let (id, text) = match self.sources.known(path) {
             Some(known) => known,
             None => {
-                let text =
-                    self.resources.read(path).map_err(|error| file_fault("open", path, &error, from))?;
+                let text = match (self.resources.read(path), shipped) {
+                    (Ok(text), _) => text,
+                    (Err(error), Some(text)) if error.kind() == io::ErrorKind::NotFound => text.into(),
+                    (Err(error), _) => return Err(file_fault("open", path, &error, from)),
+                };
                 let source = Source {
                     path: path.to_owned(),
                     text: text.clone(),

@@ -15,6 +15,7 @@ mod render;
 pub mod resources;
 mod row;
 mod schema;
+mod shipped;
 mod sources;
 mod suggest;
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //!
 //! An origin can be stopped and started on the same address, which is how a refused connection is made.
 
+mod gateway;
 mod reply;
 mod rule;
 
-pub use rule::{Body, Door, OriginSpec, ReplyAct, Rule};
+pub use rule::{Body, Door, OriginSpec, ReplyAct, Rule, Speech};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::TcpListener;
@@ -290,10 +291,11 @@ impl<'a> Connection<'a> {
 
     fn request(&mut self, connection: usize, nth: usize) -> Result<After, WireError> {
         self.reader.begin();
-        let mut request = self.reader.head()?;
+        let mut request = self.gateway_request()?;
         let rule = self.rule(&request);
         let early = rule.is_some_and(|rule| rule.body == Body::Early);
-        let body = if early { Ok(()) } else { self.reader.body(&mut request, Role::Request) };
+        let is_read = early || self.spec.speech != Speech::Http;
+        let body = if is_read { Ok(()) } else { self.reader.body(&mut request, Role::Request) };
         let truncated = body.is_err() || request.ending == Ending::Truncated;
         {
             let mut state = self.shared.state();

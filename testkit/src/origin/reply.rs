@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::{After, Connection, PATIENCE, ReplyAct};
+use super::{After, Connection, PATIENCE, ReplyAct, Speech};
 use crate::message::{Message, WireError};
 use crate::text::{pattern, unescape};
 
@@ -13,7 +13,7 @@ impl Connection<'_> {
     pub(super) fn reply(&mut self, request: &Message, acts: &[ReplyAct]) -> Result<After, WireError> {
         let mut out = Vec::new();
         let head_only = request.start.starts_with("HEAD ");
-        let plan = Plan::of(acts, request);
+        let plan = Plan::of(acts, request, self.spec.speech);
         for act in &plan.acts {
             match act {
                 ReplyAct::Status(status) => out.extend_from_slice(plan.head(status).as_bytes()),
@@ -27,6 +27,14 @@ impl Connection<'_> {
                     out.extend_from_slice(b"\r\n");
                 }
                 ReplyAct::Raw(text) => out.extend_from_slice(&unescape(text).unwrap_or_default()),
+                ReplyAct::Wire(text) => {
+                    self.flush(&mut out)?;
+                    self.stream.write_all(&unescape(text).unwrap_or_default())?;
+                }
+                ReplyAct::Stderr(text) => {
+                    self.flush(&mut out)?;
+                    self.stderr(&unescape(text).unwrap_or_default())?;
+                }
                 ReplyAct::Wait(ms) => {
                     self.flush(&mut out)?;
                     std::thread::sleep(Duration::from_millis(*ms));
@@ -62,11 +70,12 @@ impl Connection<'_> {
             out.extend_from_slice(b"\r\n");
         }
         self.flush(&mut out)?;
+        self.gateway_end()?;
         Ok(plan.after(request))
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        self.stream.write_all(out)?;
+        self.wrapped(out)?;
         out.clear();
         Ok(())
     }
@@ -88,16 +97,19 @@ struct Plan {
     acts: Vec<ReplyAct>,
     chunked: bool,
     length: Option<usize>,
+    speech: Speech,
 }
 
 impl Plan {
-    fn of(acts: &[ReplyAct], request: &Message) -> Self {
+    fn of(acts: &[ReplyAct], request: &Message, speech: Speech) -> Self {
         let mut acts = acts.to_vec();
         let speaks = |act: &ReplyAct| {
             matches!(act, ReplyAct::Status(_) | ReplyAct::Raw(_) | ReplyAct::Close | ReplyAct::Stall)
+                || matches!(act, ReplyAct::Wire(_))
         };
         // Without a status line of its own an answer is a 200, after the pauses that stand first.
-        let body = |act: &ReplyAct| !matches!(act, ReplyAct::Wait(_) | ReplyAct::Hold(_));
+        let body =
+            |act: &ReplyAct| !matches!(act, ReplyAct::Wait(_) | ReplyAct::Hold(_) | ReplyAct::Stderr(_));
         let first = acts.iter().position(body).unwrap_or(acts.len());
         let headless = !acts.iter().any(|act| matches!(act, ReplyAct::Status(_) | ReplyAct::Raw(_)));
         if headless && !acts.get(first).is_some_and(speaks) {
@@ -111,11 +123,14 @@ impl Plan {
         });
         let length = acts.iter().map(|act| piece_length(act, request)).sum();
         let length = (!chunked && !own && !bodiless).then_some(length);
-        Self { acts, chunked, length }
+        Self { acts, chunked, length, speech }
     }
 
     fn head(&self, status: &str) -> String {
-        let mut head = format!("HTTP/1.1 {status}\r\n");
+        let mut head = match self.speech {
+            Speech::Http => format!("HTTP/1.1 {status}\r\n"),
+            _ => format!("Status: {status}\r\n"),
+        };
         for act in &self.acts {
             if let ReplyAct::Header(name, value) = act {
                 head.push_str(&format!(
@@ -134,6 +149,12 @@ impl Plan {
     }
 
     fn after(&self, request: &Message) -> After {
+        match self.speech {
+            Speech::Http => {}
+            Speech::Memcached => return After::Keep,
+            Speech::Fastcgi if request.start.ends_with("+keep") => return After::Keep,
+            Speech::Fastcgi | Speech::Uwsgi | Speech::Scgi => return After::Close,
+        }
         let connection = request.header("Connection").unwrap_or_default().to_lowercase();
         let old = request.start.ends_with("HTTP/1.0") && connection != "keep-alive";
         if self.acts.contains(&ReplyAct::Lengthless) || old || connection == "close" {

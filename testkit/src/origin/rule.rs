@@ -15,6 +15,22 @@ pub enum Door {
     Unix,
 }
 
+/// What an origin speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Speech {
+    /// HTTP/1.
+    #[default]
+    Http,
+    /// FastCGI.
+    Fastcgi,
+    /// The uwsgi protocol.
+    Uwsgi,
+    /// SCGI.
+    Scgi,
+    /// memcached's text protocol; answers are raw texts.
+    Memcached,
+}
+
 /// An origin as the script describes it.
 #[derive(Debug, Clone)]
 pub struct OriginSpec {
@@ -22,6 +38,8 @@ pub struct OriginSpec {
     pub number: usize,
     /// On what it listens.
     pub door: Door,
+    /// What it speaks.
+    pub speech: Speech,
     /// Its rules; the first that matches counts. Without any it echoes.
     pub rules: Vec<Rule>,
 }
@@ -67,8 +85,12 @@ pub enum ReplyAct {
     Trailer(String, String),
     /// The request as it was seen, as the body, without a `Connection: close`.
     Echo,
-    /// Bytes as they are.
+    /// Bytes as they are; of FastCGI's stdout.
     Raw(String),
+    /// Bytes as they are, without any frame round them.
+    Wire(String),
+    /// Bytes of FastCGI's stderr.
+    Stderr(String),
     /// A pause in milliseconds.
     Wait(u64),
     /// Goes on when the script releases this name.
@@ -116,6 +138,8 @@ impl OriginSpec {
                     | ReplyAct::Trailer(_, text)
                     | ReplyAct::Text(text)
                     | ReplyAct::Chunk(text)
+                    | ReplyAct::Wire(text)
+                    | ReplyAct::Stderr(text)
                     | ReplyAct::Raw(text) => *text = places.expand(text)?,
                     _ => {}
                 }

@@ -174,6 +174,8 @@ pub(super) fn reply_act(text: &str) -> Result<ReplyAct, String> {
         }
         "echo" => ReplyAct::Echo,
         "raw" => ReplyAct::Raw(escaped(rest)?),
+        "wire" => ReplyAct::Wire(escaped(rest)?),
+        "stderr" => ReplyAct::Stderr(escaped(rest)?),
         "wait" => ReplyAct::Wait(millis(rest)?),
         "hold" => ReplyAct::Hold(rest.to_owned()),
         "unended" => ReplyAct::Unended,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::acts::{act, framed_names, millis, number, reply_act};
 use super::{Act, ActKind, Addressee, Oracle, Patience, Prelude, RequestLine, Scenario, ScriptError, Send};
 use super::{Step, StepKind};
-use crate::origin::{Body, Door, OriginSpec, ReplyAct, Rule};
+use crate::origin::{Body, Door, OriginSpec, ReplyAct, Rule, Speech};
 use crate::process::{Kind, version};
 
 /// The time of change of a file that names none.
@@ -112,7 +112,15 @@ fn origin(block: &Block<'_>) -> Result<Option<OriginSpec>, ScriptError> {
         Some(rest) => (Door::Unix, rest.trim_start()),
         None => (Door::Tcp, rest),
     };
-    let mut spec = OriginSpec { number, door, rules: Vec::new() };
+    let (word, behind) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (speech, rest) = match word {
+        "fastcgi" => (Speech::Fastcgi, behind),
+        "uwsgi" => (Speech::Uwsgi, behind),
+        "scgi" => (Speech::Scgi, behind),
+        "memcached" => (Speech::Memcached, behind),
+        _ => (Speech::Http, rest),
+    };
+    let mut spec = OriginSpec { number, door, speech, rules: Vec::new() };
     if let Some(text) = rest.strip_prefix("says ") {
         spec.rules.push(Rule {
             method: None,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use testkit::client::Client;
 use testkit::message::Message;
-use testkit::origin::{Body, Door, OriginSpec, Origins, ReplyAct, Rule};
+use testkit::origin::{Body, Door, OriginSpec, Origins, ReplyAct, Rule, Speech};
 use testkit::places::Places;
 use testkit::prelude::dress;
 use testkit::process::{Binary, Server};
@@ -37,7 +37,7 @@ impl Ground {
         std::fs::create_dir(&html).map_err(text)?;
         std::fs::write(html.join("file.bin"), testkit::text::pattern(file_size)).map_err(text)?;
         let places = Places::new(&folder.0);
-        let origin = OriginSpec { number: 1, door: Door::Tcp, rules };
+        let origin = OriginSpec { number: 1, door: Door::Tcp, speech: Speech::Http, rules };
         let origins = Origins::start(&[origin], &places).map_err(text)?;
         Ok(Self { server: None, origins, places, _folder: folder })
     }
