@@ -38,6 +38,7 @@ pub mod special;
 pub mod status;
 pub mod subrequest;
 pub mod temp_file;
+pub mod tls;
 mod trace;
 pub mod variables;
 

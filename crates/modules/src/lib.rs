@@ -35,6 +35,7 @@ pub mod rewrite;
 pub mod scgi;
 pub mod slice;
 pub mod split_clients;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod try_files;
@@ -63,6 +64,7 @@ pub fn registry() -> Registry {
     registry.add::<geo::Geo>();
     registry.add::<map::Map>();
     registry.add::<split_clients::SplitClients>();
+    registry.add::<ssl::Ssl>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
     registry.add::<mirror::Mirror>();
