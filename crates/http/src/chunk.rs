@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -363,8 +362,8 @@ impl Queue {
         let Some(second) = memory.next().filter(|_| (first.len() as u64) < limit) else {
             // The file that follows goes into the same packets.
             let has_file = self.chunks.get(1).is_some_and(|file| file.len() <= MORE_MAX);
-            let send = if has_file { os::io::send_more } else { os::io::send };
-            return stream.poll_write_with(cx, |fd| send(fd, first)).map_ok(|sent| sent as u64);
+            let sent = if has_file { stream.poll_send_more(cx, first) } else { stream.poll_send(cx, first) };
+            return sent.map_ok(|sent| sent as u64);
         };
         let mut slices = [IoSlice::new(&[]); SLICES];
         slices[0] = IoSlice::new(first);
@@ -390,10 +389,7 @@ fn send_file(
     count: u64,
 ) -> Poll<io::Result<u64>> {
     let count = usize::try_from(count.min(SENDFILE_MAX)).unwrap_or(usize::MAX);
-    let sent = ready!(stream.poll_write_with(cx, |fd| {
-        let mut at = offset;
-        os::io::sendfile(fd, file.as_fd(), &mut at, count)
-    }))?;
+    let sent = ready!(stream.poll_send_file(cx, file, offset, count))?;
     if sent == 0 {
         // The file became shorter than its promised length.
         return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));

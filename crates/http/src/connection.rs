@@ -3,6 +3,7 @@
 //! It is all that an idle keep-alive connection holds, so every field is paid for ten thousand times.
 
 use std::cell::{Cell, OnceCell};
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -11,7 +12,7 @@ use std::rc::Rc;
 
 use conf::resources::ListenAddr;
 use net::{Buf, Deadline, Stream};
-use os::errlog::{Scope, Verbosity};
+use os::errlog::{Level, Scope, Verbosity};
 use os::socket::PeerAddr;
 use proto::haproxy::Endpoint;
 
@@ -182,13 +183,41 @@ impl Conn {
     #[inline]
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        false
+        self.stream.tls().is_some()
+    }
+
+    /// Writes a message about the connection, before there is a request that could tell more.
+    pub fn log(&self, cycle: &Cycle, level: Level, message: fmt::Arguments<'_>) {
+        let log = &cycle.globals.log;
+        if log.enabled_for(level, self.scope()) {
+            let server = match &*self.listen_addr {
+                ListenAddr::Inet(addr) => addr.to_string(),
+                ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+            };
+            log.log_for(
+                level,
+                self.scope(),
+                format_args!("{message}, client: {}, server: {server}", ClientName(&self.peer)),
+            );
+        }
     }
 
     /// How messages about this connection are marked and filtered.
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope { connection: self.number, verbosity: self.verbosity }
+    }
+}
+
+/// A client as nginx names it in messages.
+struct ClientName<'a>(&'a PeerAddr);
+
+impl fmt::Display for ClientName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.ip() {
+            Some(ip) => ip.fmt(f),
+            None => f.write_str("unix:"),
+        }
     }
 }
 

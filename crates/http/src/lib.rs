@@ -39,6 +39,7 @@ pub mod status;
 pub mod subrequest;
 pub mod temp_file;
 pub mod texts;
+pub mod tls;
 mod trace;
 pub mod variables;
 

@@ -87,6 +87,18 @@ pub trait Module: Sized + Send + Sync + 'static {
     /// Adds phase handlers, filters and variables.
     fn register(_registry: &mut Registry) {}
 
+    /// Called for every server block when its own lines were applied, whether or not they are of this module.
+    ///
+    /// # Errors
+    /// What makes the server as a whole impossible.
+    fn finish_server(
+        _settings: &Self::Settings,
+        _main: &mut Self::Main,
+        _cx: &mut Cx<'_>,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Called once after the whole `http` block was read.
     ///
     /// # Errors
@@ -155,6 +167,7 @@ pub(crate) struct Erased {
     pub inherit: fn(&mut Slots),
     pub enter: fn(&mut Slots),
     pub finish_block: fn(&mut Cx<'_>) -> Result<(), Error>,
+    pub finish_server: fn(&mut Cx<'_>) -> Result<(), Error>,
     pub finish_main: fn(&mut Cx<'_>) -> Result<(), Error>,
     /// Applies the row with this index.
     pub set: fn(usize, &mut Cx<'_>, &Directive) -> Result<(), Error>,
@@ -202,6 +215,13 @@ impl Registry {
                 let mut settings = cx.block.slots.edit::<M>();
                 let done = settings.finish(cx);
                 cx.block.slots.put::<M>(settings);
+                done
+            },
+            finish_server: |cx| {
+                let settings = cx.block.slots.share::<M>();
+                let mut main = cx.take_main::<M>();
+                let done = M::finish_server(&settings, &mut main, cx);
+                cx.put_main::<M>(main);
                 done
             },
             finish_main: |cx| {

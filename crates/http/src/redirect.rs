@@ -16,7 +16,9 @@ pub(crate) fn absolute_location(r: &Request) -> Option<Vec<u8>> {
     }
     let local = r.conn.local();
     let mut out = Vec::with_capacity(path.len() + 40);
-    out.extend_from_slice(b"http://");
+    let (scheme, own_port): (&[u8], u16) =
+        if r.conn.is_tls() { (b"https://", 443) } else { (b"http://", 80) };
+    out.extend_from_slice(scheme);
     if core.server_name_in_redirect {
         out.extend_from_slice(&r.server().name);
     } else if !r.host.is_empty() {
@@ -29,7 +31,7 @@ pub(crate) fn absolute_location(r: &Request) -> Option<Vec<u8>> {
         }
     }
     let port = local.port();
-    if core.port_in_redirect && port != 0 && port != 80 {
+    if core.port_in_redirect && port != 0 && port != own_port {
         out.push(b':');
         push_decimal(u64::from(port), &mut out);
     }

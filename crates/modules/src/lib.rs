@@ -37,6 +37,7 @@ pub mod scgi;
 pub mod secure_link;
 pub mod slice;
 pub mod split_clients;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod try_files;
@@ -67,6 +68,7 @@ pub fn registry() -> Registry {
     registry.add::<split_clients::SplitClients>();
     registry.add::<referer::Referer>();
     registry.add::<secure_link::SecureLink>();
+    registry.add::<ssl::Ssl>();
     // PreContent.
     registry.add::<try_files::TryFiles>();
     registry.add::<mirror::Mirror>();

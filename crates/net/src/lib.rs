@@ -4,8 +4,10 @@
 
 pub mod buf;
 pub mod resolver;
+mod socket;
 pub mod stream;
 pub mod timer;
+pub mod tls;
 
 pub use buf::Buf;
 pub use stream::Stream;

@@ -1,25 +1,22 @@
-//! A connected socket, TCP or Unix, on this thread's event loop.
+//! A connection to a client or an upstream: a socket, and the TLS session on it where there is one.
 //!
-//! Reading waits for readiness before it asks for a buffer; writing tries first and waits only when refused.
+//! Who reads and writes need not know which it is. A plain connection pays one look at an empty pointer.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
+use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll, ready};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use std::task::{Context, Poll, Waker};
 
 use crate::Deadline;
+use crate::socket::Socket;
+use crate::tls::Session;
 
-/// A connected, nonblocking stream socket.
+/// A connected, nonblocking stream socket, plain or under TLS.
 pub struct Stream {
-    io: AsyncFd<OwnedFd>,
-    /// Bytes were seen but left in the socket, so no event will announce them again.
-    left_unread: Cell<bool>,
-    /// The last read took all that it might: more is likely to be there, and others must have their turn.
-    was_full: Cell<bool>,
+    socket: Socket,
+    session: OnceCell<Box<Session>>,
 }
 
 impl Stream {
@@ -28,12 +25,19 @@ impl Stream {
     /// # Errors
     /// The error of the registration, such as a full descriptor table.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
-        )]
-        let io = AsyncFd::new(fd)?;
-        Ok(Self { io, left_unread: Cell::new(false), was_full: Cell::new(false) })
+        Ok(Self { socket: Socket::new(fd)?, session: OnceCell::new() })
+    }
+
+    /// The TLS session; none on a plain connection.
+    #[inline]
+    #[must_use]
+    pub fn tls(&self) -> Option<&Session> {
+        self.session.get().map(|session| &**session)
+    }
+
+    /// Puts everything from now on under TLS; the first session that is set stays.
+    pub fn secure(&self, session: Session) {
+        let _ = self.session.set(Box::new(session));
     }
 
     /// Ready when a read would not block (or the peer has closed).
@@ -41,91 +45,37 @@ impl Stream {
     /// # Errors
     /// Only when the event loop is shutting down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.left_unread.get() {
-            return Poll::Ready(Ok(()));
+        match self.tls() {
+            None => self.socket.poll_readable(cx),
+            Some(session) => session.poll_readable(&self.socket, cx),
         }
-        self.io.poll_read_ready(cx).map_ok(drop)
     }
 
     /// Ready when the peer has shut down its side; bytes may still be unread.
     pub fn poll_peer_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let Ok(mut guard) = ready!(self.io.poll_read_ready(cx)) else { return Poll::Ready(()) };
-            if guard.ready().is_read_closed() {
-                return Poll::Ready(());
-            }
-            // Readable with bytes that nobody wants now: whether the peer is still there must be asked.
-            match os::io::peek(self.io.as_fd(), &mut [0]) {
-                Ok(0) => return Poll::Ready(()),
-                Ok(_) => {
-                    self.left_unread.set(true);
-                    guard.clear_ready();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Poll::Ready(()),
-            }
-        }
+        self.socket.poll_peer_closed(cx)
     }
 
-    /// Whether nothing has arrived, as far as the event loop knows: neither bytes nor the end.
+    /// Whether nothing has arrived that a reader would see: neither bytes nor the end.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        !self.left_unread.get() && self.io.try_io(Interest::READABLE, |_| Ok(())).is_err()
-    }
-
-    /// Reads what has been announced and is less than `max`, without a waker and without a share of the task's
-    /// budget: behind a short read nothing is left, so a task cannot stay here for long.
-    fn recv_announced(&self, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
-        let mut received = None;
-        let done = self.io.try_io(Interest::READABLE, |fd| {
-            let count = os::io::recv_append(fd.as_fd(), into, max)?;
-            received = Some(count);
-            // Read to its end, the socket has to be announced anew.
-            if count > 0 && count < max { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (received, done) {
-            (Some(count), _) => Some(Ok(count)),
-            (None, Err(error)) if !is_transient(&error) => Some(Err(error)),
-            _ => None,
+        match self.tls() {
+            None => self.socket.is_quiet(),
+            // Tickets for later sessions come unasked and mean nothing to a reader.
+            Some(session) => {
+                session.poll_readable(&self.socket, &mut Context::from_waker(Waker::noop())).is_pending()
+            }
         }
     }
 
     /// Reads at most `max` bytes behind the end of `into`; zero is the end of the stream.
     ///
     /// # Errors
-    /// The error of `recv(2)`.
+    /// The error of `recv(2)`, or what is wrong with the peer's TLS (see [`crate::tls::Error`]).
     pub fn poll_recv(&self, cx: &mut Context<'_>, into: &mut Vec<u8>, max: usize) -> Poll<io::Result<usize>> {
-        if self.left_unread.take() {
-            match os::io::recv_append(self.io.as_fd(), into, max) {
-                Err(error) if is_transient(&error) => {}
-                done => {
-                    self.left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
-                    return Poll::Ready(done);
-                }
-            }
-        }
-        if !self.was_full.replace(false)
-            && let Some(done) = self.recv_announced(into, max)
-        {
-            self.was_full.set(done.as_ref().is_ok_and(|count| *count == max));
-            return Poll::Ready(done);
-        }
-        loop {
-            let mut guard = ready!(self.io.poll_read_ready(cx))?;
-            match os::io::recv_append(self.io.as_fd(), into, max) {
-                Ok(count) => {
-                    // A short read has emptied the socket: waiting needs no further call to find that out.
-                    if count > 0 && count < max && !guard.ready().is_read_closed() {
-                        guard.clear_ready();
-                    }
-                    self.was_full.set(count == max);
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        match self.tls() {
+            None => self.socket.poll_recv(cx, into, max),
+            Some(session) => session.poll_recv(&self.socket, cx, into, max),
         }
     }
 
@@ -134,29 +84,21 @@ impl Stream {
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] when the deadline came first.
     pub async fn readable(&self, deadline: &Deadline) -> io::Result<()> {
-        poll_fn(|cx| match self.poll_readable(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
-        })
-        .await
+        poll_fn(|cx| in_time(self.poll_readable(cx), deadline, cx)).await
     }
 
     /// Reads at most `max` bytes behind the end of `into`, waiting at most until `deadline`.
     ///
     /// # Errors
-    /// The error of `recv(2)`, or [`io::ErrorKind::TimedOut`].
+    /// As [`Self::poll_recv`], or [`io::ErrorKind::TimedOut`].
     pub async fn recv(&self, into: &mut Vec<u8>, max: usize, deadline: &Deadline) -> io::Result<usize> {
-        poll_fn(|cx| match self.poll_recv(cx, into, max) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
-        })
-        .await
+        poll_fn(|cx| in_time(self.poll_recv(cx, into, max), deadline, cx)).await
     }
 
     /// Reads without waiting: `None` when there is nothing now.
     ///
     /// # Errors
-    /// The error of `recv(2)`.
+    /// As [`Self::poll_recv`].
     pub fn try_recv(&self, into: &mut Vec<u8>, max: usize) -> io::Result<Option<usize>> {
         match self.poll_recv(&mut Context::from_waker(std::task::Waker::noop()), into, max) {
             Poll::Ready(result) => result.map(Some),
@@ -164,47 +106,68 @@ impl Stream {
         }
     }
 
-    /// Runs a system call that writes; waits for room only after it was refused.
-    ///
-    /// # Errors
-    /// The call's own error.
-    pub fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        match call(self.io.as_fd()) {
-            Err(error) if is_transient(&error) => {}
-            done => return Poll::Ready(done),
-        }
-        loop {
-            let mut guard = ready!(self.io.poll_write_ready(cx))?;
-            match call(self.io.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-
-    /// Writes some of `bytes`.
+    /// Writes some of `bytes`. Under TLS a call that was pending is to be repeated with the same bytes, as they
+    /// may be on their way already.
     ///
     /// # Errors
     /// The error of `send(2)`.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |fd| os::io::send(fd, bytes))
+        match self.tls() {
+            None => self.socket.poll_write_with(cx, |fd| os::io::send(fd, bytes)),
+            Some(session) => session.poll_send(&self.socket, cx, &[IoSlice::new(bytes)]),
+        }
+    }
+
+    /// Writes bytes past the session: an alert before there is one.
+    pub(crate) fn poll_send_plain(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_write_with(cx, |fd| os::io::send(fd, bytes))
+    }
+
+    /// As [`Self::poll_send`], for bytes that others follow at once and may share a packet with.
+    ///
+    /// # Errors
+    /// As [`Self::poll_send`].
+    pub fn poll_send_more(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.tls() {
+            None => self.socket.poll_write_with(cx, |fd| os::io::send_more(fd, bytes)),
+            Some(session) => session.poll_send_more(&self.socket, cx, bytes),
+        }
     }
 
     /// Writes some of several slices in one call.
     ///
     /// # Errors
-    /// The error of `sendmsg(2)`.
+    /// As [`Self::poll_send`].
     pub fn poll_send_vectored(
         &self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |fd| os::io::send_vectored(fd, slices))
+        match self.tls() {
+            None => self.socket.poll_write_with(cx, |fd| os::io::send_vectored(fd, slices)),
+            Some(session) => session.poll_send(&self.socket, cx, slices),
+        }
+    }
+
+    /// Writes some of the `count` bytes of a file from `offset`: by `sendfile(2)`, under TLS through a buffer.
+    /// Zero says that the file has become shorter.
+    ///
+    /// # Errors
+    /// The error of the call, or of reading the file.
+    pub fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: &File,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self.tls() {
+            None => self.socket.poll_write_with(cx, |fd| {
+                let mut at = offset;
+                os::io::sendfile(fd, file.as_fd(), &mut at, count)
+            }),
+            Some(session) => session.poll_send_file(&self.socket, cx, file, offset, count),
+        }
     }
 
     /// Writes all of `bytes`, each wait at most until `deadline`.
@@ -213,11 +176,7 @@ impl Stream {
     /// The error of `send(2)`, or [`io::ErrorKind::TimedOut`].
     pub async fn send_all(&self, mut bytes: &[u8], deadline: &Deadline) -> io::Result<()> {
         while !bytes.is_empty() {
-            let sent = poll_fn(|cx| match self.poll_send(cx, bytes) {
-                Poll::Ready(result) => Poll::Ready(result),
-                Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
-            })
-            .await?;
+            let sent = poll_fn(|cx| in_time(self.poll_send(cx, bytes), deadline, cx)).await?;
             bytes = bytes.get(sent..).unwrap_or_default();
         }
         Ok(())
@@ -228,30 +187,59 @@ impl Stream {
     /// # Errors
     /// The error of the connect, or [`io::ErrorKind::TimedOut`].
     pub async fn connected(&self, deadline: &Deadline) -> io::Result<()> {
-        poll_fn(|cx| match self.io.poll_write_ready(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map(drop)),
-            Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
-        })
-        .await?;
-        match os::socket::take_error(self.io.as_fd())? {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        poll_fn(|cx| in_time(self.socket.poll_connected(cx), deadline, cx)).await
     }
 
-    /// Takes the socket off the event loop.
-    #[must_use]
-    pub fn into_fd(self) -> OwnedFd {
-        self.io.into_inner()
+    /// Waits until the TLS handshake has ended; at once on a plain connection.
+    ///
+    /// # Errors
+    /// The peer's fault, the socket's, or [`io::ErrorKind::TimedOut`].
+    pub async fn handshake(&self, deadline: &Deadline) -> io::Result<()> {
+        let Some(session) = self.tls() else { return Ok(()) };
+        poll_fn(|cx| in_time(session.poll_handshake(&self.socket, cx), deadline, cx)).await
+    }
+
+    /// Says that nothing more will be sent (a TLS peer is told so in its own words too).
+    ///
+    /// # Errors
+    /// The error of `shutdown(2)`.
+    pub fn shut_down_sending(&self) -> io::Result<()> {
+        if let Some(session) = self.tls() {
+            session.say_farewell(&self.socket);
+        }
+        os::io::shutdown(self.socket.as_fd(), std::net::Shutdown::Write)
+    }
+
+    /// Moves the connection to this thread's event loop.
+    ///
+    /// # Errors
+    /// The error of the registration.
+    pub fn move_here(mut self) -> io::Result<Self> {
+        let session = std::mem::take(&mut self.session);
+        let fd = self.socket.as_fd().try_clone_to_owned()?;
+        Ok(Self { socket: Socket::new(fd)?, session })
+    }
+}
+
+impl Drop for Stream {
+    /// A TLS peer must be able to tell the end from an attacker's cut.
+    fn drop(&mut self) {
+        if let Some(session) = self.session.get() {
+            session.say_farewell(&self.socket);
+        }
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.io.as_fd()
+        self.socket.as_fd()
     }
 }
 
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+/// What came of a poll, or the error of a deadline that is over.
+fn in_time<T>(polled: Poll<io::Result<T>>, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    match polled {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => deadline.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+    }
 }

@@ -19,6 +19,7 @@ use super::upstreams::{UpstreamBlock, Upstreams};
 use super::{HttpConf, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
+use crate::tls::ServerTls;
 use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, Table, VariableId};
 
 /// Directories that relative paths of the configuration refer to.
@@ -65,6 +66,10 @@ pub struct ServerDraft {
     pub names: Vec<ServerName>,
     /// `listen`.
     pub listens: Vec<listen::ListenDraft>,
+    /// TLS, where the server has certificates or refuses handshakes.
+    pub tls: Option<Arc<ServerTls>>,
+    /// The word that begins the block.
+    pub word: Option<Word>,
     named: Vec<(Box<[u8]>, LocationId)>,
 }
 
@@ -254,11 +259,14 @@ impl<'a> Cx<'a> {
     }
 
     fn compile_server(&mut self, directive: &Directive) -> Result<(Server, ServerDraft), Error> {
-        self.server = Some(ServerDraft::default());
+        self.server = Some(ServerDraft { word: Some(directive.name.clone()), ..ServerDraft::default() });
         let id = self.new_location();
         let outer = self.nested_block(Contexts::SERVER, id);
         self.block.name = Box::default();
         let nested = self.read_block(directive.body(), false)?;
+        for index in 0..self.registry.modules.len() {
+            (self.registry.modules[index].finish_server)(self)?;
+        }
         let tree = self.compile_nested(nested)?;
         self.close_block(outer, tree);
         let mut draft = self.server.take().unwrap_or_default();
@@ -270,7 +278,8 @@ impl<'a> Cx<'a> {
         }
         let name = draft.names.first().map(ServerName::text).unwrap_or_default();
         let named = std::mem::take(&mut draft.named);
-        Ok((Server { name, root: id, named }, draft))
+        let tls = draft.tls.clone();
+        Ok((Server { name, root: id, named, tls }, draft))
     }
 
     /// Compiles the blocks inside the current one and gives the tree of its locations.
@@ -616,7 +625,8 @@ impl<'a> Cx<'a> {
     }
 }
 
-fn absolute(base: &Path, text: &[u8]) -> PathBuf {
+/// A path, made absolute by `base`.
+pub(crate) fn absolute(base: &Path, text: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     base.join(std::ffi::OsStr::from_bytes(text))
 }

@@ -22,6 +22,8 @@ const BACKLOG: i32 = 511;
 pub struct AddressOptions {
     /// Connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Connections are under TLS.
+    pub ssl: bool,
 }
 
 /// One address of one `listen` line.
@@ -129,7 +131,11 @@ impl ListenDraft {
                 return Err(Error::at(word, format!("invalid ipv6only flags \"{shown}\"")));
             }
             (b"so_keepalive", Some(value)) => self.spec.keepalive = Some(keepalive(value, word)?),
-            (b"ssl" | b"http2" | b"quic", None) => {
+            (b"ssl", None) => {
+                self.options.ssl = true;
+                is_socket_option = false;
+            }
+            (b"http2" | b"quic", None) => {
                 let sentence =
                     format!("the \"{}\" parameter of \"listen\" is not supported yet", word.as_str());
                 return Err(Error::at(word, sentence));
@@ -319,6 +325,7 @@ pub(super) fn build(
             hosts: VirtualHosts::default(),
             options: entry.draft.options,
         };
+        check_certificates(entry, address.default_server, &servers)?;
         for server in &entry.servers {
             let names = servers.iter().filter(|(id, _)| id == server).flat_map(|(_, draft)| &draft.names);
             for name in names {
@@ -343,6 +350,38 @@ pub(super) fn build(
         listeners.push(Listener { spec, socket, addresses: vec![address] });
     }
     Ok(listeners)
+}
+
+/// An address under TLS needs a certificate (`ngx_http_ssl_init`).
+fn check_certificates(
+    entry: &Merged,
+    default: ServerId,
+    servers: &[(ServerId, ServerDraft)],
+) -> Result<(), Error> {
+    if !entry.draft.options.ssl {
+        return Ok(());
+    }
+    let draft_of = |id: ServerId| servers.iter().find(|(own, _)| *own == id).map(|(_, draft)| draft);
+    let missing = |draft: &ServerDraft| {
+        let sentence = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+        match &draft.word {
+            Some(word) => Error::at(word, sentence),
+            None => Error::bare(sentence),
+        }
+    };
+    let Some(draft) = draft_of(default) else { return Ok(()) };
+    match &draft.tls {
+        Some(tls) if tls.has_certificates => return Ok(()),
+        Some(tls) if tls.rejects => {}
+        _ => return Err(missing(draft)),
+    }
+    // The default server has none: then all others need their own.
+    for draft in entry.servers.iter().filter_map(|id| draft_of(*id)) {
+        if draft.tls.is_none() {
+            return Err(missing(draft));
+        }
+    }
+    Ok(())
 }
 
 fn merge(merged: &mut Vec<Merged>, server: ServerId, listen: &ListenDraft) -> Result<(), Error> {
@@ -370,6 +409,7 @@ fn merge(merged: &mut Vec<Merged>, server: ServerId, listen: &ListenDraft) -> Re
         entry.draft.spec.reuseport = listen.reuseport.then_some(0);
     }
     entry.draft.options.proxy_protocol |= listen.options.proxy_protocol;
+    entry.draft.options.ssl |= listen.options.ssl;
     if listen.is_default {
         if entry.explicit_default.is_some() {
             return Err(fail(format!("a duplicate default server for {shown}")));

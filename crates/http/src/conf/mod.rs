@@ -41,6 +41,8 @@ pub struct Server {
     pub root: LocationId,
     /// Locations `@name`.
     pub named: Vec<(Box<[u8]>, LocationId)>,
+    /// TLS, where it has certificates or refuses handshakes.
+    pub tls: Option<Arc<crate::tls::ServerTls>>,
 }
 
 /// The `http` block, compiled.

@@ -338,11 +338,7 @@ impl Relay<'_> {
         let result = poll_fn(|cx| {
             while offset < length {
                 let count = usize::try_from((length - offset).min(2 << 20)).unwrap_or(usize::MAX);
-                let written = conn.stream().poll_write_with(cx, |fd| {
-                    let mut at = offset;
-                    os::io::sendfile(fd, std::os::fd::AsFd::as_fd(file), &mut at, count)
-                });
-                match written {
+                match conn.stream().poll_send_file(cx, file, offset, count) {
                     Poll::Ready(Ok(0)) => {
                         return Poll::Ready(Err(Wait::Failed(io::ErrorKind::UnexpectedEof.into())));
                     }

@@ -1,6 +1,5 @@
 //! An upstream of the configuration at work: its peers, and the idle connections to them.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -24,8 +23,7 @@ impl PeerConn {
         if self.owner == thread {
             return Ok(self);
         }
-        let fd: OwnedFd = self.stream.into_fd();
-        Ok(Self { stream: Stream::new(fd)?, owner: thread })
+        Ok(Self { stream: self.stream.move_here()?, owner: thread })
     }
 }
 

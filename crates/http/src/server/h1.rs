@@ -14,7 +14,7 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{HeadLimits, InvalidFields, Progress, Underscores};
 
-use super::{is_quitting, lingering, proxy_header, route, stats};
+use super::{is_quitting, lingering, proxy_header, route, stats, tls};
 use crate::body;
 use crate::conf::core::{CoreSettings, LingeringClose};
 use crate::connection::Conn;
@@ -153,6 +153,14 @@ fn first_timeout(conn: &Conn) -> u64 {
 async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
     if !proxy_header::read(worker, conn).await {
         return Next::Close;
+    }
+    if !conn.is_tls() {
+        if !tls::begin(worker, r, conn).await {
+            return Next::Close;
+        }
+        if conn.stream.tls().is_some_and(|session| !session.has_pending()) {
+            return Next::Idle(first_timeout(conn));
+        }
     }
     loop {
         r.reset(worker.cycle(), Rc::clone(conn));
@@ -301,15 +309,23 @@ async fn read_head(r: &mut Request) -> Head {
                 return Head::Nothing;
             }
             Err(error) => {
-                r.log(
-                    Level::Info,
-                    format_args!(
-                        "recv() failed {} while reading client request line",
-                        os::errlog::Errno(&error)
-                    ),
-                );
+                log_failed_read(r, &error);
                 return Head::Nothing;
             }
+        }
+    }
+}
+
+fn log_failed_read(r: &Request, error: &std::io::Error) {
+    let reading = reading(r);
+    match net::tls::fault(error) {
+        Some((reason, fault)) => {
+            let level = if fault == net::tls::Fault::Peer { Level::Info } else { Level::Crit };
+            r.log(level, format_args!("SSL_read() failed ({reason}) while reading {reading}"));
+        }
+        None => {
+            let reason = os::errlog::Errno(error);
+            r.log(Level::Info, format_args!("recv() failed {reason} while reading {reading}"));
         }
     }
 }

@@ -1,8 +1,5 @@
 //! Closing without losing the answer: what the client still sends is read and dropped for a while.
 
-use std::net::Shutdown;
-use std::os::fd::AsFd;
-
 use net::Buf;
 
 use crate::conf::core::CoreSettings;
@@ -10,7 +7,7 @@ use crate::connection::Conn;
 
 /// Shuts the sending side and reads on, until the client closes too or `lingering_time` is over.
 pub(super) async fn close(conn: &Conn, core: &CoreSettings) {
-    if os::io::shutdown(conn.stream.as_fd(), Shutdown::Write).is_err() {
+    if conn.stream.shut_down_sending().is_err() {
         return;
     }
     let until = net::timer::now_ms() + core.lingering_time;

@@ -6,6 +6,7 @@ mod lingering;
 mod proxy_header;
 mod route;
 pub mod stats;
+mod tls;
 
 use crate::cycle::Worker;
 

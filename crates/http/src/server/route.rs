@@ -13,6 +13,8 @@ use crate::conf::server_name::Found;
 use crate::request::Request;
 use crate::trace;
 
+use super::tls;
+
 /// Starts the request under the default server of its address, so that even a bad head has settings.
 pub(super) fn begin(r: &mut Request) {
     let cycle = Rc::clone(&r.cycle);
@@ -23,7 +25,14 @@ pub(super) fn begin(r: &mut Request) {
     } else {
         listener.address(None)
     };
-    r.server = address.default_server;
+    r.server = match r.conn.stream.tls().and_then(net::tls::Session::accepted_name) {
+        None => address.default_server,
+        // The name of the hello has picked the server; under another configuration it may be another one.
+        Some(name) => match address.hosts.find(name) {
+            Some(Found::Server(server) | Found::Regex(_, server)) => server,
+            None => address.default_server,
+        },
+    };
     r.location = r.server().root;
 }
 
@@ -160,7 +169,7 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
     };
     let address = listener.address(if listener.needs_local_address() { r.conn.local_ip() } else { None });
     if address.hosts.lead_only_to(address.default_server) {
-        return Ok(());
+        return tls::check(r, address);
     }
     match address.hosts.find(&r.host) {
         Some(Found::Server(server)) => r.server = server,
@@ -173,5 +182,5 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
         None => {}
     }
     r.location = r.server().root;
-    Ok(())
+    tls::check(r, address)
 }

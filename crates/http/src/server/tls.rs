@@ -1,0 +1,159 @@
+//! The TLS handshake with a client, and what HTTP asks of TLS afterwards: 421, 495, 496, 497.
+//!
+//! The hello's name picks the server, whose certificates and policy are used; `Host` may not lead elsewhere when that
+//! server asks for certificates.
+
+use std::io;
+use std::rc::Rc;
+
+use net::tls::{Begun, Fault, fault};
+use os::errlog::{Errno, Level};
+
+use crate::conf::ServerId;
+use crate::conf::listen::Address;
+use crate::conf::server_name::Found;
+use crate::connection::Conn;
+use crate::cycle::{Cycle, Worker};
+use crate::request::Request;
+use crate::tls::Alpn;
+
+/// Does the handshake where the listener wants TLS and it has not been done; says whether the connection may go
+/// on.
+pub(super) async fn begin(worker: &Worker, r: &mut Request, conn: &Rc<Conn>) -> bool {
+    if conn.is_tls() || conn.requests.get() > 0 {
+        return true;
+    }
+    let cycle = worker.cycle();
+    let Some(listener) = conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index)) else {
+        return true;
+    };
+    let local = if listener.needs_local_address() { conn.local_ip() } else { None };
+    let address = listener.address(local);
+    if !address.options.ssl {
+        return true;
+    }
+    let timeout = |server| {
+        let root = cycle.http.server(server).root;
+        cycle.http.location(root).core.client_header_timeout
+    };
+    conn.deadline.set_after(timeout(address.default_server));
+    match conn.stream.read_hello(conn.take_leftover(), &conn.deadline).await {
+        Ok(Begun::Tls) => {}
+        Ok(Begun::Plain(bytes)) => {
+            conn.keep_leftover(bytes);
+            return true;
+        }
+        Err(error) => {
+            log_failure(&cycle, conn, &error);
+            return false;
+        }
+    }
+    let server = server_by_name(conn, address);
+    r.reset(Rc::clone(&cycle), Rc::clone(conn));
+    r.server = server;
+    r.location = cycle.http.server(server).root;
+    if !accept(r, address).await {
+        return false;
+    }
+    conn.deadline.set_after(timeout(server));
+    if let Err(error) = conn.stream.handshake(&conn.deadline).await {
+        log_failure(&cycle, conn, &error);
+        return false;
+    }
+    true
+}
+
+/// The server of the hello's name, as the session is to remember it (`ngx_http_ssl_servername`).
+fn server_by_name(conn: &Conn, address: &Address) -> ServerId {
+    let Some(session) = conn.stream.tls() else { return address.default_server };
+    let name = session.hello().and_then(|hello| hello.name.as_deref()).unwrap_or_default();
+    let Ok(host) = proto::uri::validate_host(name.as_bytes()) else { return address.default_server };
+    match address.hosts.find(&host.name) {
+        None => address.default_server,
+        Some(Found::Server(server) | Found::Regex(_, server)) => {
+            session.accept_name(&host.name);
+            server
+        }
+    }
+}
+
+/// Answers the hello by the server's configuration, or by the default server's where it has none of its own.
+async fn accept(r: &Request, address: &Address) -> bool {
+    let (conn, cycle) = (&r.conn, &r.cycle);
+    let http = &cycle.http;
+    let own = http.server(r.server);
+    let Some(tls) = own.tls.as_ref().or(http.server(address.default_server).tls.as_ref()) else {
+        return false;
+    };
+    if own.tls.as_ref().is_some_and(|own| own.rejects) {
+        conn.stream.refuse_name().await;
+        let reason = "SSL: error:0A0000EA:SSL routines::callback failed";
+        conn.log(
+            cycle,
+            Level::Info,
+            format_args!("SSL_do_handshake() failed ({reason}) while SSL handshaking"),
+        );
+        return false;
+    }
+    let Some(session) = conn.stream.tls() else { return false };
+    let config = match (tls.config(Alpn::Http1), &tls.certificates) {
+        (Ok(config), None) => Some(config),
+        (Ok(config), Some(certificates)) => {
+            certificates.for_connection(r).map(|identities| config.with_identities(identities))
+        }
+        (Err(reason), _) => {
+            conn.log(cycle, Level::Crit, format_args!("{reason} while SSL handshaking"));
+            None
+        }
+    };
+    let accepted = config.is_some_and(|config| session.accept(&config).is_ok());
+    if !accepted {
+        conn.stream.refuse_hello().await;
+    }
+    accepted
+}
+
+/// Tells of a failed handshake as nginx does (`ngx_ssl_connection_error`).
+fn log_failure(cycle: &Cycle, conn: &Conn, error: &io::Error) {
+    const WHILE: &str = "while SSL handshaking";
+    match fault(error) {
+        Some((net::tls::Error::Closed, _)) => {
+            conn.log(cycle, Level::Info, format_args!("peer closed connection in SSL handshake {WHILE}"));
+        }
+        Some((reason, fault)) => {
+            let level = if fault == Fault::Peer { Level::Info } else { Level::Crit };
+            conn.log(cycle, level, format_args!("SSL_do_handshake() failed ({reason}) {WHILE}"));
+        }
+        None if error.kind() == io::ErrorKind::TimedOut => {
+            if !conn.is_aborted.get() {
+                let timed_out = "client timed out (110: Connection timed out)";
+                conn.log(cycle, Level::Info, format_args!("{timed_out} {WHILE}"));
+            }
+        }
+        None => {
+            conn.log(
+                cycle,
+                Level::Info,
+                format_args!("peer closed connection in SSL handshake {} {WHILE}", Errno(error)),
+            );
+        }
+    }
+}
+
+/// What a request's connection must be for its server (`ngx_http_process_request`).
+///
+/// # Errors
+/// The status that says what it is not.
+pub(super) fn check(r: &Request, address: &Address) -> Result<(), u16> {
+    if !address.options.ssl {
+        return Ok(());
+    }
+    if !r.conn.is_tls() {
+        r.log(
+            Level::Info,
+            format_args!("client sent plain HTTP request to HTTPS port while reading client request headers"),
+        );
+        return Err(497);
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! From the settings of a server block to its TLS (`ngx_http_ssl_merge_srv_conf`).
+
+use std::sync::Arc;
+
+use conf::Error;
+use http::conf::compile::Cx;
+use http::request::Request;
+use http::tls::{Alpn, Certificates, Dynamic, Loaded, ServerTls, Written};
+use net::tls::kept::{ProducesTickets, StoresServerSessions};
+use net::tls::{
+    Context, Identities, Identity, NoSessions, NoTickets, ServerConfig, ServerOptions, SessionCache,
+    Sessions, TicketKeys, Tickets,
+};
+
+use super::{Builtin, SslSettings};
+use os::errlog::Level;
+
+/// Makes the TLS of the server that is being read, where it has any.
+pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_>) -> Result<(), Error> {
+    if s.certificates.is_empty() && !s.reject_handshake {
+        return Ok(());
+    }
+    if s.keys.len() < s.certificates.len() {
+        let last = s.certificates.last().and_then(Written::fixed).unwrap_or_default();
+        let last = String::from_utf8_lossy(last);
+        let sentence = format!("no \"ssl_certificate_key\" is defined for certificate \"{last}\"");
+        return Err(Error::bare(sentence));
+    }
+    let mut fixed = Vec::new();
+    let mut dynamic = Vec::new();
+    for (certificate, key) in s.certificates.iter().zip(s.keys.iter()) {
+        match (certificate.fixed(), key.fixed()) {
+            (Some(certificate), Some(key)) => {
+                fixed.push(loaded.identity(cx, certificate, key, &s.passwords)?)
+            }
+            _ => dynamic.push(Dynamic {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                passwords: Arc::clone(&s.passwords),
+                cache: s.cache.clone(),
+                conf_prefix: cx.paths.conf_prefix.clone(),
+            }),
+        }
+    }
+    let identities = Identities(fixed);
+    let context = context(s, &identities);
+    let (settings, sessions) = (s.clone(), Kept::new(s, context));
+    let certificates: Option<Arc<dyn Certificates>> = (!dynamic.is_empty())
+        .then(|| Arc::new(ByConnection { fixed: identities.0.clone(), dynamic }) as Arc<dyn Certificates>);
+    let make = move |alpn| make(&settings, &identities, &sessions, alpn);
+    let mut tls = ServerTls::new(Box::new(make)).map_err(Error::bare)?;
+    tls.rejects = s.reject_handshake;
+    tls.certificates = certificates;
+    tls.has_certificates = !s.certificates.is_empty();
+    if let Some(server) = &mut cx.server {
+        server.tls = Some(Arc::new(tls));
+    }
+    Ok(())
+}
+
+/// Certificates of which some are known only once a client connects.
+struct ByConnection {
+    fixed: Vec<Arc<Identity>>,
+    dynamic: Vec<Dynamic>,
+}
+
+impl Certificates for ByConnection {
+    fn for_connection(&self, r: &Request) -> Option<Identities> {
+        let mut all = self.fixed.clone();
+        for dynamic in &self.dynamic {
+            match dynamic.load(r) {
+                Ok(identity) => all.extend(identity),
+                Err(why) => {
+                    r.log(Level::Error, format_args!("{why} while SSL handshaking"));
+                    return None;
+                }
+            }
+        }
+        Some(Identities(all))
+    }
+}
+
+/// What sessions of this server are good for: its certificates and whom it trusts.
+fn context(s: &SslSettings, identities: &Identities) -> Context {
+    let names: Vec<String> = s.certificates.iter().map(|written| format!("{written:?}")).collect();
+    let own = identities.0.iter().map(|identity| identity.chain().leaf().der());
+    Context::of(own.chain(names.iter().map(String::as_bytes)))
+}
+
+/// Sessions and tickets of a server; all its configurations use the same.
+struct Kept {
+    sessions: Arc<dyn StoresServerSessions>,
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+impl Kept {
+    fn new(s: &SslSettings, context: Context) -> Self {
+        let cache = match (&s.shared, s.builtin) {
+            (Some(shared), _) => Some(Arc::clone(shared)),
+            (None, Builtin::Bytes(bytes)) => Some(Arc::new(SessionCache::new(bytes))),
+            // Requests before the handshake's end are only safe where each session is used once.
+            (None, _) if s.early_data => Some(Arc::new(SessionCache::new(8 << 20))),
+            (None, _) => None,
+        };
+        let timeout_sec = s.session_timeout_sec;
+        let keys = match (&s.ticket_keys, &cache) {
+            (Some(keys), _) => Arc::clone(keys),
+            (None, Some(cache)) => Arc::clone(&cache.ticket_keys),
+            (None, None) => Arc::new(TicketKeys::rotating()),
+        };
+        let tickets: Arc<dyn ProducesTickets> = if s.session_tickets && !s.early_data {
+            Arc::new(Tickets { keys, context, timeout_sec })
+        } else {
+            Arc::new(NoTickets)
+        };
+        let sessions: Arc<dyn StoresServerSessions> = match cache {
+            Some(cache) => Arc::new(Sessions { cache, context, timeout_sec }),
+            None => Arc::new(NoSessions),
+        };
+        Self { sessions, tickets }
+    }
+}
+
+fn make(s: &SslSettings, identities: &Identities, kept: &Kept, alpn: Alpn) -> Result<ServerConfig, String> {
+    let mut protocols: Vec<Vec<u8>> = [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).into();
+    if alpn == Alpn::Http2 {
+        protocols.insert(0, b"h2".to_vec());
+    }
+    let options = ServerOptions {
+        protocols: s.protocols,
+        ciphers: &s.ciphers,
+        curves: &s.curves,
+        prefers_own_order: s.prefer_server_ciphers,
+        identities: identities.clone(),
+        client_auth: None,
+        record_size: s.buffer_size,
+        alpn: protocols,
+        sessions: Arc::clone(&kept.sessions),
+        tickets: Arc::clone(&kept.tickets),
+        early_data: s.early_data,
+    };
+    ServerConfig::new(options).map_err(|error| format!("SSL_CTX_new() failed: {error}"))
+}

@@ -1,0 +1,123 @@
+//! `ngx_http_ssl_module`: TLS towards clients.
+//!
+//! The directives of a server block come to one configuration for rustls, made at load; files come through the
+//! master, so the worker needs no right to read a key.
+
+mod conf;
+mod rows;
+mod variables;
+
+use std::sync::Arc;
+
+use ::conf::Error;
+use http::conf::compile::Cx;
+use http::module::{Module, Registry, Settings, Slot};
+use http::rows::Row;
+use http::tls::{Loaded, ObjectCache, Written};
+use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
+
+/// `ngx_http_ssl_module`.
+pub struct Ssl;
+
+static SLOT: Slot = Slot::new();
+
+impl Module for Ssl {
+    const NAME: &'static str = "ngx_http_ssl_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = SslSettings;
+    type Main = Loaded;
+
+    fn rows() -> &'static [Row<SslSettings>] {
+        &rows::ROWS
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.variables(&variables::VARIABLES);
+    }
+
+    fn finish_server(s: &SslSettings, main: &mut Loaded, cx: &mut Cx<'_>) -> Result<(), Error> {
+        conf::finish_server(s, main, cx)
+    }
+
+    fn finish(main: &mut Loaded, _: &mut Cx<'_>) -> Result<(), Error> {
+        // Who needs them holds them by now.
+        *main = Loaded::default();
+        Ok(())
+    }
+}
+
+/// `ssl_session_cache` without its shared zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Builtin {
+    /// Clients are told that sessions are not kept.
+    Off,
+    /// They are not kept, and nobody is told.
+    #[default]
+    Nothing,
+    /// Kept by this server alone; bytes.
+    Bytes(usize),
+}
+
+/// Settings of the ssl module in one block.
+#[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
+pub struct SslSettings {
+    certificates: Arc<Vec<Written>>,
+    has_own_certificates: bool,
+    keys: Arc<Vec<Written>>,
+    has_own_keys: bool,
+    cache: Option<Arc<ObjectCache>>,
+    passwords: Arc<Vec<Vec<u8>>>,
+    protocols: Protocols,
+    ciphers: Arc<CipherList>,
+    curves: Arc<CurveList>,
+    prefer_server_ciphers: bool,
+    buffer_size: usize,
+    builtin: Builtin,
+    has_own_cache: bool,
+    shared: Option<Arc<SessionCache>>,
+    session_tickets: bool,
+    ticket_files: Arc<Vec<Arc<[u8]>>>,
+    has_own_ticket_files: bool,
+    ticket_keys: Option<Arc<TicketKeys>>,
+    session_timeout_sec: u64,
+    reject_handshake: bool,
+    early_data: bool,
+}
+
+impl Default for SslSettings {
+    fn default() -> Self {
+        Self {
+            certificates: Arc::default(),
+            has_own_certificates: false,
+            keys: Arc::default(),
+            has_own_keys: false,
+            cache: None,
+            passwords: Arc::default(),
+            protocols: Protocols::NONE,
+            ciphers: Arc::default(),
+            curves: Arc::default(),
+            prefer_server_ciphers: false,
+            buffer_size: 0,
+            builtin: Builtin::Nothing,
+            has_own_cache: false,
+            shared: None,
+            session_tickets: true,
+            ticket_files: Arc::default(),
+            has_own_ticket_files: false,
+            ticket_keys: None,
+            session_timeout_sec: 0,
+            reject_handshake: false,
+            early_data: false,
+        }
+    }
+}
+
+impl Settings for SslSettings {
+    fn enter(&mut self) {
+        self.has_own_certificates = false;
+        self.has_own_keys = false;
+        self.has_own_cache = false;
+        self.has_own_ticket_files = false;
+    }
+}
