@@ -76,7 +76,7 @@ struct Held {
 impl Attempt {
     pub(crate) fn new(group: Arc<Group>) -> Self {
         Self {
-            tried: Tried::new(group.len()),
+            tried: Tried::new(group.size()),
             tries: group.tries(),
             set: Role::Primary,
             held: None,

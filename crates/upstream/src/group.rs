@@ -305,7 +305,9 @@ impl Group {
         &self.shared.conns
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many peers there are, the backups among them.
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.peers.len()
     }
 

@@ -14,6 +14,7 @@ mod message;
 mod packet;
 mod random;
 mod service;
+mod system;
 mod table;
 mod tcp;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 pub use conf::{LookUp, ResolverConf};
 pub use error::ResolveError;
 pub use service::{ResolvedServices, ServiceAddr};
+pub use system::SystemNames;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
