@@ -153,13 +153,6 @@ fn leave(peer: &Peer, last_ms: u64, now: Now) {
     times.inflight_requests.store(requests.saturating_sub(1));
 }
 
-/// Moves an average by a twentieth towards `value`.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "nginx rounds so, and times are far below 2^52 ms"
-)]
 /// What a method measures.
 #[inline]
 fn measured(balancer: &Balancer) -> Option<LeastTime> {
@@ -169,6 +162,13 @@ fn measured(balancer: &Balancer) -> Option<LeastTime> {
     }
 }
 
+/// Moves an average by a twentieth towards `value`.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "nginx rounds so, and times are far below 2^52 ms"
+)]
 fn average(cell: &Cell, value: u64) {
     let moved = match cell.load() {
         0 => value,
