@@ -139,7 +139,8 @@ mod tests {
     fn errors_shut_a_peer_out_for_a_time() {
         let eject = Eject { errors_percent: Some(50), requests: 5, time_ms: 1000, ..Eject::default() };
         let group = group_of(eject, &LINES);
-        let told: Vec<(char, bool)> = (0..30).map(|n| ask(&group, n, 0, "b")).filter(|(_, told)| *told).collect();
+        let told: Vec<(char, bool)> =
+            (0..30).map(|n| ask(&group, n, 0, "b")).filter(|(_, told)| *told).collect();
         assert_eq!(told, [('b', true)], "once, and the log hears of it");
         assert!(!requests(&group, 10, at(500)).contains('b'));
         assert!(requests(&group, 10, at(1100)).contains('b'));

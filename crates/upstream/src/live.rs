@@ -176,7 +176,9 @@ impl Live {
     pub fn resolved(&self, server: u32, found: &[(PeerAddr, Origin)], now: Now) -> Result<bool, GroupError> {
         let is_news = |known: &Server| {
             known.members.len() != found.len()
-                || !found.iter().all(|(addr, origin)| known.members.iter().any(|member| is_same(member, addr, origin)))
+                || !found
+                    .iter()
+                    .all(|(addr, origin)| known.members.iter().any(|member| is_same(member, addr, origin)))
         };
         let is_news = {
             let roster = self.roster();
@@ -376,7 +378,10 @@ mod tests {
         assert_eq!(live.resolved(0, &found(&[8082, 8083]), sec(0)), Ok(true));
         assert_eq!(ids(&live), [(2, "10.0.0.1:8082".to_owned()), (3, "10.0.0.1:8083".to_owned())]);
         assert!(!requests(&live.group(), 6, sec(0)).contains('a'));
-        assert!(under_way.release(crate::Outcome::Failure, sec(0)).is_some(), "ends on the snapshot it began with");
+        assert!(
+            under_way.release(crate::Outcome::Failure, sec(0)).is_some(),
+            "ends on the snapshot it began with"
+        );
         assert_eq!(live.resolved(0, &[], sec(0)), Ok(true));
         assert_eq!(requests(&live.group(), 1, sec(0)), "-");
     }
@@ -390,10 +395,12 @@ mod tests {
             let addr = PeerAddr::Inet(([10, 0, 0, 1], port).into());
             (addr, Origin::Service("target".into(), weight, role))
         };
-        let answer = [record(8081, 2, Role::Primary), record(8082, 1, Role::Primary), record(8083, 1, Role::Backup)];
+        let answer =
+            [record(8081, 2, Role::Primary), record(8082, 1, Role::Primary), record(8083, 1, Role::Backup)];
         assert_eq!(live.resolved(0, &answer, sec(0)), Ok(true));
         assert_eq!(requests(&live.group(), 6, sec(0)), "abaaba");
-        let names: Vec<_> = live.group().peers().map(|(_, role, peer)| (role, peer.server.to_string())).collect();
+        let names: Vec<_> =
+            live.group().peers().map(|(_, role, peer)| (role, peer.server.to_string())).collect();
         assert_eq!(names.last(), Some(&(Role::Backup, "target".to_owned())));
     }
 

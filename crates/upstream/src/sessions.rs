@@ -116,7 +116,8 @@ impl SessionTable {
     /// Sessions that are known now.
     #[must_use]
     pub fn count(&self) -> usize {
-        let count = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).sessions.len();
+        let count =
+            |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).sessions.len();
         self.shards.iter().map(count).sum()
     }
 

@@ -419,8 +419,7 @@ impl<'a> Cx<'a> {
         }
         let listeners = listen::build(drafts, self.resources, &mut self.notices)?;
         let core = self.block.slots.of::<core::Core>();
-        let defaults =
-            Defaults { resolver: core.resolver.clone(), resolver_timeout: core.resolver_timeout };
+        let defaults = Defaults { resolver: core.resolver.clone(), resolver_timeout: core.resolver_timeout };
         let upstreams =
             std::mem::take(&mut self.upstreams).finish(self.resources, &mut self.notices, defaults)?;
         let mut phases = Phases::default();

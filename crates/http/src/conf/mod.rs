@@ -111,7 +111,11 @@ impl HttpConf {
                 upstream.inherit(same);
             }
             let Some(learn) = learn_of(upstream) else { continue };
-            earlier.upstreams.iter().filter_map(|other| learn_of(other)).for_each(|other| learn.inherit(other));
+            earlier
+                .upstreams
+                .iter()
+                .filter_map(|other| learn_of(other))
+                .for_each(|other| learn.inherit(other));
         }
         Ok(())
     }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use conf::resources::Resources;
 use conf::{Error, Level, Word};
-use upstream::{Balancer, Checked, Eject, Limits, Live, PeerAddr, Policy, Resolve, Server, ServerSpec, Sessions};
+use upstream::{
+    Balancer, Checked, Eject, Limits, Live, PeerAddr, Policy, Resolve, Server, ServerSpec, Sessions,
+};
 
 use super::upstream_url::{UriPart, parse_upstream_url};
 use crate::relay::queue::QueueConf;

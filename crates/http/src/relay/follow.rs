@@ -210,7 +210,9 @@ impl Watch {
             }
             (None, Resolve::AtLoad) if !*has_failed => self.log.log(
                 Level::Info,
-                format_args!("{host} could not be resolved ({code}: {error}), its addresses stay as they are"),
+                format_args!(
+                    "{host} could not be resolved ({code}: {error}), its addresses stay as they are"
+                ),
             ),
             (None, Resolve::AtLoad) => {}
         }

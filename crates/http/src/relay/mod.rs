@@ -347,7 +347,13 @@ impl Relay<'_> {
         let after_redirect = std::mem::take(&mut r.upstream_redirected);
         let started_ms = net::timer::now_ms();
         let queue_ms = self.queue_ms;
-        r.upstreams.push(UpstreamState { addr, started_ms, after_redirect, queue_ms, ..UpstreamState::default() });
+        r.upstreams.push(UpstreamState {
+            addr,
+            started_ms,
+            after_redirect,
+            queue_ms,
+            ..UpstreamState::default()
+        });
     }
 
     /// Counts the attempt where a status page can show it.

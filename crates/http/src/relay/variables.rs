@@ -22,7 +22,8 @@ pub static VARIABLES: [Variable; 12] = [
         })
     }),
     Variable::new("upstream_queue_time", |r, out| {
-        each(&r.upstreams, out, |state, out| time(state.queue_ms, out))
+        r.upstreams.iter().any(|state| state.queue_ms.is_some())
+            && each(&r.upstreams, out, |state, out| time(state.queue_ms, out))
     }),
     Variable::new("upstream_last_addr", |r, out| {
         r.upstreams.last().is_some_and(|state| {

@@ -153,11 +153,7 @@ fn strict_resolve(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
     Ok(())
 }
 
-fn block(
-    cx: &mut Cx<'_>,
-    d: &Directive,
-    set: impl FnOnce(&mut UpstreamBlock, &Directive) -> Done,
-) -> Done {
+fn block(cx: &mut Cx<'_>, d: &Directive, set: impl FnOnce(&mut UpstreamBlock, &Directive) -> Done) -> Done {
     cx.upstream.as_mut().map_or(Ok(()), |block| set(block, d))
 }
 

@@ -221,8 +221,7 @@ impl Resolver {
             }
             // Those of former configurations go, unless somebody still waits for them.
             resolvers.retain(|_, resolver| {
-                Rc::strong_count(resolver) > 1
-                    || resolver.used_ms.get().saturating_add(IDLE_MS) > now_ms
+                Rc::strong_count(resolver) > 1 || resolver.used_ms.get().saturating_add(IDLE_MS) > now_ms
             });
             let resolver = Rc::new(Self::new(&conf.identity, now_ms));
             resolvers.insert(Arc::clone(&conf.identity), Rc::clone(&resolver));

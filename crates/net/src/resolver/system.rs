@@ -53,8 +53,8 @@ impl SystemNames {
         }
         servers.truncate(MAX_SERVERS);
         search.truncate(MAX_DOMAINS);
-        let resolver = (!servers.is_empty())
-            .then(|| ResolverConf::new(servers, 0, Families::Both, Timings::default()));
+        let resolver =
+            (!servers.is_empty()).then(|| ResolverConf::new(servers, 0, Families::Both, Timings::default()));
         let names = hosts.lines().flat_map(|line| {
             let words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
             words.skip(1).map(str::to_ascii_lowercase)
@@ -115,9 +115,13 @@ mod tests {
         assert_eq!(names.candidates("web"), ["web.svc.cluster.local", "web.cluster.local", "web"]);
         assert_eq!(names.candidates("a.b.c").first().map(String::as_str), Some("a.b.c"));
         assert_eq!(names.candidates("web."), ["web"]);
-        for (name, is_local) in
-            [("localhost", true), ("x.localhost.", true), ("db", true), ("DB.internal", true), ("gone", false)]
-        {
+        for (name, is_local) in [
+            ("localhost", true),
+            ("x.localhost.", true),
+            ("db", true),
+            ("DB.internal", true),
+            ("gone", false),
+        ] {
             assert_eq!(names.is_local(name), is_local, "{name}");
         }
         let nothing = SystemNames::parse("", "");

@@ -155,7 +155,9 @@ impl Table {
             let Some((_, name)) = self.order.first_key_value() else { return false };
             let name = Arc::clone(name);
             let in_use = match self.slots.get(&name) {
-                Some(Slot::Landed { filed_ms, used_ms, .. }) => used_ms.load(Relaxed) > filed_ms.load(Relaxed),
+                Some(Slot::Landed { filed_ms, used_ms, .. }) => {
+                    used_ms.load(Relaxed) > filed_ms.load(Relaxed)
+                }
                 _ => false,
             };
             if in_use && chance < MAX_CHANCES {

@@ -154,11 +154,9 @@ impl Balancer {
         match self {
             Self::RoundRobin => false,
             Self::LeastConn | Self::LeastTime(_) => !field.group.is_single(),
-            Self::IpHash
-            | Self::Random
-            | Self::RandomTwo
-            | Self::RandomTwoLeastTime(_)
-            | Self::Ewma => !walk.has_given_up() && field.peers.len() > 1,
+            Self::IpHash | Self::Random | Self::RandomTwo | Self::RandomTwoLeastTime(_) | Self::Ewma => {
+                !walk.has_given_up() && field.peers.len() > 1
+            }
             Self::Hash => !walk.has_given_up() && field.peers.len() > 1 && key.text().is_some(),
             Self::ConsistentHash(_) | Self::BoundedHash(..) => {
                 !walk.has_given_up() && !field.group.is_single() && key.text().is_some()

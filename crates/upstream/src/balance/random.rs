@@ -20,11 +20,7 @@ pub(super) fn pick(field: &Field<'_>, walk: &mut Walk) -> Option<usize> {
 }
 
 /// Of two different peers by chance, the one with the lesser load for its weight.
-pub(super) fn pick_of_two(
-    field: &Field<'_>,
-    walk: &mut Walk,
-    load: impl Fn(&Peer) -> u64,
-) -> Option<usize> {
+pub(super) fn pick_of_two(field: &Field<'_>, walk: &mut Walk, load: impl Fn(&Peer) -> u64) -> Option<usize> {
     let mut before = None;
     loop {
         let index = throw(field);
@@ -45,12 +41,7 @@ fn throw(field: &Field<'_>) -> usize {
     field.at_weight(field.group.random() % field.total_weight())
 }
 
-fn less_busy(
-    field: &Field<'_>,
-    first: usize,
-    second: usize,
-    load: impl Fn(&Peer) -> u64,
-) -> Option<usize> {
+fn less_busy(field: &Field<'_>, first: usize, second: usize, load: impl Fn(&Peer) -> u64) -> Option<usize> {
     let (a, b) = (field.peers.get(first)?, field.peers.get(second)?);
     let of_a = u128::from(load(a)) * u128::from(field.weight_now(b));
     let of_b = u128::from(load(b)) * u128::from(field.weight_now(a));
