@@ -9,6 +9,7 @@ use std::task::Poll;
 use conf::{Arity, Contexts, Error, Row};
 use http::conf::compile;
 use http::cycle::{Cycle, Globals, Guard, Worker};
+use http::relay::Attendants;
 use http::server::accept::Acceptors;
 use os::credentials::Capabilities;
 use os::errlog::Level;
@@ -94,6 +95,11 @@ impl Engine for HttpEngine {
         tokio::task::spawn_local(http::relay::janitor());
         let mut acceptors = Acceptors::default();
         acceptors.follow(&worker.cycle());
+        // Names are followed and peers are checked once for the whole server.
+        let mut attendants = Attendants::default();
+        if worker.index == 0 {
+            attendants.follow(&worker.cycle());
+        }
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Adopt(cycle) => {
@@ -101,10 +107,14 @@ impl Engine for HttpEngine {
                     worker.adopt(Arc::clone(&cycle), guard(&cycle));
                     drop(cycle);
                     acceptors.follow(&worker.cycle());
+                    if worker.index == 0 {
+                        attendants.follow(&worker.cycle());
+                    }
                 }
                 Command::Reopen => http::log_buffer::flush_all(),
                 Command::Quit { timeout_ms } => {
                     acceptors.stop();
+                    attendants.stop();
                     // Aborted tasks let go of their sockets when they are next polled.
                     tokio::task::yield_now().await;
                     quit(&worker, timeout_ms, &mut commands).await;

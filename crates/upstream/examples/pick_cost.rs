@@ -66,10 +66,9 @@ fn measure(mut step: impl FnMut()) -> f64 {
 }
 
 fn group(balancer: Balancer, peers: u16) -> Arc<Group> {
-    let server = |port: u16| Server {
-        name: format!("10.0.0.1:{port}"),
-        addrs: vec![PeerAddr::Inet(([10, 0, 0, 1], port).into())],
-        spec: ServerSpec::default(),
+    let server = |port: u16| {
+        let addr = PeerAddr::Inet(([10, 0, 0, 1], port).into());
+        Server::new(&format!("10.0.0.1:{port}"), vec![addr], ServerSpec::default())
     };
     let servers: Vec<Server> = (1..=peers).map(server).collect();
     match Group::new("backend", &servers, balancer) {

@@ -7,8 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::balance::ewma;
 use crate::balance::least_time::{self, Counting, Spent};
 use crate::balance::{Key, Walk};
+use crate::eject::Seen;
 use crate::eligible::{Field, Tried};
 use crate::group::Group;
 use crate::now::Now;
@@ -36,12 +38,15 @@ pub enum Outcome {
 pub enum Notice {
     /// The failures of the peer reached `max_fails`.
     Disabled,
+    /// Too many of its answers were errors or late (`eject`).
+    Ejected,
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled => f.write_str("upstream server temporarily disabled"),
+            Self::Ejected => f.write_str("upstream server ejected for its errors or latency"),
         }
     }
 }
@@ -64,13 +69,14 @@ struct Held {
     id: PeerId,
     since: Now,
     head_ms: Option<u64>,
+    is_error: bool,
     counting: Counting,
 }
 
 impl Attempt {
     pub(crate) fn new(group: Arc<Group>) -> Self {
         Self {
-            tried: Tried::new(group.len()),
+            tried: Tried::new(group.size()),
             tries: group.tries(),
             set: Role::Primary,
             held: None,
@@ -142,7 +148,7 @@ impl Attempt {
         }
         peer.state.conns.fetch_add(1, Relaxed);
         peer.state.requests.fetch_add(1, Relaxed);
-        Some(Held { id: PeerId(0), since: now, head_ms: None, counting: Counting::Idle })
+        Some(Held { id: PeerId(0), since: now, head_ms: None, is_error: false, counting: Counting::Alone })
     }
 
     fn pick_in_turn(&mut self, key: Key<'_>, now: Now) -> Result<Held, NoPeer> {
@@ -163,9 +169,12 @@ impl Attempt {
                 }
                 // A release lowers the connections without the lock; only a pick raises the requests.
                 peer.state.conns.fetch_add(1, Relaxed);
+                if balancer.counts_group() {
+                    group.conns().fetch_add(1, Relaxed);
+                }
                 peer.state.requests.store(peer.state.requests.load(Relaxed) + 1, Relaxed);
                 let id = PeerId(u32::try_from(place).unwrap_or(u32::MAX));
-                return Ok(Held { id, since: now, head_ms: None, counting });
+                return Ok(Held { id, since: now, head_ms: None, is_error: false, counting });
             }
             if self.set == Role::Backup || group.set(Role::Backup).1.is_empty() {
                 return Err(NoPeer);
@@ -177,11 +186,11 @@ impl Attempt {
 
     /// Tells that a connection for a byte stream stands: a peer that was let try again has passed. `stream` alone
     /// counts that as success (`ngx_stream_upstream_notify_round_robin_peer`).
-    pub fn connected(&mut self) {
+    pub fn connected(&mut self, now: Now) {
         let Some(peer) = self.peer() else { return };
         if peer.state.fails.load() > 0 {
             let _turn = self.group.lock();
-            peer.state.forgive();
+            peer.state.forgive(peer.max_fails, now);
         }
     }
 
@@ -196,6 +205,13 @@ impl Attempt {
         }
     }
 
+    /// Tells that the peer's answer is that of a broken server, which `eject` counts.
+    pub fn note_error(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.is_error = true;
+        }
+    }
+
     /// Gives back the peer that is held, if one is; what is returned belongs in the error log.
     pub fn release(&mut self, outcome: Outcome, now: Now) -> Option<Notice> {
         let held = self.held.take()?;
@@ -204,7 +220,20 @@ impl Attempt {
         self.tries = if group.is_single() { 0 } else { self.tries.saturating_sub(1) };
         let spent = Spent { since: held.since, head_ms: held.head_ms, counting: held.counting };
         least_time::end(group, peer, spent, outcome, now);
-        let notice = settle(group, peer, outcome, now);
+        ewma::end(group, peer, now.ms().saturating_sub(held.since.ms()), outcome, now);
+        let mut notice = settle(group, peer, outcome, now);
+        if let Some(eject) = group.eject()
+            && !group.is_single()
+        {
+            let _turn = group.lock();
+            let seen = Seen { outcome, is_error: held.is_error, head_ms: held.head_ms };
+            if eject.count(group, peer, seen, now) {
+                notice = notice.or(Some(Notice::Ejected));
+            }
+        }
+        if group.balancer().counts_group() && held.counting != Counting::Alone {
+            group.conns().fetch_sub(1, Relaxed);
+        }
         peer.state.conns.fetch_sub(1, Relaxed);
         notice
     }
@@ -230,7 +259,7 @@ fn settle(group: &Group, peer: &Peer, outcome: Outcome, now: Now) -> Option<Noti
     } else if outcome == Outcome::Failure {
         return peer.fail(now).then_some(Notice::Disabled);
     } else {
-        peer.state.forgive();
+        peer.state.forgive(peer.max_fails, now);
     }
     None
 }
@@ -286,7 +315,7 @@ mod tests {
         assert_eq!(fail_all(&group, Key::Nothing, sec(0)), "a");
         let mut test = group.attempt();
         assert_eq!(pick(&mut test, Key::Nothing, sec(11)), 'a');
-        test.connected();
+        test.connected(sec(11));
         assert_eq!(request(&group, Key::Nothing, sec(11)), 'a');
     }
 
@@ -364,9 +393,9 @@ mod tests {
     #[test]
     fn the_unhealthy_get_nothing() {
         let group = shared(Balancer::RoundRobin, &["10.0.0.1:8081", "10.0.0.1:8082"]);
-        group.peer(PeerId(0)).expect("peer").set_health(Health::Unhealthy);
+        group.peer(PeerId(0)).expect("peer").set_health(Health::Unhealthy, sec(0));
         assert_eq!(requests(&group, 2, sec(0)), "bb");
-        group.peer(PeerId(0)).expect("peer").set_health(Health::Healthy);
+        group.peer(PeerId(0)).expect("peer").set_health(Health::Healthy, sec(0));
         assert!(requests(&group, 2, sec(0)).contains('a'));
     }
 

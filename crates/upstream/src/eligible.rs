@@ -38,6 +38,12 @@ impl<'a> Field<'a> {
         self.peers.iter().enumerate().filter(|(index, peer)| self.admits(*index, peer, Asks::Balancer))
     }
 
+    /// The share of requests that a peer may have by now, in units of the group's scale.
+    #[inline]
+    pub fn weight_now(&self, peer: &Peer) -> u64 {
+        peer.weight_now(self.group.scale(), self.now)
+    }
+
     /// The peer that a sticky session names by `sid`, if it may be picked
     /// (`ngx_http_upstream_get_rr_peer_by_sid`).
     pub fn of_session(&self, sid: &str) -> Option<usize> {
@@ -49,20 +55,14 @@ impl<'a> Field<'a> {
     /// Sum of the configured weights, of peers that may not be tried too; at least 1.
     #[inline]
     pub fn total_weight(&self) -> u64 {
-        self.group.total_weight(self.first).max(1)
+        self.group.weight_ends(self.first).last().copied().unwrap_or(0).max(1)
     }
 
     /// The peer whose share of the line of all weights holds the point `at`.
     #[inline]
     pub fn at_weight(&self, at: u64) -> usize {
-        let mut rest = at;
-        for (index, peer) in self.peers.iter().enumerate() {
-            match rest.checked_sub(u64::from(peer.weight)) {
-                None => return index,
-                Some(less) => rest = less,
-            }
-        }
-        0
+        let place = self.group.weight_ends(self.first).partition_point(|end| *end <= at);
+        if place < self.peers.len() { place } else { 0 }
     }
 
     #[inline]
@@ -72,7 +72,10 @@ impl<'a> Field<'a> {
             Admin::Draining if asks == Asks::Session => {}
             Admin::Draining | Admin::Down => return false,
         }
-        if peer.state.health() == Health::Unhealthy || peer.is_full() {
+        if matches!(peer.state.health(), Health::Unhealthy | Health::Checking) || peer.is_full() {
+            return false;
+        }
+        if self.group.eject().is_some() && peer.is_ejected(self.now) && !self.group.is_single() {
             return false;
         }
         self.group.is_single() || !(self.tried.contains(self.first + index) || peer.is_disabled(self.now))

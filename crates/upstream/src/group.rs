@@ -10,18 +10,106 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::attempt::Attempt;
 use crate::balance::Balancer;
+use crate::eject::Eject;
 use crate::peer::{Admin, Peer, PeerAddr, PeerId};
-use crate::server::{Resolve, Role, ServerSpec};
+use crate::server::{Accepts, Resolve, Role, ServerSpec};
 
-/// One `server` line with the addresses that its name has.
+/// One `server` with the addresses that its name has now.
 #[derive(Clone, Debug)]
 pub struct Server {
+    /// What the API knows it by; given by [`Live`](crate::Live), never twice.
+    pub id: u32,
     /// The address as the configuration writes it.
-    pub name: String,
-    /// What it resolves to; each address becomes a peer with the whole weight.
-    pub addrs: Vec<PeerAddr>,
+    pub name: Arc<str>,
     /// The parameters.
     pub spec: ServerSpec,
+    /// Each becomes a peer with the whole weight.
+    pub members: Vec<Member>,
+    /// The name that its addresses come from; none where it is an address itself.
+    pub named: Option<Named>,
+}
+
+/// A name with the port that its addresses get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The host's name.
+    pub host: Arc<str>,
+    /// The port; that of SRV records takes its place.
+    pub port: u16,
+}
+
+/// One address of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What the API knows it by; that of the server where the server is an address itself.
+    pub id: u32,
+    /// Where to connect.
+    pub addr: PeerAddr,
+    /// Where the address comes from.
+    pub origin: Origin,
+}
+
+/// Where an address of a server comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The address as written, or an answer to the name.
+    Name,
+    /// An SRV record: its target, its weight, and whether its priority makes it a backup.
+    Service(Arc<str>, u32, Role),
+    /// The name could not be resolved: the peer stands for it, and is down.
+    Unresolved,
+}
+
+impl Server {
+    /// A server of these addresses.
+    #[must_use]
+    pub fn new(name: &str, addrs: Vec<PeerAddr>, spec: ServerSpec) -> Self {
+        let member = |addr| Member { id: 0, addr, origin: Origin::Name };
+        Self { id: 0, name: name.into(), spec, members: addrs.into_iter().map(member).collect(), named: None }
+    }
+
+    /// The same server, of a name that may get other addresses.
+    #[must_use]
+    pub fn named(mut self, host: &str, port: u16) -> Self {
+        self.named = Some(Named { host: host.into(), port });
+        self
+    }
+
+    /// A server whose name could not be resolved.
+    #[must_use]
+    pub fn unresolved(name: &str, host: &str, port: u16, spec: ServerSpec) -> Self {
+        let addr = PeerAddr::Inet((std::net::Ipv4Addr::UNSPECIFIED, port).into());
+        let mut server = Self::new(name, vec![addr], spec).named(host, port);
+        server.members.iter_mut().for_each(|member| member.origin = Origin::Unresolved);
+        server
+    }
+}
+
+/// What a group does besides spreading requests over its peers.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// How requests are spread.
+    pub balancer: Balancer,
+    /// What sticky sessions name a peer by.
+    pub sessions: Sessions,
+    /// Whose failures and slowness shut them out; nobody's unless it is named.
+    pub eject: Option<Eject>,
+}
+
+/// What sticky sessions name a peer by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sessions {
+    /// There are none; `route` alone names peers.
+    #[default]
+    None,
+    /// `route`, otherwise a digest of the peer's address.
+    Sticky,
+}
+
+impl From<Balancer> for Policy {
+    fn from(balancer: Balancer) -> Self {
+        Self { balancer, ..Self::default() }
+    }
 }
 
 /// Why a group cannot be made.
@@ -42,9 +130,12 @@ pub struct Group {
     /// The primaries, then the backups.
     peers: Box<[Peer]>,
     primaries: usize,
-    weights: [u64; 2],
+    /// For each peer the sum of the weights in its set up to and with its own.
+    ends: Box<[u64]>,
+    /// What weights are multiplied by, so that those of slow starts can be small.
+    scale: u32,
     tries: u32,
-    balancer: Balancer,
+    policy: Policy,
     shared: Arc<Shared>,
 }
 
@@ -53,40 +144,56 @@ pub struct Group {
 struct Shared {
     turn: Mutex<()>,
     random: AtomicU64,
+    conns: AtomicU64,
 }
+
+/// Steps in which the weight of a peer grows during its slow start.
+const SLOW_START_STEPS: u32 = 1000;
 
 impl Group {
     /// A group as an `upstream` block declares it (`ngx_http_upstream_init_round_robin`).
     ///
     /// # Errors
     /// [`GroupError`]; a server that is yet to be resolved counts as one.
-    pub fn new(name: &str, servers: &[Server], balancer: Balancer) -> Result<Self, GroupError> {
+    pub fn new(name: &str, servers: &[Server], policy: impl Into<Policy>) -> Result<Self, GroupError> {
         let is_primary = |server: &&Server| server.spec.role == Role::Primary;
         let waits = |server: &Server| server.spec.resolve == Resolve::WhileRunning;
-        if !servers.iter().filter(is_primary).any(|server| !server.addrs.is_empty() || waits(server)) {
+        if !servers.iter().filter(is_primary).any(|server| !server.members.is_empty() || waits(server)) {
             return Err(GroupError::NoServers);
         }
-        let mut peers = peers_of(servers, Role::Primary);
+        Self::of(name, servers, policy)
+    }
+
+    /// A group that may be empty for now, since its servers come while running.
+    ///
+    /// # Errors
+    /// [`GroupError::TooManyServers`].
+    pub fn of(name: &str, servers: &[Server], policy: impl Into<Policy>) -> Result<Self, GroupError> {
+        let policy = policy.into();
+        let mut peers = peers_of(servers, Role::Primary, &policy);
         let primaries = peers.len();
-        peers.extend(peers_of(servers, Role::Backup));
+        peers.extend(peers_of(servers, Role::Backup, &policy));
         if u32::try_from(peers.len()).is_err() {
             return Err(GroupError::TooManyServers);
         }
         number_servers(&mut peers);
         let (head, tail) = peers.split_at(primaries);
-        let weights = [head, tail].map(|set| set.iter().map(|peer| u64::from(peer.weight)).sum());
+        let ends = sums(head).chain(sums(tail)).collect();
         let tries = peers.iter().filter(|peer| peer.admin == Admin::Up).count();
-        let balancer = balancer.prepared(head);
+        let policy = Policy { balancer: policy.balancer.prepared(head), ..policy };
+        let starts_slowly = peers.iter().any(|peer| peer.slow_start_ms > 0);
         Ok(Self {
             name: name.into(),
             peers: peers.into(),
             primaries,
-            weights,
+            ends,
+            scale: if starts_slowly { SLOW_START_STEPS } else { 1 },
             tries: u32::try_from(tries).unwrap_or(u32::MAX),
-            balancer,
+            policy,
             shared: Arc::new(Shared {
                 turn: Mutex::new(()),
                 random: AtomicU64::new(RandomState::new().build_hasher().finish()),
+                conns: AtomicU64::new(0),
             }),
         })
     }
@@ -96,14 +203,14 @@ impl Group {
     /// # Errors
     /// [`GroupError::NoServers`] without addresses.
     pub fn implicit(host: &str, addrs: Vec<PeerAddr>) -> Result<Self, GroupError> {
-        let server = Server { name: host.to_owned(), addrs, spec: ServerSpec::default() };
-        Self::new(host, &[server], Balancer::RoundRobin)
+        Self::new(host, &[Server::new(host, addrs, ServerSpec::default())], Balancer::RoundRobin)
     }
 
     /// Goes on with the running state of `old`, a snapshot of the same group, for each peer of the same server
     /// and address. `old` keeps working and counts on the same counters.
     pub fn adopt(&mut self, old: &Group) {
         self.shared = Arc::clone(&old.shared);
+        let is_rescaled = self.scale != old.scale;
         let mut known: HashMap<(&str, &str), VecDeque<&Peer>> = HashMap::new();
         for peer in &old.peers {
             known.entry((&peer.server, &peer.name)).or_default().push_back(peer);
@@ -112,6 +219,9 @@ impl Group {
             let Some(same) = known.get_mut(&(&*peer.server, &*peer.name)) else { continue };
             if let Some(before) = same.pop_front() {
                 peer.state = Arc::clone(&before.state);
+                if is_rescaled {
+                    peer.state.current_weight.store(0);
+                }
             }
         }
     }
@@ -125,7 +235,13 @@ impl Group {
     /// How requests are spread.
     #[must_use]
     pub fn balancer(&self) -> &Balancer {
-        &self.balancer
+        &self.policy.balancer
+    }
+
+    /// Whose failures and slowness shut them out.
+    #[must_use]
+    pub fn eject(&self) -> Option<&Eject> {
+        self.policy.eject.as_ref()
     }
 
     /// The peer of that id, if this group gave it out.
@@ -171,13 +287,27 @@ impl Group {
         }
     }
 
+    /// For each peer of the set that begins at `first` the sum of the weights up to and with its own.
     #[inline]
-    pub(crate) fn total_weight(&self, first: usize) -> u64 {
-        let [primary, backup] = self.weights;
-        if first < self.primaries { primary } else { backup }
+    pub(crate) fn weight_ends(&self, first: usize) -> &[u64] {
+        let (primaries, backups) = self.ends.split_at_checked(self.primaries).unwrap_or_default();
+        if first < self.primaries { primaries } else { backups }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// What weights are multiplied by in this group.
+    #[inline]
+    pub(crate) fn scale(&self) -> u32 {
+        self.scale
+    }
+
+    /// Attempts under way at all peers, where the method counts them.
+    pub(crate) fn conns(&self) -> &AtomicU64 {
+        &self.shared.conns
+    }
+
+    /// How many peers there are, the backups among them.
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.peers.len()
     }
 
@@ -196,14 +326,29 @@ impl Group {
     }
 }
 
-fn peers_of(servers: &[Server], role: Role) -> Vec<Peer> {
-    let of_role = servers.iter().filter(|server| server.spec.role == role);
-    of_role
-        .flat_map(|server| {
-            let name: Arc<str> = server.name.as_str().into();
-            server.addrs.iter().map(move |addr| Peer::new(&name, addr.clone(), &server.spec))
-        })
-        .collect()
+fn peers_of(servers: &[Server], role: Role, policy: &Policy) -> Vec<Peer> {
+    let takes_backups = policy.balancer.accepts() == Accepts::All;
+    let role_of = |server: &Server, member: &Member| match (server.spec.role, &member.origin) {
+        (Role::Primary, Origin::Service(_, _, role)) => *role,
+        (role, _) => role,
+    };
+    let mut peers = Vec::new();
+    for server in servers {
+        // Lesser priorities of a service are backups, which some methods have no use for.
+        let members = server.members.iter().filter(|member| role_of(server, member) == role);
+        let is_served = |member: &&Member| {
+            takes_backups || role == Role::Primary || !matches!(member.origin, Origin::Service(..))
+        };
+        peers.extend(members.filter(is_served).map(|member| Peer::new(server, member, policy.sessions)));
+    }
+    peers
+}
+
+fn sums(peers: &[Peer]) -> impl Iterator<Item = u64> {
+    peers.iter().scan(0u64, |sum, peer| {
+        *sum += u64::from(peer.weight);
+        Some(*sum)
+    })
 }
 
 /// Gives all peers of equally written servers the same index.
@@ -254,11 +399,8 @@ mod tests {
 
     #[test]
     fn a_group_needs_a_primary() {
-        let server = |role, resolve| Server {
-            name: "a".to_owned(),
-            addrs: vec![],
-            spec: ServerSpec { role, resolve, ..ServerSpec::default() },
-        };
+        let server =
+            |role, resolve| Server::new("a", vec![], ServerSpec { role, resolve, ..ServerSpec::default() });
         let make = |server| Group::new("a", &[server], Balancer::RoundRobin).map(|_| ());
         assert_eq!(make(server(Role::Primary, Resolve::AtLoad)), Err(GroupError::NoServers));
         assert_eq!(make(server(Role::Backup, Resolve::WhileRunning)), Err(GroupError::NoServers));

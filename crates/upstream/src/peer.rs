@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::group::{Member, Origin, Server, Sessions};
 use crate::now::Now;
-use crate::server::ServerSpec;
 use crate::state::{PeerCounters, PeerState};
 
 /// A peer's place in its [`Group`](crate::Group); means nothing in another group or snapshot.
@@ -60,13 +60,28 @@ pub enum Health {
     Unchecked = 0,
     /// The last checks passed.
     Healthy = 1,
-    /// The last checks failed, or a mandatory one has not passed yet: the peer takes no requests.
+    /// The last checks failed: the peer takes no requests.
     Unhealthy = 2,
+    /// A mandatory check has not passed yet: the peer takes no requests.
+    Checking = 3,
+}
+
+/// How an active check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckVerdict {
+    /// It passed.
+    Passed,
+    /// It failed.
+    Failed,
+    /// It failed, and made the peer unhealthy.
+    Condemned,
 }
 
 /// One address of a `server`, as configured.
 #[derive(Clone, Debug)]
 pub struct Peer {
+    /// What the API knows it by.
+    pub id: u32,
     /// As printed in `$upstream_addr`: `127.0.0.1:3000`, `[::1]:80` or `unix:/path`.
     pub name: Arc<str>,
     /// The `server` as the configuration writes it; the addresses of one server share it, and `consistent` hashes it.
@@ -81,7 +96,7 @@ pub struct Peer {
     pub fail_timeout_sec: u64,
     /// Most attempts at a time; 0 is no limit.
     pub max_conns: u32,
-    /// Time in which a recovered peer grows back to its weight, milliseconds; 0 is at once. Not applied yet.
+    /// Time in which a recovered peer grows back to its weight, milliseconds; 0 is at once.
     pub slow_start_ms: u64,
     /// `down` and `drain`.
     pub admin: Admin,
@@ -93,18 +108,34 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(server: &Arc<str>, addr: PeerAddr, spec: &ServerSpec) -> Self {
+    pub(crate) fn new(server: &Server, member: &Member, sessions: Sessions) -> Self {
+        let spec = &server.spec;
+        let name: Arc<str> = match member.origin {
+            Origin::Unresolved => Arc::clone(&server.name),
+            _ => member.addr.to_string().into(),
+        };
+        let (server_name, weight) = match &member.origin {
+            Origin::Service(target, weight, _) if spec.weight == 1 => (target, *weight),
+            Origin::Service(target, ..) => (target, spec.weight),
+            _ => (&server.name, spec.weight),
+        };
+        let sid = match (&spec.route, sessions) {
+            (Some(route), _) => route.clone(),
+            (None, Sessions::None) => Box::default(),
+            (None, Sessions::Sticky) => digest(name.as_bytes()),
+        };
         Self {
-            name: addr.to_string().into(),
-            server: Arc::clone(server),
-            addr,
-            weight: spec.weight.max(1),
+            id: member.id,
+            name,
+            server: Arc::clone(server_name),
+            addr: member.addr.clone(),
+            weight: weight.max(1),
             max_fails: spec.max_fails,
             fail_timeout_sec: spec.fail_timeout_sec,
             max_conns: spec.max_conns,
             slow_start_ms: spec.slow_start_ms,
-            admin: spec.admin,
-            sid: spec.route.clone().unwrap_or_default(),
+            admin: if member.origin == Origin::Unresolved { Admin::Down } else { spec.admin },
+            sid,
             server_index: 0,
             state: Arc::new(PeerState::new()),
         }
@@ -130,9 +161,40 @@ impl Peer {
         self.weight.saturating_sub(penalty)
     }
 
-    /// Takes the verdict of the active health checks, for every snapshot that knows the peer.
-    pub fn set_health(&self, health: Health) {
+    /// Takes the verdict of the active health checks, for every snapshot that knows the peer. One that recovers
+    /// begins its slow start.
+    pub fn set_health(&self, health: Health, now: Now) {
+        match (self.state.health(), health) {
+            (Health::Unhealthy, Health::Healthy) => {
+                self.begin_slow_start(now);
+                self.state.end_downtime(now.ms());
+            }
+            (_, Health::Unhealthy) => self.state.begin_downtime(now.ms()),
+            _ => {}
+        }
         self.state.set_health(health);
+    }
+
+    /// Has the peer start with a small share of the requests that grows to its weight (`slow_start`).
+    pub fn begin_slow_start(&self, now: Now) {
+        self.state.recovered_ms.store(now.ms());
+    }
+
+    /// Counts the answers and bytes of one attempt, for status pages.
+    pub fn count(&self, status: u16, sent: u64, received: u64) {
+        self.state.traffic.count(status, sent, received);
+    }
+
+    /// Counts an active check that has ended.
+    pub fn count_check(&self, verdict: CheckVerdict) {
+        self.state.checks.count(verdict);
+    }
+
+    /// Whether errors or slowness shut the peer out for now.
+    #[inline]
+    #[must_use]
+    pub fn is_ejected(&self, now: Now) -> bool {
+        self.state.window.until_ms.load() > now.ms()
     }
 
     /// Whether the failures of late keep requests away for now (`max_fails`, `fail_timeout`).
@@ -160,11 +222,37 @@ impl Peer {
         self.state.conns.load(Relaxed)
     }
 
+    /// The share of requests that the peer may have by now: less than its whole weight while it starts slowly.
+    /// In units of the group's scale.
+    #[inline]
+    pub(crate) fn weight_now(&self, scale: u32, now: Now) -> u64 {
+        self.ramped(u64::from(self.weight), scale, now)
+    }
+
+    #[inline]
+    fn ramped(&self, weight: u64, scale: u32, now: Now) -> u64 {
+        if scale == 1 {
+            return weight;
+        }
+        let whole = weight * u64::from(scale);
+        let since = self.state.recovered_ms.load();
+        if self.slow_start_ms == 0 || since == 0 {
+            return whole;
+        }
+        let passed = now.ms().saturating_sub(since);
+        if passed >= self.slow_start_ms {
+            return whole;
+        }
+        let share = u128::from(whole) * u128::from(passed) / u128::from(self.slow_start_ms);
+        u64::try_from(share).unwrap_or(whole)
+    }
+
     /// Adds the effective weight to the standing and lets it recover by one: (the new standing, what was added).
     #[inline]
-    pub(crate) fn advance(&self) -> (i64, i64) {
+    pub(crate) fn advance(&self, scale: u32, now: Now) -> (i64, i64) {
         let penalty = self.state.penalty.load();
-        let added = i64::from(self.weight).saturating_sub_unsigned(penalty).max(0);
+        let weight = u64::from(self.weight).saturating_sub(penalty);
+        let added = i64::try_from(self.ramped(weight, scale, now)).unwrap_or(i64::MAX);
         let standing = self.state.current_weight.load().saturating_add(added);
         self.state.current_weight.store(standing);
         if penalty > 0 {
@@ -186,6 +274,9 @@ impl Peer {
         let fails = state.fails.load().saturating_add(1);
         state.fails.store(fails);
         state.failures.store(state.failures.load().wrapping_add(1));
+        if self.max_fails > 0 && fails == u64::from(self.max_fails) {
+            state.begin_downtime(now.ms());
+        }
         state.accessed_sec.store(now.sec());
         state.checked_sec.store(now.sec());
         if self.max_fails == 0 {
@@ -195,4 +286,15 @@ impl Peer {
         state.penalty.store(lost.min(u64::from(self.weight)));
         fails >= u64::from(self.max_fails)
     }
+}
+
+/// The MD5 digest in hexadecimal digits (`ngx_http_upstream_init_round_robin_sid`).
+fn digest(bytes: &[u8]) -> Box<str> {
+    use md5::Digest;
+    use std::fmt::Write;
+    let mut text = String::with_capacity(32);
+    for byte in md5::Md5::digest(bytes) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
 }

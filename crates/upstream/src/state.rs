@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use crate::peer::{Health, PeerUid};
+use crate::now::Now;
+use crate::peer::{CheckVerdict, Health, PeerUid};
 
 static NEXT_UID: AtomicU64 = AtomicU64::new(1);
 
@@ -24,7 +25,79 @@ pub(crate) struct PeerState {
     pub penalty: Cell,
     pub current_weight: SignedCell,
     health: AtomicU8,
+    /// When the peer came back, from which on its weight grows; 0: it has never been away. Milliseconds.
+    pub recovered_ms: Cell,
     pub times: Times,
+    pub window: Window,
+    pub absence: Absence,
+    pub checks: Checks,
+    pub traffic: Traffic,
+}
+
+/// What `eject` has counted of late.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    pub started_ms: Cell,
+    pub requests: Cell,
+    pub errors: Cell,
+    pub timed: Cell,
+    pub time_ms: Cell,
+    /// Until when the peer is shut out; 0: it never was.
+    pub until_ms: Cell,
+    /// How often it was shut out in a row.
+    pub times: Cell,
+}
+
+/// How often and how long the peer took no requests.
+#[derive(Debug, Default)]
+pub(crate) struct Absence {
+    pub count: Cell,
+    pub total_ms: Cell,
+    pub since_ms: Cell,
+}
+
+/// What the active checks found.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub all: AtomicU64,
+    pub failed: AtomicU64,
+    pub unhealthy: AtomicU64,
+    /// 0: none has ended, 1: the last one failed, 2: it passed.
+    pub last: AtomicU8,
+}
+
+impl Checks {
+    pub fn count(&self, verdict: CheckVerdict) {
+        self.all.fetch_add(1, Relaxed);
+        let passed = verdict == CheckVerdict::Passed;
+        if !passed {
+            self.failed.fetch_add(1, Relaxed);
+        }
+        if verdict == CheckVerdict::Condemned {
+            self.unhealthy.fetch_add(1, Relaxed);
+        }
+        self.last.store(if passed { 2 } else { 1 }, Relaxed);
+    }
+}
+
+/// Answers by the first digit of their status, and bytes; counted where a status page can show them.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Traffic {
+    pub answers: [AtomicU64; 5],
+    pub sent: AtomicU64,
+    pub received: AtomicU64,
+}
+
+impl Traffic {
+    pub fn count(&self, status: u16, sent: u64, received: u64) {
+        let class = usize::from(status / 100).wrapping_sub(1);
+        if let Some(answers) = self.answers.get(class) {
+            answers.fetch_add(1, Relaxed);
+        }
+        self.sent.fetch_add(sent, Relaxed);
+        self.received.fetch_add(received, Relaxed);
+    }
 }
 
 /// Moving averages and the requests under way, for `least_time`; milliseconds.
@@ -36,6 +109,9 @@ pub(crate) struct Times {
     pub inflight_last: Cell,
     pub inflight_changed: Cell,
     pub inflight_requests: Cell,
+    /// Moving average for `ewma`, microseconds, and when it was last changed, milliseconds.
+    pub peak_us: Cell,
+    pub peak_changed: Cell,
 }
 
 impl PeerState {
@@ -51,7 +127,30 @@ impl PeerState {
             penalty: Cell::default(),
             current_weight: SignedCell::default(),
             health: AtomicU8::new(Health::Unchecked as u8),
+            recovered_ms: Cell::default(),
             times: Times::default(),
+            window: Window::default(),
+            absence: Absence::default(),
+            checks: Checks::default(),
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// The peer takes no requests from now on.
+    pub fn begin_downtime(&self, now_ms: u64) {
+        if self.absence.since_ms.load() == 0 {
+            self.absence.since_ms.store(now_ms);
+            self.absence.count.store(self.absence.count.load() + 1);
+        }
+    }
+
+    /// The peer takes requests again.
+    pub fn end_downtime(&self, now_ms: u64) {
+        let since = self.absence.since_ms.load();
+        if since > 0 {
+            let gone = now_ms.saturating_sub(since);
+            self.absence.total_ms.store(self.absence.total_ms.load().saturating_add(gone));
+            self.absence.since_ms.store(0);
         }
     }
 
@@ -60,6 +159,7 @@ impl PeerState {
         match self.health.load(Relaxed) {
             1 => Health::Healthy,
             2 => Health::Unhealthy,
+            3 => Health::Checking,
             _ => Health::Unchecked,
         }
     }
@@ -70,10 +170,15 @@ impl PeerState {
 
     /// A success clears the failures only if the peer was let try again after the last of them.
     #[inline]
-    pub fn forgive(&self) {
-        if self.accessed_sec.load() < self.checked_sec.load() {
-            self.fails.store(0);
+    pub fn forgive(&self, max_fails: u32, now: Now) {
+        if self.accessed_sec.load() >= self.checked_sec.load() {
+            return;
         }
+        if max_fails > 0 && self.fails.load() >= u64::from(max_fails) {
+            self.recovered_ms.store(now.ms());
+            self.end_downtime(now.ms());
+        }
+        self.fails.store(0);
     }
 
     pub fn counters(&self) -> PeerCounters {
@@ -86,6 +191,22 @@ impl PeerState {
             checked_sec: self.checked_sec.load(),
             current_weight: self.current_weight.load(),
             health: self.health(),
+            head_ms: self.times.head.load(),
+            response_ms: self.times.response.load(),
+            unavailable: self.absence.count.load(),
+            downtime_ms: self.absence.total_ms.load(),
+            down_since_ms: Some(self.absence.since_ms.load()).filter(|since| *since > 0),
+            checks: self.checks.all.load(Relaxed),
+            checks_failed: self.checks.failed.load(Relaxed),
+            checks_unhealthy: self.checks.unhealthy.load(Relaxed),
+            last_check: match self.checks.last.load(Relaxed) {
+                0 => None,
+                1 => Some(CheckVerdict::Failed),
+                _ => Some(CheckVerdict::Passed),
+            },
+            answers: self.traffic.answers.each_ref().map(|answers| answers.load(Relaxed)),
+            sent: self.traffic.sent.load(Relaxed),
+            received: self.traffic.received.load(Relaxed),
         }
     }
 }
@@ -109,6 +230,30 @@ pub struct PeerCounters {
     pub current_weight: i64,
     /// What the active checks say.
     pub health: Health,
+    /// Average time until the head of an answer, milliseconds, where the method measures it; 0: unknown.
+    pub head_ms: u64,
+    /// Average time until the end of an answer, as above.
+    pub response_ms: u64,
+    /// How often it began to take no requests.
+    pub unavailable: u64,
+    /// How long it took none in all, milliseconds, without the time that goes on.
+    pub downtime_ms: u64,
+    /// Since when it takes none, milliseconds.
+    pub down_since_ms: Option<u64>,
+    /// Active checks that have ended.
+    pub checks: u64,
+    /// Those that failed.
+    pub checks_failed: u64,
+    /// How often they made the peer unhealthy.
+    pub checks_unhealthy: u64,
+    /// How the last one ended.
+    pub last_check: Option<CheckVerdict>,
+    /// Answers by the first digit of their status, from 1 to 5, where they are counted.
+    pub answers: [u64; 5],
+    /// Bytes sent to it, where they are counted.
+    pub sent: u64,
+    /// Bytes received from it, where they are counted.
+    pub received: u64,
 }
 
 /// A number that changes only under the group's lock and may be read without it.

@@ -4,22 +4,25 @@
 
 use std::sync::Arc;
 
-use crate::{Accepts, Attempt, Balancer, Group, Key, Now, Outcome, PeerAddr, Server, parse_server_params};
+use crate::{Accepts, Attempt, Group, Key, Now, Outcome, PeerAddr, Policy, Server, parse_server_params};
 
 /// A group of `server` lines; the address `NAME=ADDR,ADDR` stands for a name that resolves to several.
-pub(crate) fn group(balancer: Balancer, lines: &[&str]) -> Group {
-    let server = |line: &&str| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let (name, addrs) = words[0].split_once('=').unwrap_or((words[0], words[0]));
-        let addrs = addrs.split(',').map(|addr| PeerAddr::Inet(addr.parse().expect("address"))).collect();
-        let spec = parse_server_params(&words[1..], Accepts::All).expect("parameters");
-        Server { name: name.to_owned(), addrs, spec }
-    };
-    Group::new("backend", &lines.iter().map(server).collect::<Vec<_>>(), balancer).expect("servers")
+pub(crate) fn group(policy: impl Into<Policy>, lines: &[&str]) -> Group {
+    let servers: Vec<Server> = lines.iter().map(|line| server(line)).collect();
+    Group::new("backend", &servers, policy).expect("servers")
 }
 
-pub(crate) fn shared(balancer: Balancer, lines: &[&str]) -> Arc<Group> {
-    Arc::new(group(balancer, lines))
+/// A `server` line.
+pub(crate) fn server(line: &str) -> Server {
+    let words: Vec<&str> = line.split(' ').collect();
+    let (name, addrs) = words[0].split_once('=').unwrap_or((words[0], words[0]));
+    let addrs = addrs.split(',').map(|addr| PeerAddr::Inet(addr.parse().expect("address"))).collect();
+    let spec = parse_server_params(&words[1..], Accepts::All).expect("parameters");
+    Server::new(name, addrs, spec)
+}
+
+pub(crate) fn shared(policy: impl Into<Policy>, lines: &[&str]) -> Arc<Group> {
+    Arc::new(group(policy, lines))
 }
 
 pub(crate) fn sec(sec: u64) -> Now {

@@ -15,7 +15,7 @@ use conf::{Contexts, Directive, Error, Spot, Word};
 use super::concerned::Concerned;
 use super::location::{Content, Kind, Location, LocationId, LocationTree};
 use super::server_name::ServerName;
-use super::upstreams::{UpstreamBlock, Upstreams};
+use super::upstreams::{Defaults, UpstreamBlock, Upstreams};
 use super::{HttpConf, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
@@ -430,7 +430,10 @@ impl<'a> Cx<'a> {
             drafts.push((ServerId(u32::try_from(index).unwrap_or(u32::MAX)), draft));
         }
         let listeners = listen::build(drafts, self.resources, &mut self.notices)?;
-        let upstreams = std::mem::take(&mut self.upstreams).finish(&mut self.notices)?;
+        let core = self.block.slots.of::<core::Core>();
+        let defaults = Defaults { resolver: core.resolver.clone(), resolver_timeout: core.resolver_timeout };
+        let upstreams =
+            std::mem::take(&mut self.upstreams).finish(self.resources, &mut self.notices, defaults)?;
         Concerned::find(self.registry, self.locations.iter_mut().flatten());
         let conf = HttpConf {
             servers: built,

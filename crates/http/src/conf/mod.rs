@@ -24,9 +24,10 @@ pub use self::location::{Location, LocationId, LocationTree};
 pub use self::network::network;
 pub use self::type_set::TypeSet;
 pub use self::upstream_url::{UpstreamUrl, UriPart, parse_upstream_url};
-pub use self::upstreams::{UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, resolve};
+pub use self::upstreams::{Unresolvable, UpstreamBlock, UpstreamId, UpstreamRef, Upstreams, parse_server};
 
 use crate::module::Module;
+use crate::relay::sticky::{Learn, StickyMethod};
 use crate::variables::Table;
 
 /// Index of a server among all servers of the configuration.
@@ -67,6 +68,13 @@ pub struct HttpConf {
     main: Vec<Box<dyn Any + Send + Sync>>,
 }
 
+fn learn_of(upstream: &crate::relay::Upstream) -> Option<&Learn> {
+    match &upstream.sticky.as_ref()?.method {
+        StickyMethod::Learn(learn) => Some(learn),
+        _ => None,
+    }
+}
+
 impl HttpConf {
     /// Takes over what outlives a reload: the state of upstreams and zones of the same name.
     ///
@@ -78,6 +86,12 @@ impl HttpConf {
             if let Some(same) = earlier.upstreams.iter().find(|other| other.name == upstream.name) {
                 upstream.inherit(same);
             }
+            let Some(learn) = learn_of(upstream) else { continue };
+            earlier
+                .upstreams
+                .iter()
+                .filter_map(|other| learn_of(other))
+                .for_each(|other| learn.inherit(other));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use proto::h1::{Known, Method};
 use super::codec::{BodyLength, Codec};
 use super::exchange::{Answer, Failure, READING};
 use super::settings::{ignore, next};
+use super::sticky::Moment;
 use super::{Relay, Rewritten, now, pump, tunnel};
 use crate::output;
 use crate::phases::Outcome;
@@ -26,6 +27,9 @@ impl Relay<'_> {
             state.header_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
         }
         self.attempt.head_seen(now());
+        if status >= 500 {
+            self.attempt.note_error();
+        }
         let fail = |kind| Failure { kind, is_stale: false, is_final: false, while_doing: READING };
         let length = match self.wire.begin(r, method, self.settings) {
             Ok(length) => length,
@@ -41,7 +45,11 @@ impl Relay<'_> {
             self.finish_unread(answer, r);
             return Err(fail(kind));
         }
-        let instead = self.intercept(r, status).or_else(|| self.accel_redirect(r));
+        self.push_visit(r);
+        let instead = self.intercept(r, status).or_else(|| {
+            self.learn_visit(r, Moment::Head);
+            self.accel_redirect(r)
+        });
         if let Some(outcome) = instead {
             self.succeed(r);
             self.finish_unread(answer, r);
@@ -60,9 +68,12 @@ impl Relay<'_> {
 
     /// The peer did its part.
     pub(super) fn succeed(&mut self, r: &Request) {
+        self.learn_visit(r, Moment::End);
+        self.count_attempt(r);
         if let Some(notice) = self.attempt.release(::upstream::Outcome::Success, now()) {
             r.log(Level::Warn, format_args!("{notice}"));
         }
+        self.bell.ring();
     }
 
     /// A connection whose answer's body is not wanted serves on only where none of it is to come.

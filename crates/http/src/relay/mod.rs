@@ -7,14 +7,18 @@ pub mod cgi;
 mod codec;
 mod connect;
 mod exchange;
+pub mod follow;
 mod head;
 mod http1;
 mod params;
 mod pass;
 mod pump;
+pub mod queue;
 mod rows;
 pub mod settings;
 mod state;
+pub mod state_file;
+pub mod sticky;
 mod target;
 mod tunnel;
 mod upstream;
@@ -37,9 +41,11 @@ pub use self::pass::{Pass, push_peer_url};
 pub use self::settings::RelaySettings;
 pub use self::state::{UpstreamHead, UpstreamState};
 pub use self::target::Target;
-pub use self::upstream::{KeepaliveConf, PeerConn, Upstream};
+pub use self::upstream::{KeepaliveConf, Naming, PeerConn, Upstream};
 
 use self::exchange::Failure;
+use self::queue::{Bell, Stranded};
+use self::sticky::Visit;
 use crate::body;
 use crate::body::RequestBody;
 use crate::conf::location::Location;
@@ -68,7 +74,30 @@ pub async fn janitor() {
                     if conn.stream.is_quiet() { ::upstream::Keep::Yes } else { ::upstream::Keep::Close }
                 }));
             }
+            if let Some(sticky::Sticky { method: sticky::StickyMethod::Learn(learn), .. }) = &upstream.sticky
+                && worker.index == 0
+            {
+                learn.sessions().expire(learn.timeout_ms, now());
+            }
         }
+    }
+}
+
+/// What goes on beside requests for a configuration: names are followed, peers are checked. On one thread for all.
+#[derive(Default)]
+pub struct Attendants {
+    followers: follow::Followers,
+}
+
+impl Attendants {
+    /// Attends to a configuration, and to the one before no more.
+    pub fn follow(&mut self, cycle: &crate::cycle::Cycle) {
+        self.followers.follow(cycle);
+    }
+
+    /// Ends all of it.
+    pub fn stop(&mut self) {
+        self.followers.stop();
     }
 }
 
@@ -181,6 +210,11 @@ struct Relay<'a> {
     settings: &'a RelaySettings,
     upstream: Arc<Upstream>,
     attempt: Attempt,
+    /// Rung when the attempt above it is over: fields are dropped in their order.
+    bell: Bell,
+    visit: Visit,
+    /// Time that the request waited for its peer.
+    queue_ms: Option<u64>,
     plan: Plan,
     wire: Wire,
     started_ms: u64,
@@ -232,10 +266,13 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     }
     let mut attempt = upstream.group().attempt();
     attempt.limit_tries(settings.next_upstream_tries);
-    let relay = Relay {
+    let mut relay = Relay {
         protocol: &**protocol,
         settings,
         attempt,
+        bell: Bell::of(upstream.queue.as_ref()),
+        visit: Visit::default(),
+        queue_ms: None,
         upstream,
         plan,
         wire: Wire::default(),
@@ -245,6 +282,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         is_request_sent: false,
         is_request_whole: false,
     };
+    relay.begin_visit(r);
     relay.try_peers(r).await
 }
 
@@ -252,7 +290,11 @@ impl Relay<'_> {
     /// Tries peers until one answers or none is left.
     async fn try_peers(mut self, r: &mut Request) -> Outcome {
         loop {
-            if let Err(NoPeer) = self.pick(r) {
+            if let Err(stranded) = self.pick_or_wait(r).await {
+                if let Stranded::ClientGone = stranded {
+                    return exchange::client_gone(r, "waiting for an upstream");
+                }
+                self.push_visit(r);
                 self.begin_state(r, Arc::from(&*self.upstream.name));
                 if let Some(state) = r.upstreams.last_mut() {
                     state.status = 502;
@@ -261,19 +303,27 @@ impl Relay<'_> {
                 r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
                 return Outcome::Status(502);
             }
-            let Some(name) = self.attempt.peer().map(|peer| Arc::clone(&peer.name)) else {
-                return Outcome::Status(500);
-            };
+            let Some(peer) = self.attempt.peer() else { return Outcome::Status(500) };
+            let name = Arc::clone(&peer.name);
+            let server = (*peer.server != *name).then(|| Arc::clone(&peer.server));
             self.begin_state(r, Arc::clone(&name));
+            if let Some(state) = r.upstreams.last_mut() {
+                state.server = server;
+            }
             trace::peer(r, &name);
+            self.bind_visit(r);
             match self.exchange(r).await {
                 Ok(outcome) => {
                     end_state(r);
+                    if self.attempt.peer().is_some() {
+                        self.succeed(r);
+                    }
                     return outcome;
                 }
                 Err(failure) => {
                     end_state(r);
                     if let Some(status) = self.give_up(r, &failure) {
+                        self.push_visit(r);
                         return Outcome::Status(status);
                     }
                 }
@@ -296,7 +346,23 @@ impl Relay<'_> {
     fn begin_state(&self, r: &mut Request, addr: Arc<str>) {
         let after_redirect = std::mem::take(&mut r.upstream_redirected);
         let started_ms = net::timer::now_ms();
-        r.upstreams.push(UpstreamState { addr, started_ms, after_redirect, ..UpstreamState::default() });
+        let queue_ms = self.queue_ms;
+        r.upstreams.push(UpstreamState {
+            addr,
+            started_ms,
+            after_redirect,
+            queue_ms,
+            ..UpstreamState::default()
+        });
+    }
+
+    /// Counts the attempt where a status page can show it.
+    fn count_attempt(&self, r: &Request) {
+        if self.upstream.zone.is_some()
+            && let (Some(peer), Some(state)) = (self.attempt.peer(), r.upstreams.last())
+        {
+            peer.count(state.status, state.sent, state.received);
+        }
     }
 
     /// Whether another peer may be tried after a failure; if not, the status of the answer
@@ -306,9 +372,11 @@ impl Relay<'_> {
             settings::next::HTTP_403 | settings::next::HTTP_404 => ::upstream::Outcome::Next,
             _ => ::upstream::Outcome::Failure,
         };
+        self.count_attempt(r);
         if let Some(notice) = self.attempt.release(outcome, now()) {
             r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing));
         }
+        self.bell.ring();
         if failure.is_stale && failure.kind == settings::next::ERROR {
             self.attempt.grant_try();
         }

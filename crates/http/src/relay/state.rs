@@ -9,6 +9,10 @@ use proto::h1::ResponseHead;
 pub struct UpstreamState {
     /// The peer, or the group's name where none could be chosen.
     pub addr: Arc<str>,
+    /// The server as it is written, where that is not the address.
+    pub server: Option<Arc<str>>,
+    /// Time in the upstream's queue, where the request had to wait in it.
+    pub queue_ms: Option<u64>,
     /// Status of the answer; 0: none.
     pub status: u16,
     /// Time to connect.

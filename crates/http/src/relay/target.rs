@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ::upstream::{Group, PeerAddr};
+use ::upstream::{Live, PeerAddr, Policy, Server, ServerSpec};
 use os::errlog::Level;
 
 use super::Upstream;
@@ -50,8 +50,9 @@ pub(super) async fn find(r: &mut Request, target: Target) -> Result<Arc<Upstream
         }
     };
     let addrs = addresses(r, &host, port).await?;
-    match Group::implicit(&written, addrs) {
-        Ok(group) => Ok(Arc::new(Upstream::new(&written, group, None, 1))),
+    let server = Server::new(&written, addrs, ServerSpec::default());
+    match Live::new(&written, vec![server], Policy::default()) {
+        Ok(live) => Ok(Arc::new(Upstream::new(&written, live, None, 1))),
         Err(_) => Err(Outcome::Status(502)),
     }
 }
@@ -72,7 +73,7 @@ async fn addresses(r: &mut Request, host: &str, port: u16) -> Result<Vec<PeerAdd
     match net::resolver::resolve(resolver, host, port, core.resolver_timeout).await {
         Ok(addrs) => Ok(addrs.into_iter().map(PeerAddr::Inet).collect()),
         Err(error) => {
-            r.log(Level::Error, format_args!("{host} could not be resolved ({error})"));
+            r.log(Level::Error, format_args!("{host} could not be resolved ({}: {error})", error.code()));
             Err(Outcome::Status(502))
         }
     }

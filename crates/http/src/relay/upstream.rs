@@ -1,10 +1,18 @@
 //! An upstream of the configuration at work: its peers, and the idle connections to them.
+//!
+//! What runs of it is one for the whole server and goes on through a reload, found again by its name.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use net::Stream;
-use upstream::{Group, Limits, Pool};
+use tokio::sync::Notify;
+use upstream::{Group, Limits, Live, Pool};
+
+use super::queue::Queue;
+use super::state_file::StateFile;
+use super::sticky::Sticky;
+use crate::resolver::ResolverConf;
 
 /// A connection to a peer, as the pool keeps it.
 pub struct PeerConn {
@@ -36,6 +44,15 @@ pub struct KeepaliveConf {
     pub is_local: bool,
 }
 
+/// Who knows the addresses of names.
+#[derive(Clone, Debug, Default)]
+pub struct Naming {
+    /// Name servers; none where the system's are to be asked.
+    pub resolver: Option<Arc<ResolverConf>>,
+    /// Longest time of a lookup, milliseconds.
+    pub timeout_ms: u64,
+}
+
 /// An upstream group or a plain address.
 pub struct Upstream {
     /// The group's name or the address as written.
@@ -44,7 +61,20 @@ pub struct Upstream {
     pub keepalive: Option<KeepaliveConf>,
     /// For `hash`: what the key is made of.
     pub key: Option<crate::variables::Template>,
-    group: RwLock<Arc<Group>>,
+    /// `zone`: the group may be changed and looked at while running, and what passes is counted.
+    pub zone: Option<Box<str>>,
+    /// `state`: where changes are kept.
+    pub state: Option<StateFile>,
+    /// `sticky`.
+    pub sticky: Option<Sticky>,
+    /// `queue`: requests wait for a peer.
+    pub queue: Option<Arc<Queue>>,
+    /// Who knows the addresses of the servers' names.
+    pub naming: Naming,
+    /// The peers.
+    pub live: Live,
+    /// Told when servers were added or removed.
+    pub changed: Notify,
     threads: usize,
     /// Made when it is first needed, unless the configuration before left its own.
     pool: OnceLock<Arc<Pool<PeerConn>>>,
@@ -67,12 +97,18 @@ const SURPLUS_MS: u64 = 20;
 impl Upstream {
     /// An upstream of these peers for so many worker threads.
     #[must_use]
-    pub fn new(name: &str, group: Group, keepalive: Option<KeepaliveConf>, threads: usize) -> Self {
+    pub fn new(name: &str, live: Live, keepalive: Option<KeepaliveConf>, threads: usize) -> Self {
         Self {
             name: name.into(),
             keepalive,
             key: None,
-            group: RwLock::new(Arc::new(group)),
+            zone: None,
+            state: None,
+            sticky: None,
+            queue: None,
+            naming: Naming::default(),
+            live,
+            changed: Notify::new(),
             threads: threads.max(1),
             pool: OnceLock::new(),
             is_trimming: AtomicBool::new(false),
@@ -103,33 +139,15 @@ impl Upstream {
     }
 
     /// The peers as they are now.
+    #[inline]
     #[must_use]
     pub fn group(&self) -> Arc<Group> {
-        match self.group.read() {
-            Ok(group) => Arc::clone(&group),
-            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
-        }
-    }
-
-    /// Replaces the peers (names resolved anew, live changes), keeping the state of those that stay.
-    pub fn replace(&self, mut group: Group) {
-        let mut slot = match self.group.write() {
-            Ok(slot) => slot,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        group.adopt(&slot);
-        *slot = Arc::new(group);
+        self.live.group()
     }
 
     /// Takes the running state over from the same upstream of an earlier configuration.
     pub fn inherit(&self, earlier: &Self) {
-        let mut slot = match self.group.write() {
-            Ok(slot) => slot,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        if let Some(group) = Arc::get_mut(&mut slot) {
-            group.adopt(&earlier.group());
-        }
+        self.live.inherit(&earlier.live, super::now());
         // A local connection belongs to a location by its number, which means another one now; and the parts of
         // threads that are no more would never be looked after.
         let is_shared = |upstream: &Self| upstream.keepalive.is_some_and(|keepalive| !keepalive.is_local);

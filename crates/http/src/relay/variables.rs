@@ -11,7 +11,7 @@ use crate::request::Request;
 use crate::variables::{PrefixVariable, Variable, join_values, name_matches, without_spaces};
 
 /// The variables.
-pub static VARIABLES: [Variable; 9] = [
+pub static VARIABLES: [Variable; 12] = [
     Variable::new("upstream_addr", |r, out| {
         each(&r.upstreams, out, |state, out| out.extend_from_slice(state.addr.as_bytes()))
     }),
@@ -19,6 +19,22 @@ pub static VARIABLES: [Variable; 9] = [
         each(&r.upstreams, out, |state, out| match state.status {
             0 => out.push(b'-'),
             status => number(u64::from(status), out),
+        })
+    }),
+    Variable::new("upstream_queue_time", |r, out| {
+        r.upstreams.iter().any(|state| state.queue_ms.is_some())
+            && each(&r.upstreams, out, |state, out| time(state.queue_ms, out))
+    }),
+    Variable::new("upstream_last_addr", |r, out| {
+        r.upstreams.last().is_some_and(|state| {
+            out.extend_from_slice(state.addr.as_bytes());
+            true
+        })
+    }),
+    Variable::new("upstream_last_server_name", |r, out| {
+        r.upstreams.last().is_some_and(|state| {
+            out.extend_from_slice(host_of(state.server.as_ref().unwrap_or(&state.addr)).as_bytes());
+            true
         })
     }),
     Variable::new("upstream_connect_time", |r, out| {
@@ -58,6 +74,14 @@ fn each(states: &[UpstreamState], out: &mut Vec<u8>, write: impl Fn(&UpstreamSta
         write(state, out);
     }
     !states.is_empty()
+}
+
+/// The server without its port, as TLS wants it.
+fn host_of(server: &str) -> &str {
+    match server.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => server,
+    }
 }
 
 fn number(value: u64, out: &mut Vec<u8>) {

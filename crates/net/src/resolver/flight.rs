@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -25,8 +26,8 @@ const MAX_NEGATIVE_SEC: u64 = 10;
 pub(super) struct Flight {
     pub resolver: Rc<Resolver>,
     pub kind: Kind,
-    pub name: Rc<str>,
-    pub announcer: Rc<Announcer>,
+    pub name: Arc<str>,
+    pub announcer: Arc<Announcer>,
 }
 
 impl Drop for Flight {
@@ -47,20 +48,30 @@ impl Flight {
             });
             match ended.await {
                 Some(conclusion) => break conclusion,
-                // Somebody may have come in the meantime.
-                None if self.announcer.receiver_count() == 0 => return,
+                None if self.is_unwanted() => return,
                 None => {}
             }
         };
-        let known = Rc::new(self.known(conclusion));
+        let known = Arc::new(self.known(conclusion));
         self.resolver.table(self.kind).land(&self.name, &known, timer::now_ms());
         self.announcer.send_replace(Some(known));
+    }
+
+    /// Whether still nobody waits; then it is taken off the table, where nobody can join it any more.
+    fn is_unwanted(&self) -> bool {
+        let mut table = self.resolver.table(self.kind);
+        // Those who come join under the table's lock.
+        if self.announcer.receiver_count() > 0 {
+            return false;
+        }
+        table.abandon(&self.name, &self.announcer);
+        true
     }
 
     fn known(&self, conclusion: Conclusion) -> Known {
         let Conclusion { found, keep_sec } = conclusion;
         let keep_ms = u64::from(keep_sec) * 1000;
-        let keep_ms = match (&found, self.resolver.identity.valid_ms) {
+        let keep_ms = match (&found, self.resolver.shared.identity.valid_ms) {
             (Found::Failed(_), _) => keep_ms.min(MAX_NEGATIVE_SEC * 1000),
             (_, 0) => keep_ms,
             (_, valid_ms) => valid_ms,
@@ -80,7 +91,7 @@ struct Asked {
 }
 
 async fn conclude(resolver: &Rc<Resolver>, kind: Kind, name: &str) -> Conclusion {
-    let types = record_types(kind, resolver.identity.families);
+    let types = record_types(kind, resolver.shared.identity.families);
     let questions: Option<Vec<_>> = types.iter().map(|which| Question::new(name, *which)).collect();
     let Some(questions) = questions else {
         return Conclusion { found: Found::Failed(ResolveError::NotFound), keep_sec: 0 };
@@ -94,7 +105,7 @@ async fn conclude(resolver: &Rc<Resolver>, kind: Kind, name: &str) -> Conclusion
         queries.send();
     }
     let (mut merge, deadline) = (Merge::new(types), Deadline::new());
-    let resend_ms = resolver.identity.timings.resend_ms;
+    let resend_ms = resolver.shared.identity.timings.resend_ms;
     deadline.set_after(resend_ms);
     loop {
         let Some(Delivery { asked, reply }) = next(&mut answers, &deadline).await else {
@@ -150,7 +161,7 @@ struct Queries<'a> {
 impl Queries<'_> {
     /// Lets the next server have its turn.
     fn turn(&mut self) {
-        self.server = (self.server + 1) % self.resolver.identity.servers.len().max(1);
+        self.server = (self.server + 1) % self.resolver.shared.identity.servers.len().max(1);
     }
 
     /// Sends what is unanswered to the server whose turn it is. Whether that went well.

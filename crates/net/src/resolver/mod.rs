@@ -1,7 +1,7 @@
 //! Names to addresses by DNS, as nginx's `resolver` directive wants it: `resolve`, `resolve_srv`, `resolve_addr`.
 //!
-//! Each thread has its own caches, one for each distinct [`ResolverConf`], so nothing is locked. Lookups run as
-//! local tasks of the thread's runtime and need [`crate::timer::drive`] to be running.
+//! All threads share one cache for each distinct [`ResolverConf`], so a name is asked for once however many wait.
+//! Lookups run as local tasks of the thread that asked first and need [`crate::timer::drive`] to be running.
 
 mod conf;
 mod error;
@@ -14,6 +14,7 @@ mod message;
 mod packet;
 mod random;
 mod service;
+mod system;
 mod table;
 mod tcp;
 #[cfg(test)]
@@ -22,14 +23,16 @@ mod tests;
 pub use conf::{LookUp, ResolverConf};
 pub use error::ResolveError;
 pub use service::{ResolvedServices, ServiceAddr};
+pub use system::SystemNames;
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak as SharedWeak};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -162,16 +165,47 @@ enum Source {
     Query,
 }
 
-/// A thread's state for one [`ResolverConf`].
-struct Resolver {
+/// What all threads know by one [`ResolverConf`].
+struct Shared {
     identity: Arc<Identity>,
-    addresses: RefCell<Table>,
-    services: RefCell<Table>,
-    pointers: RefCell<Table>,
+    addresses: Mutex<Table>,
+    services: Mutex<Table>,
+    pointers: Mutex<Table>,
+    /// Whose turn it is.
+    server: AtomicUsize,
+}
+
+impl Shared {
+    /// What the process has for a configuration, made when no thread has it yet.
+    fn of_process(identity: &Arc<Identity>) -> Arc<Self> {
+        static ALL: Mutex<Vec<SharedWeak<Shared>>> = Mutex::new(Vec::new());
+        let mut all = lock(&ALL);
+        let known = all.iter().filter_map(SharedWeak::upgrade).find(|shared| shared.identity == *identity);
+        known.unwrap_or_else(|| {
+            let shared = Arc::new(Self {
+                identity: Arc::clone(identity),
+                addresses: Mutex::default(),
+                services: Mutex::default(),
+                pointers: Mutex::default(),
+                server: AtomicUsize::new(0),
+            });
+            all.retain(|shared| shared.strong_count() > 0);
+            all.push(Arc::downgrade(&shared));
+            shared
+        })
+    }
+}
+
+/// Locks what no panic leaves half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread's part in one [`ResolverConf`]: its sockets.
+struct Resolver {
+    shared: Arc<Shared>,
     /// By server: the socket that new queries may share.
     lines: RefCell<Vec<Weak<Line>>>,
-    /// Whose turn it is.
-    server: Cell<usize>,
     tcp_slots: Rc<Semaphore>,
     used_ms: Cell<u64>,
 }
@@ -189,20 +223,16 @@ impl Resolver {
             resolvers.retain(|_, resolver| {
                 Rc::strong_count(resolver) > 1 || resolver.used_ms.get().saturating_add(IDLE_MS) > now_ms
             });
-            let resolver = Rc::new(Self::new(Arc::clone(&conf.identity), now_ms));
+            let resolver = Rc::new(Self::new(&conf.identity, now_ms));
             resolvers.insert(Arc::clone(&conf.identity), Rc::clone(&resolver));
             resolver
         })
     }
 
-    fn new(identity: Arc<Identity>, now_ms: u64) -> Self {
+    fn new(identity: &Arc<Identity>, now_ms: u64) -> Self {
         Self {
             lines: RefCell::new(identity.servers.iter().map(|_| Weak::new()).collect()),
-            identity,
-            addresses: RefCell::default(),
-            services: RefCell::default(),
-            pointers: RefCell::default(),
-            server: Cell::new(0),
+            shared: Shared::of_process(identity),
             tcp_slots: Rc::new(Semaphore::new(MAX_TCP)),
             used_ms: Cell::new(now_ms),
         }
@@ -216,7 +246,7 @@ impl Resolver {
     }
 
     /// What a name stands for in the end; never a CNAME, never a failure.
-    async fn follow(self: &Rc<Self>, kind: Kind, name: &str) -> Result<(Rc<Known>, Source), ResolveError> {
+    async fn follow(self: &Rc<Self>, kind: Kind, name: &str) -> Result<(Arc<Known>, Source), ResolveError> {
         let mut name = canonical(name);
         for _ in 0..=MAX_CNAMES {
             let (known, source) = self.find(kind, &name).await?;
@@ -230,45 +260,51 @@ impl Resolver {
     }
 
     /// What is known of a name; asks when nothing is, unless somebody else does already.
-    async fn find(self: &Rc<Self>, kind: Kind, name: &str) -> Result<(Rc<Known>, Source), ResolveError> {
+    async fn find(self: &Rc<Self>, kind: Kind, name: &str) -> Result<(Arc<Known>, Source), ResolveError> {
         let looked_up = self.table(kind).look_up(name, timer::now_ms());
+        let looked_up = if let Lookup::Miss = looked_up { self.start(kind, name) } else { looked_up };
         let mut waiter = match looked_up {
             Lookup::Hit(known) => return Ok((known, Source::Cache)),
             Lookup::Join(waiter) => waiter,
-            Lookup::Miss => self.start(kind, name),
+            Lookup::Miss => return Err(ResolveError::ServerFailure),
         };
         // The lookup ends without an outcome only when its task is torn down.
         let outcome = waiter.wait_for(Option::is_some).await.map_err(|_| ResolveError::ServerFailure)?;
         outcome.clone().map(|known| (known, Source::Query)).ok_or(ResolveError::ServerFailure)
     }
 
-    fn start(self: &Rc<Self>, kind: Kind, name: &str) -> table::Waiter {
-        let name: Rc<str> = name.into();
+    /// Asks, unless another thread has begun to in the meantime.
+    fn start(self: &Rc<Self>, kind: Kind, name: &str) -> Lookup {
+        let name: Arc<str> = name.into();
         let (announcer, waiter) = watch::channel(None);
-        let announcer: Rc<Announcer> = Rc::new(announcer);
+        let announcer: Arc<Announcer> = Arc::new(announcer);
         {
             let mut table = self.table(kind);
-            table.expire(timer::now_ms(), self.identity.timings.unused_ms);
-            table.start(&name, Rc::clone(&announcer));
+            let now_ms = timer::now_ms();
+            match table.look_up(&name, now_ms) {
+                Lookup::Miss => {}
+                known => return known,
+            }
+            table.expire(now_ms, self.shared.identity.timings.unused_ms);
+            table.start(&name, Arc::clone(&announcer));
         }
         let flight = Flight { resolver: Rc::clone(self), kind, name, announcer };
         tokio::task::spawn_local(flight.run());
-        waiter
+        Lookup::Join(waiter)
     }
 
-    fn table(&self, kind: Kind) -> RefMut<'_, Table> {
-        match kind {
-            Kind::Address => self.addresses.borrow_mut(),
-            Kind::Service => self.services.borrow_mut(),
-            Kind::Pointer => self.pointers.borrow_mut(),
-        }
+    fn table(&self, kind: Kind) -> MutexGuard<'_, Table> {
+        lock(match kind {
+            Kind::Address => &self.shared.addresses,
+            Kind::Service => &self.shared.services,
+            Kind::Pointer => &self.shared.pointers,
+        })
     }
 
     /// The server whose turn it is; the next lookup begins with the one after it.
     fn next_server(&self) -> usize {
-        let server = self.server.get();
-        self.server.set((server + 1) % self.identity.servers.len().max(1));
-        server
+        let servers = self.shared.identity.servers.len().max(1);
+        self.shared.server.fetch_add(1, Relaxed) % servers
     }
 
     /// A socket to a server, shared with other queries while it is young.
@@ -278,7 +314,7 @@ impl Resolver {
         if let Some(line) = shared.upgrade().filter(|line| line.is_open()) {
             return Some(line);
         }
-        let addr = *self.identity.servers.get(server)?;
+        let addr = *self.shared.identity.servers.get(server)?;
         match Line::open(addr) {
             Ok(line) => {
                 let line = Rc::new(line);
@@ -293,8 +329,8 @@ impl Resolver {
     }
 
     fn tcp_server(&self, server: usize) -> Option<TcpServer> {
-        let addr = *self.identity.servers.get(server)?;
-        let timeout_ms = self.identity.timings.tcp_ms;
+        let addr = *self.shared.identity.servers.get(server)?;
+        let timeout_ms = self.shared.identity.timings.tcp_ms;
         Some(TcpServer { addr, timeout_ms, slots: Rc::clone(&self.tcp_slots) })
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A hit only notes the time; an entry that was used since it was filed is filed anew instead of dropped.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::watch;
 
@@ -34,21 +34,21 @@ impl Known {
 }
 
 /// How those who wait for a lookup hear of its end.
-pub(super) type Announcer = watch::Sender<Option<Rc<Known>>>;
+pub(super) type Announcer = watch::Sender<Option<Arc<Known>>>;
 /// Where one waits for the end of a lookup.
-pub(super) type Waiter = watch::Receiver<Option<Rc<Known>>>;
+pub(super) type Waiter = watch::Receiver<Option<Arc<Known>>>;
 
 enum Slot {
     /// A lookup is under way.
-    Flying(Rc<Announcer>),
+    Flying(Arc<Announcer>),
     /// The outcome of the last lookup.
-    Landed { known: Rc<Known>, stamp: u64, filed_ms: Cell<u64>, used_ms: Cell<u64> },
+    Landed { known: Arc<Known>, stamp: u64, filed_ms: AtomicU64, used_ms: AtomicU64 },
 }
 
 /// What a table says about a name.
 pub(super) enum Lookup {
     /// It is known.
-    Hit(Rc<Known>),
+    Hit(Arc<Known>),
     /// Somebody is asking already.
     Join(Waiter),
     /// Nobody knows.
@@ -58,9 +58,9 @@ pub(super) enum Lookup {
 /// Names of one kind.
 #[derive(Default)]
 pub(super) struct Table {
-    slots: HashMap<Rc<str>, Slot>,
+    slots: HashMap<Arc<str>, Slot>,
     /// The landed ones by the order in which they were filed.
-    order: BTreeMap<u64, Rc<str>>,
+    order: BTreeMap<u64, Arc<str>>,
     next_stamp: u64,
     units: usize,
 }
@@ -71,21 +71,21 @@ impl Table {
         match self.slots.get(name) {
             Some(Slot::Flying(announcer)) => Lookup::Join(announcer.subscribe()),
             Some(Slot::Landed { known, used_ms, .. }) if known.valid_until_ms > now_ms => {
-                used_ms.set(now_ms);
-                Lookup::Hit(Rc::clone(known))
+                used_ms.store(now_ms, Relaxed);
+                Lookup::Hit(Arc::clone(known))
             }
             _ => Lookup::Miss,
         }
     }
 
     /// Notes that a lookup is under way.
-    pub fn start(&mut self, name: &Rc<str>, announcer: Rc<Announcer>) {
+    pub fn start(&mut self, name: &Arc<str>, announcer: Arc<Announcer>) {
         self.remove(name);
-        self.slots.insert(Rc::clone(name), Slot::Flying(announcer));
+        self.slots.insert(Arc::clone(name), Slot::Flying(announcer));
     }
 
     /// Notes the outcome of a lookup, if it still holds; others have to go where there is no room.
-    pub fn land(&mut self, name: &Rc<str>, known: &Rc<Known>, now_ms: u64) {
+    pub fn land(&mut self, name: &Arc<str>, known: &Arc<Known>, now_ms: u64) {
         self.remove(name);
         let units = known.units();
         if known.valid_until_ms <= now_ms || units > MAX_UNITS {
@@ -94,15 +94,15 @@ impl Table {
         while self.units + units > MAX_UNITS && self.drop_oldest() {}
         self.units += units;
         let stamp = self.file(name);
-        let (filed_ms, used_ms) = (Cell::new(now_ms), Cell::new(now_ms));
-        let slot = Slot::Landed { known: Rc::clone(known), stamp, filed_ms, used_ms };
-        self.slots.insert(Rc::clone(name), slot);
+        let (filed_ms, used_ms) = (AtomicU64::new(now_ms), AtomicU64::new(now_ms));
+        let slot = Slot::Landed { known: Arc::clone(known), stamp, filed_ms, used_ms };
+        self.slots.insert(Arc::clone(name), slot);
     }
 
     /// Ends a lookup that has no outcome, if it is still this one.
-    pub fn abandon(&mut self, name: &str, announcer: &Rc<Announcer>) {
+    pub fn abandon(&mut self, name: &str, announcer: &Arc<Announcer>) {
         if let Some(Slot::Flying(known)) = self.slots.get(name)
-            && Rc::ptr_eq(known, announcer)
+            && Arc::ptr_eq(known, announcer)
         {
             self.slots.remove(name);
         }
@@ -112,12 +112,12 @@ impl Table {
     pub fn expire(&mut self, now_ms: u64, unused_ms: u64) {
         for _ in 0..2 {
             let Some((_, name)) = self.order.first_key_value() else { return };
-            let name = Rc::clone(name);
+            let name = Arc::clone(name);
             let Some(Slot::Landed { filed_ms, used_ms, .. }) = self.slots.get(&name) else { return };
-            if filed_ms.get().saturating_add(unused_ms) > now_ms {
+            if filed_ms.load(Relaxed).saturating_add(unused_ms) > now_ms {
                 return;
             }
-            if used_ms.get().saturating_add(unused_ms) > now_ms {
+            if used_ms.load(Relaxed).saturating_add(unused_ms) > now_ms {
                 self.refile(&name);
             } else {
                 self.remove(&name);
@@ -125,20 +125,20 @@ impl Table {
         }
     }
 
-    fn file(&mut self, name: &Rc<str>) -> u64 {
+    fn file(&mut self, name: &Arc<str>) -> u64 {
         let stamp = self.next_stamp;
         self.next_stamp += 1;
-        self.order.insert(stamp, Rc::clone(name));
+        self.order.insert(stamp, Arc::clone(name));
         stamp
     }
 
     /// Puts a name behind all others, as if it had landed when it was last used.
-    fn refile(&mut self, name: &Rc<str>) {
+    fn refile(&mut self, name: &Arc<str>) {
         let new_stamp = self.file(name);
         if let Some(Slot::Landed { stamp, filed_ms, used_ms, .. }) = self.slots.get_mut(name) {
             self.order.remove(stamp);
             *stamp = new_stamp;
-            filed_ms.set(used_ms.get());
+            filed_ms.store(used_ms.load(Relaxed), Relaxed);
         }
     }
 
@@ -153,9 +153,11 @@ impl Table {
     fn drop_oldest(&mut self) -> bool {
         for chance in 0..=MAX_CHANCES {
             let Some((_, name)) = self.order.first_key_value() else { return false };
-            let name = Rc::clone(name);
+            let name = Arc::clone(name);
             let in_use = match self.slots.get(&name) {
-                Some(Slot::Landed { filed_ms, used_ms, .. }) => used_ms.get() > filed_ms.get(),
+                Some(Slot::Landed { filed_ms, used_ms, .. }) => {
+                    used_ms.load(Relaxed) > filed_ms.load(Relaxed)
+                }
                 _ => false,
             };
             if in_use && chance < MAX_CHANCES {
@@ -174,8 +176,8 @@ mod tests {
     use super::*;
     use crate::resolver::ResolveError;
 
-    fn known(valid_until_ms: u64) -> Rc<Known> {
-        Rc::new(Known { found: Found::Failed(ResolveError::NotFound), valid_until_ms })
+    fn known(valid_until_ms: u64) -> Arc<Known> {
+        Arc::new(Known { found: Found::Failed(ResolveError::NotFound), valid_until_ms })
     }
 
     fn is_hit(table: &Table, name: &str, now_ms: u64) -> bool {
@@ -222,10 +224,10 @@ mod tests {
     #[test]
     fn an_abandoned_lookup_leaves_nothing() {
         let mut table = Table::default();
-        let (first, second) = (Rc::new(Announcer::default()), Rc::new(Announcer::default()));
-        table.start(&"a".into(), Rc::clone(&first));
+        let (first, second) = (Arc::new(Announcer::default()), Arc::new(Announcer::default()));
+        table.start(&"a".into(), Arc::clone(&first));
         assert!(matches!(table.look_up("a", 0), Lookup::Join(_)));
-        table.start(&"a".into(), Rc::clone(&second));
+        table.start(&"a".into(), Arc::clone(&second));
         table.abandon("a", &first);
         assert!(matches!(table.look_up("a", 0), Lookup::Join(_)));
         table.abandon("a", &second);

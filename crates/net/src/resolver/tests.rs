@@ -461,6 +461,29 @@ fn a_hundred_lookups_are_one_query_of_each_type() {
 }
 
 #[test]
+fn threads_ask_once_together() {
+    run(async {
+        let server = Server::new(|asked| vec![asked.reply().addr(3600, "127.0.0.1").bytes()]).await;
+        let conf = server.conf(Families::Ipv4, 0);
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let conf = conf.clone();
+                std::thread::spawn(move || {
+                    run(async move { assert_eq!(told(&conf, "shared.example").await, "127.0.0.1:80") });
+                })
+            })
+            .collect();
+        while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+            timer::sleep(1).await;
+        }
+        for thread in threads {
+            thread.join().expect("an answer");
+        }
+        assert_eq!(server.asked(), ["A shared.example"]);
+    });
+}
+
+#[test]
 fn a_lookup_goes_on_while_one_still_waits() {
     run(async {
         let server = Server::new(|asked| match asked.before {

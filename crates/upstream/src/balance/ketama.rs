@@ -6,13 +6,18 @@
 use super::{Key, Walk, crc32::Crc32, round_robin};
 use crate::eligible::Field;
 use crate::peer::Peer;
+use std::sync::atomic::Ordering::Relaxed;
 
 const POINTS_PER_WEIGHT: u64 = 160;
+/// Points of busy servers that one request passes over.
+const MAX_OVERLOADED: u32 = 10_000;
 
 /// The points of all servers, sorted; empty until a group fills it from its peers.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
     points: Box<[Point]>,
+    /// The peers by their server, so that those of one lie side by side: [`Peer::server_index`], index.
+    members: Box<[(u32, u32)]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +32,17 @@ impl Ring {
         let mut points: Vec<Point> = peers.iter().flat_map(points_of).collect();
         points.sort_by_key(|point| point.hash);
         points.dedup_by_key(|point| point.hash);
-        Self { points: points.into() }
+        let mut members: Vec<(u32, u32)> =
+            (0..).zip(peers).map(|(index, peer): (u32, _)| (peer.server_index, index)).collect();
+        members.sort_unstable();
+        Self { points: points.into(), members: members.into() }
+    }
+
+    /// The indexes of a server's peers.
+    fn members(&self, server: u32) -> impl Iterator<Item = usize> + '_ {
+        let first = self.members.partition_point(|(other, _)| *other < server);
+        let of_server = self.members.get(first..).unwrap_or_default().iter();
+        of_server.take_while(move |(other, _)| *other == server).map(|(_, index)| *index as usize)
     }
 
     /// The first point at or after the hash; one past the last wraps round when it is used.
@@ -64,9 +79,17 @@ fn host_and_port(server: &str) -> (&str, &str) {
     }
 }
 
-/// The peer of the key's point, or of the next points.
-pub(super) fn pick(ring: &Ring, field: &Field<'_>, walk: &mut Walk, key: Key<'_>) -> Option<usize> {
+/// The peer of the key's point, or of the next points. With a bound, given in hundredths, a peer that has more than
+/// that of its share of all attempts is passed over.
+pub(super) fn pick(
+    ring: &Ring,
+    bound: Option<u32>,
+    field: &Field<'_>,
+    walk: &mut Walk,
+    key: Key<'_>,
+) -> Option<usize> {
     let text = key.text()?;
+    let mut overloaded = 0;
     let mut place = match walk.hash {
         Some(place) => place,
         None => ring.find(Crc32::new().with(text).value()),
@@ -74,8 +97,15 @@ pub(super) fn pick(ring: &Ring, field: &Field<'_>, walk: &mut Walk, key: Key<'_>
     loop {
         let server = ring.server_at(place)?;
         walk.hash = Some(place);
-        if let Some(index) = turn_of(server, field) {
-            return Some(index);
+        match turn_of(ring, server, bound, field) {
+            Turn::Peer(index) => return Some(index),
+            // What is too busy costs no probe: it will do again in a moment.
+            Turn::TooBusy if overloaded < MAX_OVERLOADED => {
+                overloaded += 1;
+                place += 1;
+                continue;
+            }
+            Turn::TooBusy | Turn::Nobody => {}
         }
         place += 1;
         if !walk.may_probe_on() {
@@ -84,19 +114,40 @@ pub(super) fn pick(ring: &Ring, field: &Field<'_>, walk: &mut Walk, key: Key<'_>
     }
 }
 
+/// What a server has to offer.
+enum Turn {
+    Peer(usize),
+    /// All its peers that may be tried have more than their share.
+    TooBusy,
+    Nobody,
+}
+
 /// The next address of a server, by round robin among its addresses.
-fn turn_of(server: u32, field: &Field<'_>) -> Option<usize> {
-    let (mut best, mut total) = (None, 0i64);
-    for (index, peer) in field.open().filter(|(_, peer)| peer.server_index == server) {
-        let (standing, added) = peer.advance();
+fn turn_of(ring: &Ring, server: u32, bound: Option<u32>, field: &Field<'_>) -> Turn {
+    let (mut best, mut total, mut nobody) = (None, 0i64, Turn::Nobody);
+    for index in ring.members(server).filter(|index| field.eligible(*index)) {
+        let Some(peer) = field.peers.get(index) else { continue };
+        if bound.is_some_and(|bound| exceeds(field, peer, bound)) {
+            nobody = Turn::TooBusy;
+            continue;
+        }
+        let (standing, added) = peer.advance(field.group.scale(), field.now);
         total = total.saturating_add(added);
         if best.is_none_or(|(_, _, highest)| standing > highest) {
             best = Some((index, peer, standing));
         }
     }
-    let (index, peer, _) = best?;
+    let Some((index, peer, _)) = best else { return nobody };
     peer.pay(total);
-    Some(index)
+    Turn::Peer(index)
+}
+
+/// Whether one more attempt would be more than `bound` hundredths of the peer's share of all, rounded up
+/// (consistent hashing with bounded loads, Mirrokni and others).
+fn exceeds(field: &Field<'_>, peer: &Peer, bound: u32) -> bool {
+    let all = u128::from(field.group.conns().load(Relaxed)) + 1;
+    let allowed = all * u128::from(bound) * u128::from(peer.weight);
+    u128::from(peer.conns()) >= allowed.div_ceil(u128::from(field.total_weight()) * 100)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) fn pick_least(field: &Field<'_>, load: impl Fn(&Peer) -> u64) -> Opti
     for (index, peer) in field.open() {
         let busy = load(peer);
         // Compare busy/weight without dividing: a/w < b/v  <=>  a*v < b*w.
-        match best.map(|(_, other, least)| scaled(busy, other).cmp(&scaled(least, peer))) {
+        match best.map(|(_, other, least)| scaled(field, busy, other).cmp(&scaled(field, least, peer))) {
             None | Some(std::cmp::Ordering::Less) => {
                 best = Some((index, peer, busy));
                 equals = 0;
@@ -29,12 +29,12 @@ pub(super) fn pick_least(field: &Field<'_>, load: impl Fn(&Peer) -> u64) -> Opti
     if equals == 0 {
         return Some(first);
     }
-    let is_equal = |peer: &Peer| scaled(load(peer), least_peer) == scaled(least, peer);
+    let is_equal = |peer: &Peer| scaled(field, load(peer), least_peer) == scaled(field, least, peer);
     let (mut picked, mut highest, mut total) = (first, i64::MIN, 0i64);
     for (index, peer) in
         field.open().skip_while(|(index, _)| *index < first).filter(|(_, peer)| is_equal(peer))
     {
-        let (standing, added) = peer.advance();
+        let (standing, added) = peer.advance(field.group.scale(), field.now);
         total = total.saturating_add(added);
         if standing > highest {
             (picked, highest) = (index, standing);
@@ -44,8 +44,8 @@ pub(super) fn pick_least(field: &Field<'_>, load: impl Fn(&Peer) -> u64) -> Opti
     Some(picked)
 }
 
-fn scaled(busy: u64, other: &Peer) -> u64 {
-    busy.saturating_mul(u64::from(other.weight))
+fn scaled(field: &Field<'_>, busy: u64, other: &Peer) -> u64 {
+    busy.saturating_mul(field.weight_now(other))
 }
 
 #[cfg(test)]

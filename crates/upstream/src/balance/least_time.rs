@@ -48,6 +48,8 @@ pub enum Inflight {
 pub(crate) enum Counting {
     Idle,
     Inflight,
+    /// The group has no other peer: nothing is counted.
+    Alone,
 }
 
 /// What is known of an attempt when it ends.
@@ -70,7 +72,7 @@ pub(super) fn pick(how: LeastTime, field: &Field<'_>) -> Option<usize> {
     least_conn::pick_least(field, |peer| estimate_ms(how, peer, now))
 }
 
-fn estimate_ms(how: LeastTime, peer: &Peer, now: Now) -> u64 {
+pub(super) fn estimate_ms(how: LeastTime, peer: &Peer, now: Now) -> u64 {
     let times = &peer.state.times;
     let mut ms = match how.metric {
         Metric::Head => times.head.load(),
@@ -91,7 +93,7 @@ fn estimate_ms(how: LeastTime, peer: &Peer, now: Now) -> u64 {
 
 /// Counts an attempt that was just picked; under the group's lock.
 pub(crate) fn begin(balancer: &Balancer, group: &Group, peer: &Peer, now: Now) -> Counting {
-    let Balancer::LeastTime(LeastTime { inflight: Inflight::Counted, .. }) = balancer else {
+    let Some(LeastTime { inflight: Inflight::Counted, .. }) = measured(balancer) else {
         return Counting::Idle;
     };
     if group.is_single() {
@@ -111,7 +113,7 @@ pub(crate) fn begin(balancer: &Balancer, group: &Group, peer: &Peer, now: Now) -
 /// Takes the time of the head where the method waits for it.
 pub(crate) fn head_seen(group: &Group, peer: &Peer, counting: Counting, head_ms: u64, now: Now) -> Counting {
     let early = LeastTime { metric: Metric::Head, inflight: Inflight::Counted };
-    if !matches!(group.balancer(), Balancer::LeastTime(how) if *how == early) {
+    if measured(group.balancer()) != Some(early) {
         return counting;
     }
     let _turn = group.lock();
@@ -125,7 +127,7 @@ pub(crate) fn head_seen(group: &Group, peer: &Peer, counting: Counting, head_ms:
 /// Takes the times of an attempt that ends.
 #[inline]
 pub(crate) fn end(group: &Group, peer: &Peer, spent: Spent, outcome: Outcome, now: Now) {
-    let Balancer::LeastTime(how) = group.balancer() else { return };
+    let Some(how) = measured(group.balancer()) else { return };
     let _turn = group.lock();
     let response_ms = now.ms().saturating_sub(spent.since.ms());
     if spent.counting == Counting::Inflight {
@@ -133,7 +135,7 @@ pub(crate) fn end(group: &Group, peer: &Peer, spent: Spent, outcome: Outcome, no
     }
     let (Outcome::Success, Some(head_ms)) = (outcome, spent.head_ms) else { return };
     average(&peer.state.times.response, response_ms);
-    if *how != (LeastTime { metric: Metric::Head, inflight: Inflight::Counted }) {
+    if how != (LeastTime { metric: Metric::Head, inflight: Inflight::Counted }) {
         average(&peer.state.times.head, head_ms);
     }
 }
@@ -149,6 +151,15 @@ fn leave(peer: &Peer, last_ms: u64, now: Now) {
         times.inflight_changed.store(now.ms());
     }
     times.inflight_requests.store(requests.saturating_sub(1));
+}
+
+/// What a method measures.
+#[inline]
+fn measured(balancer: &Balancer) -> Option<LeastTime> {
+    match balancer {
+        Balancer::LeastTime(how) | Balancer::RandomTwoLeastTime(how) => Some(*how),
+        _ => None,
+    }
 }
 
 /// Moves an average by a twentieth towards `value`.

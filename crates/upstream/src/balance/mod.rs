@@ -4,6 +4,7 @@
 //! fleet can be switched one by one.
 
 mod crc32;
+pub(crate) mod ewma;
 mod hash;
 mod ip_hash;
 mod ketama;
@@ -19,6 +20,7 @@ pub use least_time::{Inflight, LeastTime, Metric};
 
 use crate::eligible::Field;
 use crate::peer::Peer;
+use crate::server::Accepts;
 
 /// Places that a hashing or random method looks at for one request before it turns to round robin.
 const PROBES_LIMIT: u8 = 20;
@@ -37,10 +39,16 @@ pub enum Balancer {
     Hash,
     /// `hash KEY consistent`; the group fills the ring.
     ConsistentHash(Ring),
+    /// `hash KEY consistent bound=`: as before, but no peer has more than this many hundredths of its share.
+    BoundedHash(Ring, u32),
     /// `random`.
     Random,
     /// `random two` or `random two least_conn`.
     RandomTwo,
+    /// `random two least_time`: the better of two by chance.
+    RandomTwoLeastTime(LeastTime),
+    /// `ewma`: of two by chance the one with the lesser peak average and load.
+    Ewma,
     /// `least_time`.
     LeastTime(LeastTime),
 }
@@ -81,8 +89,24 @@ impl Balancer {
     pub(crate) fn prepared(self, primaries: &[Peer]) -> Self {
         match self {
             Self::ConsistentHash(_) => Self::ConsistentHash(Ring::new(primaries)),
+            Self::BoundedHash(_, bound) => Self::BoundedHash(Ring::new(primaries), bound),
             other => other,
         }
+    }
+
+    /// Which parameters the servers behind the method may have.
+    #[must_use]
+    pub fn accepts(&self) -> Accepts {
+        match self {
+            Self::RoundRobin | Self::LeastConn | Self::LeastTime(_) | Self::Ewma => Accepts::All,
+            _ => Accepts::NoBackup,
+        }
+    }
+
+    /// Whether the method must know how many attempts the whole group has under way.
+    #[inline]
+    pub(crate) fn counts_group(&self) -> bool {
+        matches!(self, Self::BoundedHash(..))
     }
 
     /// The method that looks for a backup within the same pick: only `least_conn` and `least_time` go on as they
@@ -113,9 +137,14 @@ impl Balancer {
             Self::LeastConn => least_conn::pick(field),
             Self::IpHash => ip_hash::pick(field, walk, key),
             Self::Hash => hash::pick(field, walk, key),
-            Self::ConsistentHash(ring) => ketama::pick(ring, field, walk, key),
+            Self::ConsistentHash(ring) => ketama::pick(ring, None, field, walk, key),
+            Self::BoundedHash(ring, bound) => ketama::pick(ring, Some(*bound), field, walk, key),
             Self::Random => random::pick(field, walk),
-            Self::RandomTwo => random::pick_of_two(field, walk),
+            Self::RandomTwo => random::pick_of_two(field, walk, |peer| peer.conns()),
+            Self::RandomTwoLeastTime(how) => {
+                random::pick_of_two(field, walk, |peer| least_time::estimate_ms(*how, peer, field.now))
+            }
+            Self::Ewma => random::pick_of_two(field, walk, |peer| ewma::load(peer, field.now)),
             Self::LeastTime(how) => least_time::pick(*how, field),
         }
     }
@@ -125,9 +154,11 @@ impl Balancer {
         match self {
             Self::RoundRobin => false,
             Self::LeastConn | Self::LeastTime(_) => !field.group.is_single(),
-            Self::IpHash | Self::Random | Self::RandomTwo => !walk.has_given_up() && field.peers.len() > 1,
+            Self::IpHash | Self::Random | Self::RandomTwo | Self::RandomTwoLeastTime(_) | Self::Ewma => {
+                !walk.has_given_up() && field.peers.len() > 1
+            }
             Self::Hash => !walk.has_given_up() && field.peers.len() > 1 && key.text().is_some(),
-            Self::ConsistentHash(_) => {
+            Self::ConsistentHash(_) | Self::BoundedHash(..) => {
                 !walk.has_given_up() && !field.group.is_single() && key.text().is_some()
             }
         }

@@ -4,6 +4,7 @@
 
 use super::{Walk, round_robin};
 use crate::eligible::Field;
+use crate::peer::Peer;
 
 /// A peer by chance.
 pub(super) fn pick(field: &Field<'_>, walk: &mut Walk) -> Option<usize> {
@@ -18,15 +19,15 @@ pub(super) fn pick(field: &Field<'_>, walk: &mut Walk) -> Option<usize> {
     }
 }
 
-/// Of two different peers by chance, the one with fewer connections for its weight.
-pub(super) fn pick_of_two(field: &Field<'_>, walk: &mut Walk) -> Option<usize> {
+/// Of two different peers by chance, the one with the lesser load for its weight.
+pub(super) fn pick_of_two(field: &Field<'_>, walk: &mut Walk, load: impl Fn(&Peer) -> u64) -> Option<usize> {
     let mut before = None;
     loop {
         let index = throw(field);
         if before != Some(index) && field.eligible(index) {
             match before {
                 None => before = Some(index),
-                Some(other) => return less_busy(field, other, index),
+                Some(other) => return less_busy(field, other, index, load),
             }
             continue;
         }
@@ -40,10 +41,10 @@ fn throw(field: &Field<'_>) -> usize {
     field.at_weight(field.group.random() % field.total_weight())
 }
 
-fn less_busy(field: &Field<'_>, first: usize, second: usize) -> Option<usize> {
+fn less_busy(field: &Field<'_>, first: usize, second: usize, load: impl Fn(&Peer) -> u64) -> Option<usize> {
     let (a, b) = (field.peers.get(first)?, field.peers.get(second)?);
-    let of_a = u128::from(a.conns()) * u128::from(b.weight);
-    let of_b = u128::from(b.conns()) * u128::from(a.weight);
+    let of_a = u128::from(load(a)) * u128::from(field.weight_now(b));
+    let of_b = u128::from(load(b)) * u128::from(field.weight_now(a));
     Some(if of_b > of_a { first } else { second })
 }
 

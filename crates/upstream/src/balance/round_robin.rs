@@ -10,6 +10,7 @@ pub(super) fn pick(field: &Field<'_>, session: Option<usize>) -> Option<usize> {
     if let Some(index) = session {
         let peer = field.peers.get(index)?;
         let others = i64::try_from(field.total_weight()).unwrap_or(i64::MAX) - i64::from(peer.weight);
+        let others = others.saturating_mul(i64::from(field.group.scale()));
         if peer.state.current_weight.load() <= -others {
             // One request in a row is paid for; more would shut the peer out for others too long.
             return session;
@@ -17,7 +18,7 @@ pub(super) fn pick(field: &Field<'_>, session: Option<usize>) -> Option<usize> {
     }
     let (mut best, mut total) = (None, 0i64);
     for (index, peer) in field.open() {
-        let (standing, added) = peer.advance();
+        let (standing, added) = peer.advance(field.group.scale(), field.now);
         total = total.saturating_add(added);
         if best.is_none_or(|(_, highest)| standing > highest) {
             best = Some((index, standing));

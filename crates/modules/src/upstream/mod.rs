@@ -1,50 +1,70 @@
 //! `ngx_http_upstream_module` with the balancing methods, `keepalive` and `zone`: what stands in `upstream` blocks.
 //!
-//! State is shared by all threads whether there is a `zone` or not; the name and size of one are only checked.
+//! State is shared by all threads whether there is a `zone` or not; one opens the group to the API. `eject`, `ewma`
+//! and `bound=` are our own.
+
+mod server;
+mod sticky;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error, Level, Word};
 use http::conf::compile::Cx;
-use http::conf::{UpstreamBlock, UriPart, parse_upstream_url, resolve};
+use http::conf::{Unresolvable, UpstreamBlock};
 use http::module::{Module, Registry, Slot};
+use http::relay::queue::QueueConf;
 use http::relay::variables;
+use http::resolver::ResolverConf;
 use http::rows::{Row, row};
 use http::variables::Template;
-use upstream::{
-    Accepts, Balancer, Inflight, LeastTime, Metric, Resolve, Ring, Server, ServerSpec, parse_server_params,
-};
+use upstream::{Balancer, Eject, Inflight, LeastTime, Metric, Ring};
 
 /// Least bytes of a zone: eight pages.
 const ZONE_MIN: u64 = 8 * 4096;
+/// How long a request waits in a queue where nothing else is said, milliseconds.
+const QUEUE_MS: u64 = 60_000;
 
 /// `ngx_http_upstream_module`.
 pub struct Upstream;
 
 static SLOT: Slot = Slot::new();
 
-/// The zones of all `upstream` blocks: their sizes, and where they were first named.
+/// The zones of all `upstream` blocks.
 #[derive(Debug, Default)]
-pub struct Zones(HashMap<Box<[u8]>, (u64, Option<Word>)>);
+pub struct Zones {
+    /// Their sizes, and where they were first named.
+    groups: HashMap<Box<[u8]>, (u64, Option<Word>)>,
+    /// Those of `sticky learn`, and the upstreams that they belong to.
+    sticky: HashMap<Box<str>, String>,
+}
 
 type Done = Result<(), Error>;
 
 const UPS: Contexts = Contexts::UPSTREAM;
 
 #[rustfmt::skip]
-static ROWS: [Row<()>; 12] = [
+static ROWS: [Row<()>; 20] = [
     row("upstream", Contexts::HTTP, Arity::ONE, "", "A group of servers.", upstream).block(UPS),
-    row("server", UPS, Arity::MORE1, "", "A server of the group.", server).many(),
-    row("zone", UPS, Arity::TAKE12, "", "Memory for the group's state; it is shared in any case.", zone),
+    row("upstream_strict_resolve", Contexts::HTTP, Arity::FLAG, "off", "Whether a server whose name cannot be resolved at load is an error instead of a warning.", strict_resolve),
+    row("server", UPS, Arity::MORE1, "", "A server of the group.", server::server).many(),
+    row("zone", UPS, Arity::TAKE12, "", "Makes the group open to the API; its state is shared by all threads in any case.", zone),
+    row("state", UPS, Arity::ONE, "", "A file that keeps the servers which the API adds, changes and removes.", server::state),
+    row("queue", UPS, Arity::TAKE12, "", "Most requests that wait for a server, and for how long.", queue),
+    row("resolver", UPS, Arity::MORE1, "", "Name servers for the servers of the group.", resolver),
+    row("resolver_timeout", UPS, Arity::ONE, "30s", "Time for resolving a name.", |_, cx, d| block(cx, d, |block, d| { block.resolver_timeout = Some(d.time_ms()?); Ok(()) })),
+    row("sticky", UPS, Arity::MORE2, "", "Binds sessions to servers.", sticky::sticky),
+    row("eject", UPS, Arity::MORE1, "", "Shuts servers out for a time that answer with too many errors or too slowly.", eject),
     row("keepalive", UPS, Arity::TAKE12, "32 local", "Most idle connections to the group.", keepalive),
     row("keepalive_requests", UPS, Arity::ONE, "1000", "Requests per connection.", |_, cx, d| limit(cx, d.number()?, |limits| &mut limits.requests)),
     row("keepalive_time", UPS, Arity::ONE, "1h", "Age to which a connection is kept.", |_, cx, d| limit(cx, d.time_ms()?, |limits| &mut limits.time_ms)),
     row("keepalive_timeout", UPS, Arity::ONE, "60s", "Time that a connection may idle.", |_, cx, d| limit(cx, d.time_ms()?, |limits| &mut limits.timeout_ms)),
     row("least_conn", UPS, Arity::NOARGS, "", "The server with the fewest connections for its weight.", |_, cx, d| method(cx, d, Balancer::LeastConn)),
     row("ip_hash", UPS, Arity::NOARGS, "", "The server that the client's address leads to.", |_, cx, d| method(cx, d, Balancer::IpHash)),
-    row("hash", UPS, Arity::TAKE12, "", "The server that a key leads to.", hash),
+    row("hash", UPS, Arity::TAKE123, "", "The server that a key leads to; with `consistent bound=1.25` none gets more than that of its share.", hash),
     row("random", UPS, Arity::NOARGS.or(Arity::TAKE12), "", "A server by chance.", random),
     row("least_time", UPS, Arity::TAKE12, "", "The server that answers soonest.", least_time),
+    row("ewma", UPS, Arity::NOARGS, "", "Of two servers by chance the one with the lesser moving average of response times, peaks counting most, and load.", |_, cx, d| method(cx, d, Balancer::Ewma)),
 ];
 
 impl Module for Upstream {
@@ -57,6 +77,7 @@ impl Module for Upstream {
         "ngx_http_upstream_hash_module",
         "ngx_http_upstream_random_module",
         "ngx_http_upstream_least_time_module",
+        "ngx_http_upstream_sticky_module",
     ];
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
@@ -72,7 +93,7 @@ impl Module for Upstream {
     }
 
     fn finish(zones: &mut Zones, _: &mut Cx<'_>) -> Done {
-        let unsized_zone = zones.0.iter().find(|(_, (size, word))| *size == 0 && word.is_some());
+        let unsized_zone = zones.groups.iter().find(|(_, (size, word))| *size == 0 && word.is_some());
         match unsized_zone {
             Some((name, (_, Some(word)))) => {
                 let name = String::from_utf8_lossy(name);
@@ -91,48 +112,9 @@ fn upstream(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
     let block = std::mem::replace(&mut cx.upstream, outer);
     done?;
     match block {
-        Some(block) if !block.servers.is_empty() => cx.upstreams.add(block),
+        Some(block) if !block.servers.is_empty() || block.state.is_some() => cx.upstreams.add(block),
         _ => Err(Error::at_close(d, "no servers are inside upstream")),
     }
-}
-
-/// Which parameters the servers behind a method may have.
-fn accepts(balancer: &Balancer) -> Accepts {
-    match balancer {
-        Balancer::RoundRobin | Balancer::LeastConn | Balancer::LeastTime(_) => Accepts::All,
-        _ => Accepts::NoBackup,
-    }
-}
-
-fn server(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
-    let Some(block) = &mut cx.upstream else { return Ok(()) };
-    let address = d.arg(0)?;
-    let spec = parameters(d, accepts(&block.balancer))?;
-    let refuse = |why: &str| Error::at(address, format!("{why} in upstream \"{}\"", address.as_str()));
-    let url = parse_upstream_url(&address.bytes, UriPart::Refused).map_err(refuse)?;
-    let addrs = resolve(&url.host_text(), url.port.unwrap_or(80)).map_err(refuse)?;
-    block.servers.push(Server { name: address.as_str().into_owned(), addrs, spec });
-    Ok(())
-}
-
-/// The parameters behind the address; what would have no effect is refused.
-fn parameters(d: &Directive, accepts: Accepts) -> Result<ServerSpec, Error> {
-    let address = d.arg(0)?;
-    let mut all = Vec::new();
-    for word in d.args.iter().skip(1) {
-        let text = word.as_str();
-        // One by one, so that the caret stands below the one that is wrong.
-        let one =
-            parse_server_params(&[&*text], accepts).map_err(|error| Error::at(word, error.to_string()))?;
-        if one.resolve == Resolve::WhileRunning || one.service.is_some() || one.slow_start_ms > 0 {
-            return Err(Error::at(word, format!("parameter \"{text}\" is not supported yet")));
-        }
-        all.push(text);
-    }
-    let all: Vec<&str> = all.iter().map(|text| &**text).collect();
-    let spec = parse_server_params(&all, accepts).map_err(|error| Error::at(address, error.to_string()))?;
-    spec.check(&address.as_str()).map_err(|error| Error::at(address, error.to_string()))?;
-    Ok(spec)
 }
 
 fn zone(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
@@ -150,7 +132,7 @@ fn zone(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
             Some(size) => size,
         },
     };
-    let zones = &mut cx.main::<Upstream>().0;
+    let zones = &mut cx.main::<Upstream>().groups;
     let (known, _) = zones.entry(name.bytes.clone()).or_insert_with(|| (0, Some(name.clone())));
     if size > 0 && *known > 0 && size != *known {
         let sentence = format!(
@@ -160,7 +142,75 @@ fn zone(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
         return Err(Error::at(name, sentence));
     }
     *known = size.max(*known);
+    if let Some(block) = &mut cx.upstream {
+        block.zone = Some(name.as_str().into());
+    }
     Ok(())
+}
+
+fn strict_resolve(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
+    cx.upstreams.unresolvable = if d.flag()? { Unresolvable::Refused } else { Unresolvable::Down };
+    Ok(())
+}
+
+fn block(cx: &mut Cx<'_>, d: &Directive, set: impl FnOnce(&mut UpstreamBlock, &Directive) -> Done) -> Done {
+    cx.upstream.as_mut().map_or(Ok(()), |block| set(block, d))
+}
+
+fn queue(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
+    let limit = usize::try_from(d.number_at_least(1)?).unwrap_or(usize::MAX);
+    let mut conf = QueueConf { limit, timeout_ms: QUEUE_MS };
+    if let Some(word) = d.args.get(1) {
+        let time = word.after("timeout=").and_then(|time| base::parse_time_ms(time).ok());
+        conf.timeout_ms = time.ok_or_else(|| invalid_parameter(word))?;
+    }
+    block(cx, d, |block, _| {
+        block.queue = Some(conf);
+        Ok(())
+    })
+}
+
+fn resolver(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
+    let conf = ResolverConf::read_with(d, &mut |host| cx.resources.resolve(host))?;
+    block(cx, d, |block, _| {
+        block.resolver = Some(Arc::new(conf));
+        Ok(())
+    })
+}
+
+/// `eject [errors=PERCENT%] [latency=TIME] [window=TIME] [requests=N] [time=TIME] [most=PERCENT%]`.
+fn eject(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
+    let mut eject = Eject::default();
+    for word in &d.args {
+        let time = |name: &str| word.after(name).and_then(|value| base::parse_time_ms(value).ok());
+        let number = |value: &[u8]| conf::parse_number(value).filter(|number| *number > 0);
+        let percent = |name: &str| {
+            let value = word.after(name)?.strip_suffix(b"%")?;
+            number(value).filter(|percent| *percent <= 100)
+        };
+        if let Some(percent) = percent("errors=") {
+            eject.errors_percent = Some(percent);
+        } else if let Some(percent) = percent("most=") {
+            eject.most_percent = percent;
+        } else if let Some(ms) = time("latency=").filter(|ms| *ms > 0) {
+            eject.latency_ms = Some(ms);
+        } else if let Some(ms) = time("window=").filter(|ms| *ms > 0) {
+            eject.window_ms = ms;
+        } else if let Some(ms) = time("time=").filter(|ms| *ms > 0) {
+            eject.time_ms = ms;
+        } else if let Some(requests) = word.after("requests=").and_then(number) {
+            eject.requests = requests;
+        } else {
+            return Err(invalid_parameter(word));
+        }
+    }
+    if eject.errors_percent.is_none() && eject.latency_ms.is_none() {
+        return Err(Error::at(&d.name, "\"eject\" needs \"errors=\" or \"latency=\""));
+    }
+    block(cx, d, |block, _| {
+        block.eject = Some(eject);
+        Ok(())
+    })
 }
 
 fn keepalive(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
@@ -205,16 +255,35 @@ fn method(cx: &mut Cx<'_>, d: &Directive, balancer: Balancer) -> Done {
 
 fn hash(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
     let key = Template::compile(cx, d.arg(0)?)?;
-    let balancer = match d.args.get(1) {
-        None => Balancer::Hash,
-        Some(word) if word.is("consistent") => Balancer::ConsistentHash(Ring::default()),
-        Some(word) => return Err(invalid_parameter(word)),
+    let balancer = match (d.args.get(1), d.args.get(2)) {
+        (None, _) => Balancer::Hash,
+        (Some(word), None) if word.is("consistent") => Balancer::ConsistentHash(Ring::default()),
+        (Some(word), Some(bound)) if word.is("consistent") => {
+            let hundredths = bound.after("bound=").and_then(hundredths).filter(|bound| *bound > 100);
+            Balancer::BoundedHash(Ring::default(), hundredths.ok_or_else(|| invalid_parameter(bound))?)
+        }
+        (Some(word), _) => return Err(invalid_parameter(word)),
     };
     method(cx, d, balancer)?;
     if let Some(block) = &mut cx.upstream {
         block.key = Some(key);
     }
     Ok(())
+}
+
+/// `1.25` in hundredths.
+fn hundredths(text: &[u8]) -> Option<u32> {
+    let (whole, part) = match text.iter().position(|byte| *byte == b'.') {
+        Some(at) => (text.get(..at)?, text.get(at + 1..)?),
+        None => (text, &b"0"[..]),
+    };
+    let part = match part {
+        [tenths] => [*tenths, b'0'],
+        [tenths, hundredths] => [*tenths, *hundredths],
+        _ => return None,
+    };
+    let whole = u32::try_from(conf::parse_number(whole)?).ok()?;
+    whole.checked_mul(100)?.checked_add(u32::try_from(conf::parse_number(&part)?).ok()?)
 }
 
 fn random(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
@@ -226,12 +295,15 @@ fn random(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
     match d.args.get(1) {
         None => {}
         Some(word) if word.is("least_conn") => {}
-        Some(word) if word.bytes.starts_with(b"least_time=") => {
-            return Err(Error::at(word, format!("parameter \"{}\" is not supported yet", word.as_str())));
-        }
+        Some(word) if word.is("least_time=header") => return method(cx, d, by_time(Metric::Head)),
+        Some(word) if word.is("least_time=last_byte") => return method(cx, d, by_time(Metric::LastByte)),
         Some(word) => return Err(invalid_parameter(word)),
     }
     method(cx, d, balancer)
+}
+
+fn by_time(metric: Metric) -> Balancer {
+    Balancer::RandomTwoLeastTime(LeastTime { metric, inflight: Inflight::Ignored })
 }
 
 fn least_time(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
