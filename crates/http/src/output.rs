@@ -202,6 +202,34 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
     Ok(())
 }
 
+/// Queues an interim answer with these fields, where `early_hints` says so and the client can understand it
+/// (`ngx_http_send_early_hints`).
+pub fn send_early_hints<'f>(r: &mut Request, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+    let conditions = std::sync::Arc::clone(&r.location().core.early_hints);
+    if r.is_subrequest
+        || r.is_post_action
+        || r.response.head_sent
+        || r.version() != Version::HTTP_11
+        || !conditions.iter().any(|condition| condition.holds(r))
+    {
+        return;
+    }
+    let mut out = Buf::empty();
+    for (name, value) in fields {
+        if out.is_empty() {
+            out.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+        }
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    if !out.is_empty() {
+        out.extend_from_slice(b"\r\n");
+        r.output.queue.push(out.into());
+    }
+}
+
 /// How the body will end, and whether the connection can serve another request (`ngx_http_header_filter`,
 /// `ngx_http_chunked_header_filter`).
 fn decide_framing(r: &mut Request) {

@@ -182,10 +182,15 @@ async fn phases(r: &mut Request, entry: Entry) -> Outcome {
     if entry == Entry::Content {
         return content(r).await;
     }
-    if entry == Entry::Start
-        && let Some(outcome) = generic(r, Phase::PostRead).await
-    {
-        return outcome;
+    if entry == Entry::Start {
+        if !r.location().core.client_body_early_read.is_empty()
+            && let Err(outcome) = read_early(r).await
+        {
+            return outcome;
+        }
+        if let Some(outcome) = generic(r, Phase::PostRead).await {
+            return outcome;
+        }
     }
     let mut relocate = entry != Entry::LocationRewrite;
     if relocate {
@@ -355,15 +360,8 @@ fn find_location(r: &mut Request) -> Option<Outcome> {
     if !r.internal && location.core.internal {
         return Some(Outcome::Status(404));
     }
-    let limit = location.core.client_max_body_size;
-    if let Some(length) = r.content_length
-        && limit > 0
-        && length > limit
-        && !r.discard_body
-    {
-        r.log(Level::Error, format_args!("client intended to send too large body: {length} bytes"));
-        r.expects_continue.set(false);
-        return Some(Outcome::Status(413));
+    if let Some(outcome) = check_body_size(r) {
+        return Some(outcome);
     }
     if is_redirect {
         let mut target = Vec::with_capacity(location.name.len() + r.args.len() + 1);
@@ -376,6 +374,28 @@ fn find_location(r: &mut Request) -> Option<Outcome> {
         return Some(Outcome::Status(301));
     }
     None
+}
+
+/// `client_max_body_size`, as far as the head tells.
+fn check_body_size(r: &Request) -> Option<Outcome> {
+    let limit = r.location().core.client_max_body_size;
+    let length = r.content_length.filter(|length| limit > 0 && *length > limit && !r.discard_body)?;
+    r.log(Level::Error, format_args!("client intended to send too large body: {length} bytes"));
+    r.expects_continue.set(false);
+    Some(Outcome::Status(413))
+}
+
+/// `client_body_early_read`: the body is there before the first phase (`ngx_http_read_early_body`).
+async fn read_early(r: &mut Request) -> Result<(), Outcome> {
+    let conditions = std::sync::Arc::clone(&r.location().core.client_body_early_read);
+    if !conditions.iter().any(|condition| condition.holds(r)) {
+        return Ok(());
+    }
+    match check_body_size(r) {
+        Some(outcome) => Err(outcome),
+        // Seldom used: it is not to enlarge the future of every request.
+        None => Box::pin(crate::body::read_all(r)).await,
+    }
 }
 
 struct Lookup {

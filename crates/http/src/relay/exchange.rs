@@ -507,6 +507,10 @@ impl Relay<'_> {
                 Ok(HeadStep::Partial) => {}
                 Err(kind) => return Err(fail(kind)),
             }
+            if !r.output.queue.is_empty() {
+                // Early hints are of use only now. What the client does not take at once leaves with the answer.
+                let _ = poll_fn(|cx| Poll::Ready(crate::output::poll_flush(r, cx))).await;
+            }
         }
     }
 }

@@ -4,8 +4,8 @@
 use net::Buf;
 use os::errlog::Level;
 use proto::h1::{
-    ChunkLimits, ChunkStep, ChunkedDecoder, FramingError, Method, Persistence, Progress, ResponseError,
-    ResponseFraming, Trailers, Version,
+    ChunkLimits, ChunkStep, ChunkedDecoder, Field, FramingError, Known, Method, Persistence, Progress,
+    ResponseError, ResponseFraming, Trailers, Version,
 };
 
 use super::RelaySettings;
@@ -14,6 +14,7 @@ use super::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain};
 use super::exchange::{MAX_FIELDS, READING};
 use super::settings::next;
 use crate::chunk::{Chunk, Queue};
+use crate::output;
 use crate::request::Request;
 
 /// HTTP/1 at work on one connection.
@@ -21,6 +22,33 @@ use crate::request::Request;
 pub struct Http1 {
     body: Body,
     extra: Extra,
+    /// Bytes of early hints so far.
+    hinted: usize,
+}
+
+/// The status of early hints (RFC 8297).
+const EARLY_HINTS: u16 = 103;
+
+impl Http1 {
+    /// `early_hints`: an interim answer of the upstream goes to the client as it is, but for what is never passed
+    /// on (`ngx_http_upstream_process_early_hints`).
+    fn pass_hints(&mut self, r: &mut Request, text: &[u8], settings: &RelaySettings) {
+        let head = std::mem::take(&mut r.upstream_head.head);
+        self.hinted += head.length;
+        if self.hinted > settings.buffer_size {
+            r.log(Level::Info, format_args!("upstream sent too big early hints while {READING}"));
+        } else {
+            let passed = |field: &&Field| {
+                // What frames or ends a message belongs to one hop.
+                let is_own =
+                    matches!(field.known, Known::ContentLength | Known::TransferEncoding | Known::Connection);
+                !is_own && !settings.hidden.contains(field.known, field.name.of(text))
+            };
+            let fields = head.fields.iter().filter(passed);
+            output::send_early_hints(r, fields.map(|field| (field.name.of(text), field.value.of(text))));
+        }
+        r.upstream_head.head = head;
+    }
 }
 
 #[derive(Debug)]
@@ -45,9 +73,12 @@ impl Codec for Http1 {
                     if !(100..200).contains(&head.status) || head.status == 101 {
                         return Ok(HeadStep::Complete { text: 0, body: head.length });
                     }
-                    let length = head.length;
+                    let (length, is_hint) = (head.length, head.status == EARLY_HINTS);
+                    if is_hint && !r.location().core.early_hints.is_empty() {
+                        self.pass_hints(r, buf, settings);
+                    }
                     buf.drain(..length);
-                    head.reset();
+                    r.upstream_head.head.reset();
                 }
                 Ok(Progress::Partial) => return Ok(HeadStep::Partial),
                 Err(ResponseError::NoStatusLine) => {

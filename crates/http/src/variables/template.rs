@@ -157,6 +157,12 @@ impl Template {
         used
     }
 
+    /// Whether the value is neither empty nor `0`: what conditions such as `if=` of `access_log` ask
+    /// (`ngx_http_test_predicates`).
+    pub fn holds(&self, r: &Request) -> bool {
+        self.with_value(r, |value| !matches!(value, b"" | b"0"))
+    }
+
     /// The value as a size in bytes; 0, and a line in the log, where it is none (`ngx_http_complex_value_size`).
     pub fn size(&self, r: &Request) -> u64 {
         self.with_value(r, |value| {

@@ -149,11 +149,8 @@ impl PhaseHandler for Log {
 
 impl AccessLog {
     fn write(&self, r: &Request, cache: Option<CacheConf>) {
-        if let Some(condition) = &self.condition {
-            let value = condition.value(r);
-            if value.is_empty() || value == b"0" {
-                return;
-            }
+        if self.condition.as_ref().is_some_and(|condition| !condition.holds(r)) {
+            return;
         }
         match &self.place {
             Place::File(sink) => sink.line(|out| self.format.append(r, out)),

@@ -254,7 +254,10 @@ pub struct CoreSettings {
     pub gzip_disable: Arc<Vec<Regex>>,
     gzip_disable_own: bool,
     pub gzip_disable_msie6: bool,
-    pub early_hints: Vec<Template>,
+    pub early_hints: Arc<Vec<Template>>,
+    early_hints_own: bool,
+    pub client_body_early_read: Arc<Vec<Template>>,
+    client_body_early_read_own: bool,
 }
 
 /// Where temporary files go: a directory and up to three levels of subdirectories.
@@ -271,6 +274,8 @@ impl Settings for CoreSettings {
         self.error_pages_own = false;
         self.error_log_own = false;
         self.types_own = false;
+        self.early_hints_own = false;
+        self.client_body_early_read_own = false;
         self.gzip_proxied_own = false;
         self.gzip_disable_own = false;
         self.root_directive = None;

@@ -15,7 +15,7 @@ const NO_HASH: &str = "tables grow as they need to";
 const NO_POOL: &str = "memory does not come from pools of a fixed size";
 const NO_AIO: &str = "files are read by sendfile or from the page cache";
 
-pub(super) static ROWS: [Row<CoreSettings>; 86] = [
+pub(super) static ROWS: [Row<CoreSettings>; 88] = [
     none("variables_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("variables_hash_bucket_size", Contexts::HTTP, Arity::ONE, NO_HASH),
     none("server_names_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH),
@@ -274,4 +274,24 @@ pub(super) static ROWS: [Row<CoreSettings>; 86] = [
     )
     .many(),
     row("gzip_disable", ALL, Arity::MORE1, "", "Clients that get no gzip.", set::gzip_disable).many(),
+    row(
+        "early_hints",
+        ALL,
+        Arity::MORE1,
+        "",
+        "When early hints of an upstream are passed on.",
+        |s: &mut CoreSettings, cx, d| set::conditions(&mut s.early_hints, &mut s.early_hints_own, cx, d),
+    )
+    .many(),
+    row(
+        "client_body_early_read",
+        TOP,
+        Arity::MORE1,
+        "",
+        "When a body is read before anything else.",
+        |s: &mut CoreSettings, cx, d| {
+            set::conditions(&mut s.client_body_early_read, &mut s.client_body_early_read_own, cx, d)
+        },
+    )
+    .many(),
 ];

@@ -292,3 +292,19 @@ pub(super) fn resolver(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Directive) -> D
     s.resolver = Some(Arc::new(ResolverConf::read(d)?));
     Ok(())
 }
+
+/// Adds conditions to those of the block (`ngx_http_set_predicate_slot`); its first line replaces what it inherits.
+pub(super) fn conditions(
+    list: &mut Arc<Vec<Template>>,
+    own: &mut bool,
+    cx: &mut Cx<'_>,
+    d: &Directive,
+) -> Done {
+    if !std::mem::replace(own, true) {
+        *list = Arc::default();
+    }
+    for word in &d.args {
+        Arc::make_mut(list).push(Template::compile(cx, word)?);
+    }
+    Ok(())
+}
