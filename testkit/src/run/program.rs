@@ -46,14 +46,28 @@ pub(super) fn missing(command: &[String]) -> Option<&str> {
 }
 
 /// The first file of that name in `PATH` that can be run at all: the shim of a version manager may be there
-/// without anything behind it.
+/// without anything behind it. A name with `*` at its end is one with a version behind it, such as `php-fpm*`.
 fn found(name: &str) -> Option<PathBuf> {
     let works = |path: &PathBuf| {
         let probe = Command::new(path).arg("--version").stdin(Stdio::null()).output();
         probe.is_ok_and(|output| output.status.success())
     };
     let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders).map(|folder| folder.join(name)).filter(|path| path.is_file()).find(works)
+    // Daemons lie where the paths of users do not lead.
+    let folders = std::env::split_paths(&folders).chain([PathBuf::from("/usr/sbin")]);
+    folders.flat_map(|folder| named(&folder, name)).filter(|path| path.is_file()).find(works)
+}
+
+/// The files of a folder that a name means.
+fn named(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let Some(prefix) = name.strip_suffix('*') else { return vec![folder.join(name)] };
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+    });
+    paths.sort();
+    paths
 }
 
 impl Run<'_> {
