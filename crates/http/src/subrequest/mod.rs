@@ -132,7 +132,6 @@ impl Request {
         sr.head.reserve(self.head.len());
         sr.head.extend_from_slice(&self.head);
         sr.line = RequestHead::clone(&self.line);
-        sr.line.method = Method::Get;
         sr.method = Method::Get;
         sr.server = self.server;
         sr.location = self.server().root;
@@ -156,7 +155,6 @@ impl Request {
     /// What one has besides that begins where its parent is.
     fn lend_place(&self, sr: &mut Self) {
         sr.method = self.method;
-        sr.line.method = self.line.method;
         sr.location = self.location;
         sr.valid_location = self.valid_location;
         sr.valid_unparsed_uri = self.valid_unparsed_uri;
