@@ -26,8 +26,8 @@ use crate::phases::{Body, Outcome};
 use crate::process::{self, Entry};
 use crate::request::{MAX_URI_CHANGES, Request};
 
-/// Subrequests of subrequests: how many before it is taken for a cycle (`NGX_HTTP_MAX_SUBREQUESTS`).
-const MAX_DEPTH: u8 = 50;
+/// Subrequests of subrequests: how many before it is taken for a cycle (`NGX_HTTP_MAX_SUBREQUESTS`, and one).
+const MAX_DEPTH: u8 = 51;
 /// Subrequests of one client request at the same time, as in nginx.
 const MAX_LIVE: u32 = 65_535 - 1000;
 
