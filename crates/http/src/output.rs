@@ -507,11 +507,16 @@ fn append_file(queue: &mut Queue, part: &mut Queue) -> bool {
 fn gather(r: &mut Request, mut part: Queue) {
     let Some(capture) = &mut r.output.capture else { return };
     let limit = r.cycle.http.location(r.location).core.subrequest_output_buffer_size as u64;
-    // A known length is judged before anything is taken, as in nginx.
-    let announced = r.response.content_length.unwrap_or(0).max(capture.len() as u64 + part.len());
-    if announced > limit {
+    // A known length is judged before anything is taken, and then is all the room that there is, as in nginx.
+    let announced = r.response.content_length;
+    if let Some(length) = announced.filter(|length| *length > limit) {
         r.output.is_failed = true;
-        r.log(Level::Error, format_args!("too big subrequest response: {announced}"));
+        r.log(Level::Error, format_args!("too big subrequest response: {length}"));
+        return;
+    }
+    if capture.len() as u64 + part.len() > announced.unwrap_or(limit) {
+        r.output.is_failed = true;
+        r.log(Level::Error, format_args!("too big subrequest response"));
         return;
     }
     while let Some(chunk) = part.pop() {

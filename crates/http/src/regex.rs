@@ -43,12 +43,7 @@ impl Regex {
             .caseless(case == Case::Insensitive)
             .jit_if_available(true)
             .build(&limited)
-            .map_err(|error| {
-                // The library puts its own words in front of PCRE's.
-                let message = error.to_string();
-                let message = message.rsplit_once(": ").map_or(&*message, |(_, own)| own);
-                Error::at(word, format!("pcre2_compile() failed: {message} in \"{text}\""))
-            })?;
+            .map_err(|error| Error::at(word, sentence(&error, &text)))?;
         let mut named = Vec::new();
         for (group, name) in pcre.capture_names().iter().enumerate() {
             if let Some(name) = name {
@@ -57,6 +52,24 @@ impl Regex {
         }
         let groups = pcre.captures_len();
         Ok(Self { pcre, text: pattern.into(), named, groups })
+    }
+
+    /// Compiles a pattern that a page brings, for few matches; its named groups become nothing by themselves.
+    ///
+    /// # Errors
+    /// As [`Self::compile`], as a sentence.
+    pub fn compile_once(pattern: &[u8]) -> Result<Self, String> {
+        let text = String::from_utf8_lossy(pattern).into_owned();
+        let pcre = RegexBuilder::new().build(&format!("(*LIMIT_MATCH={MATCH_LIMIT}){text}"));
+        let pcre = pcre.map_err(|error| sentence(&error, &text))?;
+        let groups = pcre.captures_len();
+        Ok(Self { pcre, text: pattern.into(), named: Vec::new(), groups })
+    }
+
+    /// Groups that have a name.
+    pub fn group_names(&self) -> impl Iterator<Item = (usize, &str)> {
+        let names = self.pcre.capture_names().iter().enumerate();
+        names.filter_map(|(group, name)| Some((group, name.as_deref()?)))
     }
 
     /// The pattern as written.
@@ -98,4 +111,11 @@ impl Regex {
     pub(crate) fn named(&self) -> &[(usize, VariableId)] {
         &self.named
     }
+}
+
+fn sentence(error: &pcre2::Error, text: &str) -> String {
+    // The library puts its own words in front of PCRE's.
+    let message = error.to_string();
+    let message = message.rsplit_once(": ").map_or(&*message, |(_, own)| own);
+    format!("pcre2_compile() failed: {message} in \"{text}\"")
 }

@@ -450,6 +450,21 @@ impl Request {
         self.append_variable(id, out)
     }
 
+    /// As [`Self::append_variable`], for a name that is only known now: any that the modules define or the
+    /// configuration uses.
+    pub fn append_named_variable(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let http = &self.cycle.http;
+        if let Some(id) = http.variables.find(name) {
+            return self.append_variable(id, out);
+        }
+        if let Some(known) = http.known_variables.iter().find(|known| known.name.as_bytes() == name) {
+            return (known.read)(self, out);
+        }
+        let mut families = http.known_families.iter();
+        let rest = families.find_map(|family| Some((family, name.strip_prefix(family.prefix.as_bytes())?)));
+        rest.is_some_and(|(family, rest)| (family.read)(self, rest, out))
+    }
+
     /// A variable's value.
     #[must_use]
     pub fn variable(&self, id: VariableId) -> Option<Vec<u8>> {

@@ -37,6 +37,7 @@ pub mod scgi;
 pub mod secure_link;
 pub mod slice;
 pub mod split_clients;
+pub mod ssi;
 pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
@@ -95,6 +96,7 @@ pub fn registry() -> Registry {
     registry.add::<headers::Headers>();
     registry.add::<gunzip::Gunzip>();
     registry.add::<addition::Addition>();
+    registry.add::<ssi::Ssi>();
     registry.add::<postpone::Postpone>();
     registry.add::<zstd::Zstd>();
     registry.add::<brotli::Brotli>();

@@ -108,7 +108,6 @@ fn send(r: &mut Request, places: &[Box<[u8]>]) -> Verdict<'static> {
             return Verdict::Finish(Outcome::Status(500));
         };
         sr.method = r.method;
-        sr.line.method = r.line.method;
         sr.response.header_only = true;
         // Nobody waits for it, and nobody need.
         drop(start(sr));

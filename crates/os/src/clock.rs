@@ -82,6 +82,40 @@ pub fn local_time(unix_sec: i64) -> LocalTime {
     }
 }
 
+/// A time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    /// Universal time.
+    Utc,
+    /// That of the machine.
+    Local,
+}
+
+/// Longest text of a time, as in nginx.
+const TEXT_MAX: usize = 2048;
+
+/// A Unix time as text (`strftime(3)`), at most two thousand bytes; `None` where it is empty or longer.
+#[must_use]
+pub fn format(unix_sec: i64, zone: Zone, format: &std::ffi::CStr) -> Option<Vec<u8>> {
+    // SAFETY: all zeros is a valid `tm`; its zone pointer may be null.
+    let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+    let time: libc::time_t = unix_sec;
+    // SAFETY: both point to locals; the calls read the one and fill the other.
+    unsafe {
+        match zone {
+            Zone::Utc => libc::gmtime_r(&raw const time, &raw mut parts),
+            Zone::Local => libc::localtime_r(&raw const time, &raw mut parts),
+        };
+    }
+    let mut text = vec![0u8; TEXT_MAX];
+    // SAFETY: the buffer has the length that is told, the format ends with a NUL, and `parts` was filled above,
+    // its zone pointing to names that the C library keeps.
+    let length =
+        unsafe { libc::strftime(text.as_mut_ptr().cast(), text.len(), format.as_ptr(), &raw const parts) };
+    text.truncate(length);
+    (length > 0).then_some(text)
+}
+
 /// Minutes east of UTC that the local time zone has at a Unix time.
 #[must_use]
 pub fn local_offset_min(unix_sec: i64) -> i32 {
@@ -106,6 +140,18 @@ mod tests {
         assert!(precise.abs_diff(coarse) < 1000, "{precise} {coarse}");
         let (sec, ms) = realtime_coarse();
         assert!(sec.abs_diff(realtime_sec()) <= 1 && ms < 1000);
+    }
+
+    #[test]
+    fn times_as_text() {
+        let check = |text: &std::ffi::CStr, expected: Option<&str>| {
+            let found = format(1_000_000_000, Zone::Utc, text);
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{text:?}");
+        };
+        check(c"%A, %d-%b-%Y %H:%M:%S", Some("Sunday, 09-Sep-2001 01:46:40"));
+        check(c"%Y", Some("2001"));
+        check(c"", None);
+        check(c"%3000Y", None);
     }
 
     #[test]

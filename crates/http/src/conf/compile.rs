@@ -440,6 +440,8 @@ impl<'a> Cx<'a> {
             locations: self.locations.into_iter().flatten().collect(),
             listeners,
             variables: self.table,
+            known_variables: self.registry.variables.clone(),
+            known_families: self.registry.prefixes.clone(),
             upstreams,
             zones: self.zones,
             prefix: self.paths.prefix.clone(),

@@ -28,7 +28,7 @@ pub use self::upstreams::{Unresolvable, UpstreamBlock, UpstreamId, UpstreamRef, 
 
 use crate::module::Module;
 use crate::relay::sticky::{Learn, StickyMethod};
-use crate::variables::Table;
+use crate::variables::{PrefixVariable, Table, Variable};
 
 /// Index of a server among all servers of the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +57,10 @@ pub struct HttpConf {
     pub listeners: Vec<listen::Listener>,
     /// Variables in use.
     pub variables: Table,
+    /// Variables that the modules define, in use or not.
+    pub known_variables: Vec<&'static Variable>,
+    /// Families of them.
+    pub known_families: Vec<&'static PrefixVariable>,
     /// Upstream groups, named ones and those made by a plain address.
     pub upstreams: Vec<Arc<crate::relay::Upstream>>,
     /// Shared zones.

@@ -61,6 +61,17 @@ struct Spool {
     length: u64,
 }
 
+impl Spool {
+    /// Once nobody is to send a part of the file, it is used from its beginning again. It is emptied for that:
+    /// what `sendfile` gave to the kernel are pages of the file, and writing over them would change what the
+    /// client has not received yet. Emptying takes them away from the file.
+    fn begin_again(&mut self) {
+        if self.length > 0 && Rc::strong_count(&self.file) == 1 && self.file.set_len(0).is_ok() {
+            self.length = 0;
+        }
+    }
+}
+
 /// Passes the body on; the head is queued already.
 pub(super) async fn run(
     relay: &mut Relay<'_>,
@@ -146,11 +157,8 @@ impl Pump<'_> {
                     if self.is_done {
                         return Poll::Ready(End::Complete);
                     }
-                    if let Some(spool) = &mut self.spool
-                        && Rc::strong_count(&spool.file) == 1
-                    {
-                        // All of the file has been sent: it is used from its beginning again.
-                        spool.length = 0;
+                    if let Some(spool) = &mut self.spool {
+                        spool.begin_again();
                     }
                     false
                 }

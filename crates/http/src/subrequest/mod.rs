@@ -26,8 +26,8 @@ use crate::phases::{Body, Outcome};
 use crate::process::{self, Entry};
 use crate::request::{MAX_URI_CHANGES, Request};
 
-/// Subrequests of subrequests: how many before it is taken for a cycle (`NGX_HTTP_MAX_SUBREQUESTS`).
-const MAX_DEPTH: u8 = 50;
+/// Subrequests of subrequests: how many before it is taken for a cycle (`NGX_HTTP_MAX_SUBREQUESTS`, and one).
+const MAX_DEPTH: u8 = 51;
 /// Subrequests of one client request at the same time, as in nginx.
 const MAX_LIVE: u32 = 65_535 - 1000;
 
@@ -132,7 +132,6 @@ impl Request {
         sr.head.reserve(self.head.len());
         sr.head.extend_from_slice(&self.head);
         sr.line = RequestHead::clone(&self.line);
-        sr.line.method = Method::Get;
         sr.method = Method::Get;
         sr.server = self.server;
         sr.location = self.server().root;
@@ -156,7 +155,6 @@ impl Request {
     /// What one has besides that begins where its parent is.
     fn lend_place(&self, sr: &mut Self) {
         sr.method = self.method;
-        sr.line.method = self.line.method;
         sr.location = self.location;
         sr.valid_location = self.valid_location;
         sr.valid_unparsed_uri = self.valid_unparsed_uri;

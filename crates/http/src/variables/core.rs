@@ -189,8 +189,8 @@ pub fn shown_request_line(r: &Request) -> Option<&[u8]> {
 }
 
 fn request_method(r: &Request, out: &mut Vec<u8>) -> bool {
-    // An error page is asked for by GET, whatever the client's own request was.
-    if r.method == Method::Get && r.line.method != Method::Get {
+    // An error page is asked for by GET, whatever the client's own request was; to a subrequest it is the client's.
+    if r.method == Method::Get && r.line.method != Method::Get && !r.is_subrequest {
         return text(b"GET", out);
     }
     filled(r.line.method_text.of(&r.head), out)
