@@ -263,6 +263,12 @@ impl Response {
         }
     }
 
+    /// The charset that the answer has so far: appended to its type, or in what an upstream said of that.
+    #[must_use]
+    pub fn charset_known(&self) -> Option<&[u8]> {
+        if self.charset.is_empty() { self.charset_in_type() } else { Some(&self.charset) }
+    }
+
     /// The charset that stands in the content type, as upstreams write it.
     #[must_use]
     pub fn charset_in_type(&self) -> Option<&[u8]> {

@@ -44,6 +44,7 @@ pub mod stub_status;
 pub mod sub;
 pub mod try_files;
 pub mod upstream;
+pub mod userid;
 pub mod uwsgi;
 pub mod zstd;
 
@@ -95,11 +96,12 @@ pub fn registry() -> Registry {
     registry.add::<slice::Slice>();
     registry.add::<not_modified::NotModified>();
     registry.add::<headers::Headers>();
+    registry.add::<userid::Userid>();
     registry.add::<gunzip::Gunzip>();
     registry.add::<addition::Addition>();
-    registry.add::<postpone::Postpone>();
     registry.add::<sub::Sub>();
     registry.add::<charset::Charset>();
+    registry.add::<postpone::Postpone>();
     registry.add::<zstd::Zstd>();
     registry.add::<brotli::Brotli>();
     registry.add::<gzip::Gzip>();

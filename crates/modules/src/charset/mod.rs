@@ -146,7 +146,7 @@ struct Chosen {
 impl HeaderFilter for Charset {
     fn filter(&self, r: &mut Request) -> Filtered {
         let settings = r.location().settings::<Self>();
-        if settings.charset == Named::Off && r.response.charset_override.is_none() {
+        if settings.charset == Named::Off && r.response.charset_override.is_none() && !r.is_subrequest {
             return Filtered::Next;
         }
         match destination(r, settings) {
@@ -164,11 +164,6 @@ fn charsets(r: &Request) -> &Charsets {
     r.cycle.http.main::<Charset>()
 }
 
-/// The charset that an answer has: appended to its type, or in what an upstream said of that.
-fn present(r: &Request) -> Option<&[u8]> {
-    if r.response.charset.is_empty() { r.response.charset_in_type() } else { Some(&r.response.charset) }
-}
-
 fn chosen(r: &Request, named: &Named) -> Result<Option<Chosen>, NoValue> {
     match named {
         Named::Off => Ok(None),
@@ -182,7 +177,12 @@ fn chosen(r: &Request, named: &Named) -> Result<Option<Chosen>, NoValue> {
 
 /// The charset that the answer is to have (`ngx_http_destination_charset`).
 fn destination(r: &Request, settings: &CharsetSettings) -> Result<Option<Chosen>, NoValue> {
-    if r.is_subrequest || r.response.content_type.is_empty() {
+    if r.is_subrequest {
+        // What becomes a part of another answer has its charset.
+        let outer = r.outer_charset();
+        return Ok(outer.map(|name| Chosen { id: charsets(r).find(name), name: name.to_vec() }));
+    }
+    if r.response.content_type.is_empty() {
         return Ok(None);
     }
     if let Some(name) = r.response.charset_override.as_ref().filter(|name| !name.is_empty()) {
@@ -193,7 +193,7 @@ fn destination(r: &Request, settings: &CharsetSettings) -> Result<Option<Chosen>
         };
         return Ok(Some(Chosen { id: Some(id), name: name.clone() }));
     }
-    let is_meant = match present(r) {
+    let is_meant = match r.response.charset_known() {
         Some(_) => settings.overrides,
         None => settings.types.matches(&r.response),
     };
@@ -202,7 +202,7 @@ fn destination(r: &Request, settings: &CharsetSettings) -> Result<Option<Chosen>
 
 /// Names the charset, and recodes into it where the answer has another (`ngx_http_charset_header_filter`).
 fn apply(r: &mut Request, charset: Chosen) -> Filtered {
-    let source = match present(r) {
+    let source = match r.response.charset_known() {
         Some(name) => Some(Chosen { id: charsets(r).find(name), name: name.to_vec() }),
         None => match chosen(r, &r.location().settings::<Charset>().source) {
             Ok(source) => source,
@@ -234,7 +234,7 @@ fn apply(r: &mut Request, charset: Chosen) -> Filtered {
         return Filtered::Next;
     };
     rename(r, charset.name);
-    if recoder.changes_length() {
+    if recoder.changes_length() && !r.is_subrequest {
         r.response.clear_content_length();
     }
     r.output.add_filter(Box::new(Recode(recoder)));
@@ -253,9 +253,11 @@ fn rename(r: &mut Request, charset: Vec<u8>) {
     name(r, charset);
 }
 
-/// Redirects get none: old browsers took it for that of the next page.
+/// Only the client's answer names one. Redirects get none: old browsers took it for that of the next page.
 fn name(r: &mut Request, charset: Vec<u8>) {
-    r.response.charset = if matches!(r.response.status, 301 | 302) { Vec::new() } else { charset };
+    if !r.is_subrequest {
+        r.response.charset = if matches!(r.response.status, 301 | 302) { Vec::new() } else { charset };
+    }
 }
 
 /// Recodes one body.
