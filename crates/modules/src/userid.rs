@@ -244,11 +244,10 @@ fn settled(r: &Request, settings: &UseridSettings) -> State {
         let reset =
             r.cycle.http.variables.find(b"uid_reset").and_then(|id| r.variable(id)).unwrap_or_default();
         if matches!(&*reset, b"" | b"0") {
-            if let Some(mark) = settings.mark
-                && !cookie(r, &settings.name)
-                    .and_then(|value| value.get(22..24))
-                    .is_some_and(|end| end == [mark, b'='])
-            {
+            let is_marked = |mark: u8| {
+                cookie(r, &settings.name).and_then(|value| value.get(22..24)) == Some(&[mark, b'='])
+            };
+            if settings.mark.is_some_and(|mark| !is_marked(mark)) {
                 state.set = state.got;
                 r.notes.borrow_mut().put(state);
             }
