@@ -218,11 +218,14 @@ impl Queue {
         Some(chunk)
     }
 
-    /// Puts a chunk in front of the others.
+    /// Puts a chunk in front of the others; an empty one is dropped.
     pub fn push_front(&mut self, chunk: Chunk) {
-        self.length += chunk.len();
-        self.places += usize::from(matches!(chunk, Chunk::Subrequest(_)));
-        self.chunks.push_front(chunk);
+        let is_place = matches!(chunk, Chunk::Subrequest(_));
+        if is_place || !chunk.is_empty() {
+            self.length += chunk.len();
+            self.places += usize::from(is_place);
+            self.chunks.push_front(chunk);
+        }
     }
 
     /// Moves everything of `other` in front of this queue.

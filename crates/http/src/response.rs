@@ -257,14 +257,26 @@ impl Response {
     /// The content type without its charset, as filters compare it. Other parameters belong to it, as in nginx.
     #[must_use]
     pub fn media_type(&self) -> &[u8] {
-        match self.charset_in_type() {
+        match self.split_type() {
             Some((end, _)) => self.content_type.get(..end).unwrap_or_default(),
             None => &self.content_type,
         }
     }
 
-    /// Where the content type ends and what charset it has in it (`ngx_http_upstream_copy_content_type`).
-    pub(crate) fn charset_in_type(&self) -> Option<(usize, &[u8])> {
+    /// The charset that the answer has so far: appended to its type, or in what an upstream said of that.
+    #[must_use]
+    pub fn charset_known(&self) -> Option<&[u8]> {
+        if self.charset.is_empty() { self.charset_in_type() } else { Some(&self.charset) }
+    }
+
+    /// The charset that stands in the content type, as upstreams write it.
+    #[must_use]
+    pub fn charset_in_type(&self) -> Option<&[u8]> {
+        self.split_type().map(|(_, charset)| charset)
+    }
+
+    /// Where the content type ends and what charset follows (`ngx_http_upstream_copy_content_type`).
+    fn split_type(&self) -> Option<(usize, &[u8])> {
         if !self.has_type_parameters {
             return None;
         }
@@ -346,8 +358,7 @@ mod tests {
             let content_type = text.as_bytes().to_vec();
             let response = Response { content_type, has_type_parameters: true, ..Response::default() };
             assert_eq!(response.media_type(), kind.as_bytes(), "{text}");
-            let found = response.charset_in_type().map(|(_, charset)| charset);
-            assert_eq!(found, charset.map(str::as_bytes), "{text}");
+            assert_eq!(response.charset_in_type(), charset.map(str::as_bytes), "{text}");
         };
         check("text/html", "text/html", None);
         check("text/html; charset=utf-8", "text/html", Some("utf-8"));

@@ -66,6 +66,8 @@ pub struct Role {
     /// What is put out where nothing else was (`ssi`'s `stub`).
     stub: Option<Stub>,
     on_end: Option<OnEnd>,
+    /// The charset of the answer that its output becomes a part of; empty: none.
+    charset: Vec<u8>,
 }
 
 /// Called when a subrequest has ended, before anybody who waits for it goes on.
@@ -116,6 +118,10 @@ impl Request {
         if kind == Kind::InMemory {
             sr.output.capture = Some(Vec::new());
         }
+        let charset = match (&self.role, self.response.charset_known()) {
+            (Some(role), _) => role.charset.clone(),
+            (None, charset) => charset.unwrap_or_default().to_vec(),
+        };
         sr.role = Some(Box::new(Role {
             link: Rc::new(Link::new(family)),
             kind,
@@ -123,6 +129,7 @@ impl Request {
             depth_left: depth_left - 1,
             stub: None,
             on_end: None,
+            charset,
         }));
         Ok(sr)
     }
@@ -159,6 +166,12 @@ impl Request {
         sr.valid_location = self.valid_location;
         sr.valid_unparsed_uri = self.valid_unparsed_uri;
         sr.copy_captures(self);
+    }
+
+    /// The charset of the answer that this subrequest's output becomes a part of.
+    #[must_use]
+    pub fn outer_charset(&self) -> Option<&[u8]> {
+        self.role.as_ref().map(|role| &*role.charset).filter(|charset| !charset.is_empty())
     }
 
     /// Puts out `chunks`, of its parent's type, if nothing else comes of this subrequest.

@@ -181,6 +181,20 @@ impl Template {
         out
     }
 
+    /// The value; `None` where a variable in it has none.
+    #[must_use]
+    pub fn try_value(&self, r: &Request) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text),
+                Part::Variable(id) => r.append_fresh_variable(*id, &mut out).then_some(())?,
+                Part::Capture(number) => r.append_capture(*number, &mut out),
+            }
+        }
+        Some(out)
+    }
+
     /// Whether `word` contains a variable.
     #[must_use]
     pub fn has_variables(text: &[u8]) -> bool {
