@@ -2,6 +2,7 @@
 //!
 //! A client's number is made once: by `$uid_set` where that is read, else for the head of the answer.
 
+use http::conf::Location;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -224,7 +225,7 @@ fn got(r: &Request, out: &mut Vec<u8>) -> bool {
 
 fn set(r: &Request, out: &mut Vec<u8>) -> bool {
     let settings = r.location().settings::<Userid>();
-    if settings.mode < Mode::V1 || r.is_subrequest {
+    if r.is_subrequest {
         return false;
     }
     let uid = settled(r, settings).set;
@@ -302,6 +303,10 @@ fn process() -> u32 {
 }
 
 impl HeaderFilter for Userid {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().mode >= Mode::V1
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let settings = r.location().settings::<Self>();
         if settings.mode < Mode::V1 || r.is_subrequest {

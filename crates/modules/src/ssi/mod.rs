@@ -12,6 +12,7 @@ mod parse;
 mod text;
 
 use conf::{Arity, Contexts};
+use http::conf::Location;
 use http::conf::TypeSet;
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
@@ -78,9 +79,13 @@ impl Module for Ssi {
 }
 
 impl HeaderFilter for Ssi {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().is_on
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let settings = r.location().settings::<Self>();
-        if !settings.is_on || r.response.content_length == Some(0) || !settings.types.matches(&r.response) {
+        if r.response.content_length == Some(0) || !settings.types.matches(&r.response) {
             return Filtered::Next;
         }
         let page = Page::new(settings);

@@ -5,6 +5,7 @@
 
 mod search;
 
+use http::conf::Location;
 use std::io;
 use std::sync::Arc;
 
@@ -115,12 +116,13 @@ fn pair(s: &mut SubSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error
 }
 
 impl HeaderFilter for Sub {
+    fn concerns(&self, location: &Location) -> bool {
+        !location.settings::<Self>().pairs.is_empty()
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let settings = r.location().settings::<Self>();
-        if settings.pairs.is_empty()
-            || r.response.content_length == Some(0)
-            || !settings.types.matches(&r.response)
-        {
+        if r.response.content_length == Some(0) || !settings.types.matches(&r.response) {
             return Filtered::Next;
         }
         let search = match &settings.search {
