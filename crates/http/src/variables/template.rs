@@ -42,6 +42,9 @@ impl Template {
     /// # Errors
     /// As [`Self::compile`].
     pub fn compile_bytes(cx: &mut Cx<'_>, word: &Word, text: &[u8]) -> Result<Self, Error> {
+        if !Self::has_variables(text) {
+            return Ok(Self::literal(text));
+        }
         let mut parts: Vec<Part> = Vec::new();
         let mut literal = Vec::new();
         let mut rest = text;
@@ -184,7 +187,7 @@ impl Template {
     /// Whether `word` contains a variable.
     #[must_use]
     pub fn has_variables(text: &[u8]) -> bool {
-        text.contains(&b'$')
+        memchr::memchr(b'$', text).is_some()
     }
 }
 

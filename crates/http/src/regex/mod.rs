@@ -3,11 +3,16 @@
 //! Every pattern is compiled with the JIT where there is one and with a match limit, so that no request can make
 //! a pattern run for ever.
 
+mod list;
+mod required;
+
 use conf::{Error, Word};
 use pcre2::bytes::{Regex as Pcre, RegexBuilder};
 
 use crate::conf::compile::Cx;
 use crate::variables::VariableId;
+
+pub use self::list::RegexList;
 
 /// Steps after which a match gives up (`pcre2_set_match_limit`).
 const MATCH_LIMIT: u32 = 1_000_000;
@@ -31,24 +36,50 @@ pub struct Regex {
     groups: usize,
 }
 
+fn build(pattern: &[u8], case: Case) -> Result<Pcre, pcre2::Error> {
+    let mut text = format!("(*LIMIT_MATCH={MATCH_LIMIT})");
+    push_pattern(pattern, &mut text);
+    RegexBuilder::new().caseless(case == Case::Insensitive).jit_if_available(true).build(&text)
+}
+
+/// Appends a pattern with its bytes outside of ASCII as escapes, since the library takes text and the pattern is
+/// about bytes.
+fn push_pattern(pattern: &[u8], out: &mut String) {
+    let mut bytes = pattern.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            // Such a byte stands for itself with or without a backslash in front.
+            b'\\' if bytes.peek().is_some_and(|next| !next.is_ascii()) => {}
+            b'\\' => {
+                out.push('\\');
+                out.extend(bytes.next().map(|next| char::from(*next)));
+            }
+            byte if byte.is_ascii() => out.push(char::from(*byte)),
+            byte => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+}
+
 impl Regex {
+    /// A pattern whose named groups fill nothing.
+    #[cfg(test)]
+    pub(crate) fn bare(pattern: &str, case: Case) -> Self {
+        let pcre = build(pattern.as_bytes(), case).expect("pattern");
+        Self { groups: pcre.captures_len(), pcre, text: pattern.as_bytes().into(), named: Vec::new() }
+    }
+
     /// Compiles a pattern; its named groups become variables.
     ///
     /// # Errors
     /// `pcre2_compile() failed: … in "…"`, as nginx says it.
     pub fn compile(cx: &mut Cx<'_>, word: &Word, pattern: &[u8], case: Case) -> Result<Self, Error> {
-        let text = String::from_utf8_lossy(pattern).into_owned();
-        let limited = format!("(*LIMIT_MATCH={MATCH_LIMIT}){text}");
-        let pcre = RegexBuilder::new()
-            .caseless(case == Case::Insensitive)
-            .jit_if_available(true)
-            .build(&limited)
-            .map_err(|error| {
-                // The library puts its own words in front of PCRE's.
-                let message = error.to_string();
-                let message = message.rsplit_once(": ").map_or(&*message, |(_, own)| own);
-                Error::at(word, format!("pcre2_compile() failed: {message} in \"{text}\""))
-            })?;
+        let pcre = build(pattern, case).map_err(|error| {
+            let text = String::from_utf8_lossy(pattern);
+            // The library puts its own words in front of PCRE's.
+            let message = error.to_string();
+            let message = message.rsplit_once(": ").map_or(&*message, |(_, own)| own);
+            Error::at(word, format!("pcre2_compile() failed: {message} in \"{text}\""))
+        })?;
         let mut named = Vec::new();
         for (group, name) in pcre.capture_names().iter().enumerate() {
             if let Some(name) = name {
@@ -97,5 +128,24 @@ impl Regex {
     /// Named groups and their variables.
     pub(crate) fn named(&self) -> &[(usize, VariableId)] {
         &self.named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_about_bytes() {
+        let check = |pattern: &[u8], subject: &[u8], expected| {
+            let pcre = build(pattern, Case::Sensitive).expect("pattern");
+            assert_eq!(pcre.is_match(subject).expect("match"), expected, "{pattern:?} {subject:?}");
+        };
+        check(b"^/\xe9.$", b"/\xe9a", true);
+        check("^/\u{e9}$".as_bytes(), "/\u{e9}".as_bytes(), true);
+        check(b"^/\\\xe9\\.$", b"/\xe9.", true);
+        check(b"^/[\xe0-\xef]$", b"/\xe5", true);
+        check(b"^/[\xe0-\xef]$", b"/\xf5", false);
+        check(br"^/\\$", br"/\", true);
     }
 }
