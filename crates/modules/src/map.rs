@@ -58,7 +58,7 @@ fn read((): &mut (), cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
         regexes: RegexList::default(),
         default: Template::default(),
     };
-    table.texts.exact.reserve(d.body().len());
+    table.texts.reserve(d.body().len());
     let (mut has_default, mut cache) = (false, Cache::PerRequest);
     for line in d.body() {
         match (&*line.name.bytes, &*line.args) {
