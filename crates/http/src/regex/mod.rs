@@ -1,10 +1,12 @@
 //! Regular expressions with PCRE's meaning, and the variables that their named groups fill.
 //!
-//! Every pattern is compiled with the JIT where there is one and with a match limit, so that no request can make
-//! a pattern run for ever.
+//! Every pattern has a match limit, so that no request can make it run for ever. It is compiled to machine code when
+//! it is first tried: most patterns of a long configuration never are, and a load need not wait for them.
 
 mod list;
 mod required;
+
+use std::sync::{Arc, OnceLock};
 
 use conf::{Error, Word};
 use pcre2::bytes::{Regex as Pcre, RegexBuilder};
@@ -29,17 +31,36 @@ pub enum Case {
 /// A compiled pattern.
 #[derive(Clone)]
 pub struct Regex {
-    pcre: Pcre,
+    program: Arc<Program>,
     text: Box<[u8]>,
     /// Named groups and the variables that they fill.
     named: Vec<(usize, VariableId)>,
     groups: usize,
 }
 
-fn build(pattern: &[u8], case: Case) -> Result<Pcre, pcre2::Error> {
-    let mut text = format!("(*LIMIT_MATCH={MATCH_LIMIT})");
-    push_pattern(pattern, &mut text);
-    RegexBuilder::new().caseless(case == Case::Insensitive).jit_if_available(true).build(&text)
+struct Program {
+    source: String,
+    case: Case,
+    plain: Pcre,
+    machine_code: OnceLock<Pcre>,
+}
+
+impl Program {
+    fn new(pattern: &[u8], case: Case) -> Result<Self, pcre2::Error> {
+        let mut source = format!("(*LIMIT_MATCH={MATCH_LIMIT})");
+        push_pattern(pattern, &mut source);
+        let plain = RegexBuilder::new().caseless(case == Case::Insensitive).build(&source)?;
+        Ok(Self { source, case, plain, machine_code: OnceLock::new() })
+    }
+
+    #[inline]
+    fn ready(&self) -> &Pcre {
+        self.machine_code.get_or_init(|| {
+            let mut builder = RegexBuilder::new();
+            builder.caseless(self.case == Case::Insensitive).jit_if_available(true);
+            builder.build(&self.source).unwrap_or_else(|_| self.plain.clone())
+        })
+    }
 }
 
 /// Appends a pattern with its bytes outside of ASCII as escapes, since the library takes text and the pattern is
@@ -64,8 +85,9 @@ impl Regex {
     /// A pattern whose named groups fill nothing.
     #[cfg(test)]
     pub(crate) fn bare(pattern: &str, case: Case) -> Self {
-        let pcre = build(pattern.as_bytes(), case).expect("pattern");
-        Self { groups: pcre.captures_len(), pcre, text: pattern.as_bytes().into(), named: Vec::new() }
+        let program = Program::new(pattern.as_bytes(), case).expect("pattern");
+        let groups = program.plain.captures_len();
+        Self { program: Arc::new(program), text: pattern.as_bytes().into(), named: Vec::new(), groups }
     }
 
     /// Compiles a pattern; its named groups become variables.
@@ -73,7 +95,7 @@ impl Regex {
     /// # Errors
     /// `pcre2_compile() failed: … in "…"`, as nginx says it.
     pub fn compile(cx: &mut Cx<'_>, word: &Word, pattern: &[u8], case: Case) -> Result<Self, Error> {
-        let pcre = build(pattern, case).map_err(|error| {
+        let program = Program::new(pattern, case).map_err(|error| {
             let text = String::from_utf8_lossy(pattern);
             // The library puts its own words in front of PCRE's.
             let message = error.to_string();
@@ -81,13 +103,13 @@ impl Regex {
             Error::at(word, format!("pcre2_compile() failed: {message} in \"{text}\""))
         })?;
         let mut named = Vec::new();
-        for (group, name) in pcre.capture_names().iter().enumerate() {
+        for (group, name) in program.plain.capture_names().iter().enumerate() {
             if let Some(name) = name {
                 named.push((group, cx.capture_variable(name.to_ascii_lowercase().as_bytes())));
             }
         }
-        let groups = pcre.captures_len();
-        Ok(Self { pcre, text: pattern.into(), named, groups })
+        let groups = program.plain.captures_len();
+        Ok(Self { program: Arc::new(program), text: pattern.into(), named, groups })
     }
 
     /// The pattern as written.
@@ -111,7 +133,7 @@ impl Regex {
     /// Whether the subject matches; a match that exceeds its limit counts as none.
     #[must_use]
     pub fn is_match(&self, subject: &[u8]) -> bool {
-        self.pcre.is_match(subject).unwrap_or(false)
+        self.program.ready().is_match(subject).unwrap_or(false)
     }
 
     /// Matches and reports the groups as offsets, the whole match first; `None` where it does not match.
@@ -120,8 +142,9 @@ impl Regex {
         if !self.is_match(subject) {
             return None;
         }
-        let mut locations = self.pcre.capture_locations();
-        self.pcre.captures_read(&mut locations, subject).ok()??;
+        let pcre = self.program.ready();
+        let mut locations = pcre.capture_locations();
+        pcre.captures_read(&mut locations, subject).ok()??;
         Some((0..locations.len()).map(|group| locations.get(group)).collect())
     }
 
@@ -138,8 +161,10 @@ mod tests {
     #[test]
     fn patterns_are_about_bytes() {
         let check = |pattern: &[u8], subject: &[u8], expected| {
-            let pcre = build(pattern, Case::Sensitive).expect("pattern");
-            assert_eq!(pcre.is_match(subject).expect("match"), expected, "{pattern:?} {subject:?}");
+            let program = Program::new(pattern, Case::Sensitive).expect("pattern");
+            for pcre in [&program.plain, program.ready()] {
+                assert_eq!(pcre.is_match(subject).expect("match"), expected, "{pattern:?} {subject:?}");
+            }
         };
         check(b"^/\xe9.$", b"/\xe9a", true);
         check("^/\u{e9}$".as_bytes(), "/\u{e9}".as_bytes(), true);
