@@ -40,12 +40,42 @@ enum Pace {
     Drains,
 }
 
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The host that is asked.
+    pub host: String,
+    /// The path, with arguments where there are some.
+    pub path: String,
+}
+
+impl Ask {
+    /// A request for a path.
+    pub fn new(path: &str) -> Self {
+        Self { host: "bench.example".to_owned(), path: path.to_owned() }
+    }
+}
+
+/// Requests as they are sent, one after the other and over again.
+struct Requests {
+    list: Vec<Vec<u8>>,
+    next: usize,
+}
+
+impl Requests {
+    fn next(&mut self) -> &[u8] {
+        let at = self.next;
+        self.next = if at + 1 < self.list.len() { at + 1 } else { 0 };
+        self.list.get(at).map_or(&[], |request| request)
+    }
+}
+
 /// What to ask for, and of whom.
 pub struct Plan {
     /// The server's address.
     pub target: SocketAddr,
-    /// The path of every request.
-    pub path: String,
+    /// The requests, which take turns; at least one.
+    pub asks: Vec<Ask>,
     /// The length that every response must have, in bytes.
     pub body: u64,
     /// What follows a complete response.
@@ -69,7 +99,7 @@ pub struct Tally {
 pub struct Clients {
     plan: Plan,
     pace: Pace,
-    request: Vec<u8>,
+    requests: Requests,
     connections: Vec<Option<Connection>>,
     heads: HeadCache,
     buffer: Vec<u8>,
@@ -106,16 +136,20 @@ impl Clients {
     /// Makes clients without connections; [`Clients::open`] adds them.
     pub fn new(plan: Plan) -> Self {
         let connection = if plan.mode == Mode::Close { "Connection: close\r\n" } else { "" };
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: tidegate-bench\r\n\
-             Accept: */*\r\n{connection}\r\n",
-            plan.path
-        );
+        let request = |ask: &Ask| {
+            let (path, host) = (&ask.path, &ask.host);
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tidegate-bench\r\n\
+                 Accept: */*\r\n{connection}\r\n"
+            )
+            .into_bytes()
+        };
+        let requests = Requests { list: plan.asks.iter().map(request).collect(), next: 0 };
         let pace = if plan.mode == Mode::Idle { Pace::Drains } else { Pace::Runs };
         Self {
             plan,
             pace,
-            request: request.into_bytes(),
+            requests,
             connections: Vec::new(),
             heads: HeadCache::default(),
             buffer: vec![0; BUFFER],
@@ -162,7 +196,7 @@ impl Clients {
         for index in range {
             match self.connections.get_mut(index) {
                 Some(Some(connection)) if connection.stage == Stage::Rest => {
-                    if let Err(error) = connection.send(&self.request) {
+                    if let Err(error) = connection.send(self.requests.next()) {
                         self.fail(index, format!("write: {error}"), registry);
                     }
                 }
@@ -204,7 +238,7 @@ impl Clients {
                 Next::Wait => {}
                 Next::Done => {
                     self.tally.requests += 1;
-                    if let Err(error) = connection.proceed(self.pace, &self.request) {
+                    if let Err(error) = connection.proceed(self.pace, &mut self.requests) {
                         return self.fail(index, format!("write: {error}"), registry);
                     }
                 }
@@ -228,7 +262,7 @@ impl Clients {
         let opened = dial(self.plan.target, index / PER_SOURCE).and_then(|mut stream| {
             registry.register(&mut stream, Token(index), Interest::READABLE)?;
             let mut connection = Connection { stream, stage: Stage::Head, partial: Vec::new() };
-            connection.send(&self.request)?;
+            connection.send(self.requests.next())?;
             Ok(connection)
         });
         match opened {
@@ -321,9 +355,9 @@ impl Connection {
         }
     }
 
-    fn proceed(&mut self, pace: Pace, request: &[u8]) -> io::Result<()> {
+    fn proceed(&mut self, pace: Pace, requests: &mut Requests) -> io::Result<()> {
         match pace {
-            Pace::Runs => self.send(request),
+            Pace::Runs => self.send(requests.next()),
             Pace::Drains => {
                 self.stage = Stage::Rest;
                 Ok(())

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
-use crate::clients::{Mode, Plan};
+use crate::clients::{Ask, Mode, Plan};
 use crate::engine::Engine;
 use crate::error::{BenchError, Context};
 use crate::origin::BODIES;
@@ -49,7 +49,7 @@ pub fn load(mut args: Args) -> Result<ExitCode, BenchError> {
 
     let failed = || format!("load on {target}");
     let mut engine = Engine::new().context(failed)?;
-    engine.start_clients(Plan { target, path, body, mode });
+    engine.start_clients(Plan { target, asks: vec![Ask::new(&path)], body, mode });
     engine.open(connections).context(failed)?;
     engine.run_until(Instant::now() + warm_up).context(failed)?;
     engine.drain().context(failed)?;

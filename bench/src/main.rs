@@ -7,6 +7,7 @@ mod engine;
 mod error;
 mod head;
 mod load;
+mod load_time;
 mod origin;
 mod process;
 mod report;
@@ -14,6 +15,7 @@ mod round;
 mod rows;
 mod run;
 mod sample;
+mod scale;
 mod server;
 mod table;
 
@@ -25,6 +27,7 @@ use error::BenchError;
 const USAGE: &str = "\
 usage: tidegate-bench run    [--bin-a PATH] [--bin-b PATH] [--rows NAME,...] [--rounds N] [--seconds S]
                              [--server-core N] [--load-core N] [--idle N] [--json FILE] [--quick] [--list]
+       tidegate-bench load-time [--bin-a PATH] [--bin-b PATH] [--rounds N]
        tidegate-bench origin [--listen ADDR:PORT]
        tidegate-bench load   --target ADDR:PORT [--path /100] [--body BYTES] [--connections N]
                              [--seconds S | --count N] [--warm-up S] [--pid PID] [--close]";
@@ -48,6 +51,7 @@ fn dispatch() -> Result<ExitCode, BenchError> {
     let args = Args::new(words);
     match command.as_str() {
         "run" => run::run(args),
+        "load-time" => load_time::load_time(args),
         "origin" => load::serve_origin(args),
         "load" => load::load(args),
         "help" | "--help" | "-h" => {

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{fs, io};
 
-use crate::clients::Mode;
+use crate::clients::{Ask, Mode};
 use crate::process::is_root;
+use crate::scale::Scale;
 
 /// Connections that the idle row holds unless the command line says otherwise.
 pub const IDLE: usize = 10_000;
@@ -36,6 +37,8 @@ enum Content {
     Static,
     /// Proxied as a site that follows nginx's guides does it: `guide.conf`.
     Guide,
+    /// Answers of a large configuration.
+    Large(Scale),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +67,17 @@ const STATIC: Row = Row {
     ..PROXIED
 };
 
+const LARGE: Row = Row {
+    name: Scale::Map.name(),
+    what: "a map of 100,000 entries, 64 connections",
+    path: "/",
+    body: Scale::BODY,
+    content: Content::Large(Scale::Map),
+    ..PROXIED
+};
+
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 11] = [
+pub const ROWS: [Row; 15] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
@@ -124,9 +136,36 @@ pub const ROWS: [Row; 11] = [
         mode: Mode::Idle,
         ..PROXIED
     },
+    LARGE,
+    Row {
+        name: Scale::Geo.name(),
+        what: "a geo of 100,000 networks, 64 connections",
+        content: Content::Large(Scale::Geo),
+        ..LARGE
+    },
+    Row {
+        name: Scale::Regexes.name(),
+        what: "1,000 locations with regular expressions, 64 connections",
+        content: Content::Large(Scale::Regexes),
+        ..LARGE
+    },
+    Row {
+        name: Scale::Servers.name(),
+        what: "5,000 servers of two names, 64 connections",
+        content: Content::Large(Scale::Servers),
+        ..LARGE
+    },
 ];
 
 impl Row {
+    /// Its requests, which take turns.
+    pub fn asks(&self) -> Vec<Ask> {
+        match self.content {
+            Content::Large(scale) => scale.asks(),
+            _ => vec![Ask::new(self.path)],
+        }
+    }
+
     /// Writes the configuration into the prefix directory `prefix`, and static files into `html` beside it.
     ///
     /// Both servers read the same files: where a file's pages lie in memory is felt with long ones.
@@ -162,6 +201,7 @@ impl Row {
         }
         let location = match self.content {
             Content::Static => format!("root {};\n            sendfile on;", html.display()),
+            Content::Large(_) => String::new(),
             Content::Proxied | Content::Guide => {
                 "proxy_pass http://origin;\n            proxy_http_version 1.1;\n            \
                                  proxy_set_header Connection \"\";"
@@ -169,17 +209,10 @@ impl Row {
             }
         };
         let temp = temp_paths();
-        format!(
-            "worker_processes 1;
-daemon off;
-pid nginx.pid;
-error_log logs/error.log;
-events {{
-    worker_connections 20480;
-}}
-http {{
-    {log}
-{temp}
+        let servers = match self.content {
+            Content::Large(scale) => scale.config(listen),
+            Content::Proxied | Content::Static | Content::Guide => format!(
+                "
     upstream origin {{
         server 127.0.0.1:{origin};
         keepalive 128;
@@ -191,7 +224,20 @@ http {{
             {location}
         }}
     }}
+"
+            ),
+        };
+        format!(
+            "worker_processes 1;
+daemon off;
+pid nginx.pid;
+error_log logs/error.log;
+events {{
+    worker_connections 20480;
 }}
+http {{
+    {log}
+{temp}{servers}}}
 "
         )
     }
@@ -218,7 +264,8 @@ mod tests {
         for (at, row) in ROWS.iter().enumerate() {
             assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{}", row.name);
             let known = BODIES.iter().any(|&(path, len)| path == row.path && len as u64 == row.body);
-            assert_eq!(known, row.content != Content::Static, "{}", row.name);
+            let is_proxied = matches!(row.content, Content::Proxied | Content::Guide);
+            assert_eq!(known, is_proxied, "{}", row.name);
         }
     }
 

@@ -114,7 +114,10 @@ fn pin(core: usize) -> Result<(), BenchError> {
 }
 
 /// The file that a shell would run for `binary`.
-fn find(binary: &Path) -> Result<PathBuf, BenchError> {
+///
+/// # Errors
+/// When there is none.
+pub fn find(binary: &Path) -> Result<PathBuf, BenchError> {
     if binary.components().count() > 1 {
         return fs::canonicalize(binary).context(|| format!("cannot find {}", binary.display()));
     }
@@ -126,18 +129,23 @@ fn find(binary: &Path) -> Result<PathBuf, BenchError> {
 }
 
 /// Tidegate as built beside this program.
-fn own_sibling() -> PathBuf {
+pub fn own_sibling() -> PathBuf {
     let sibling = env::current_exe().ok().map(|path| path.with_file_name("tidegate"));
     sibling.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("tidegate"))
 }
 
 /// A directory for everything that servers write, removed at the end.
-struct Scratch {
-    path: PathBuf,
+pub struct Scratch {
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> Result<Self, BenchError> {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// What the system says when it cannot.
+    pub fn new() -> Result<Self, BenchError> {
         let path = env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
         fs::create_dir_all(&path).context(|| format!("cannot create {}", path.display()))?;
         Ok(Self { path })

@@ -135,10 +135,12 @@ impl<'a> Lexer<'a> {
         for word in &mut words {
             word.end_line = self.line;
         }
-        let mut words = words.into_iter();
         // Terminators without a word in front of them were refused above.
-        let Some(name) = words.next() else { return Err(self.unexpected(b';')) };
-        Ok(Token::Statement(Statement { name, args: words.collect(), end, end_place: self.last() }))
+        if words.is_empty() {
+            return Err(self.unexpected(b';'));
+        }
+        let name = words.remove(0);
+        Ok(Token::Statement(Statement { name, args: words, end, end_place: self.last() }))
     }
 
     fn skip_comment(&mut self) -> Result<(), Error> {
@@ -273,6 +275,9 @@ fn unclosed_quote(place: Place, quote: u8) -> String {
 
 /// Resolves `\"`, `\'`, `\\`, `\t`, `\r`, `\n`; every other backslash stays.
 fn unescape(raw: &[u8]) -> Box<[u8]> {
+    if !raw.contains(&b'\\') {
+        return raw.into();
+    }
     let mut out = Vec::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((first, tail)) = rest.split_first() {

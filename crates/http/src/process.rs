@@ -429,19 +429,15 @@ fn lookup(r: &Request, tree: &LocationTree, uri: &[u8]) -> Lookup {
         }
         Literal::Nothing => {}
     }
-    if regexes_tried {
-        for (regex, id) in &tree.regexes {
-            if r.matches(regex, uri) {
-                let location = http.location(*id);
-                if !location.nested.is_empty() {
-                    let inner = lookup(r, &location.nested, uri);
-                    if inner.location.is_some() {
-                        return Lookup { is_final: true, ..inner };
-                    }
-                }
-                return Lookup { location: Some(*id), is_redirect: false, is_final: true };
+    if regexes_tried && let Some((_, id)) = tree.regexes.find(uri, |regex| r.matches(regex, uri)) {
+        let location = http.location(*id);
+        if !location.nested.is_empty() {
+            let inner = lookup(r, &location.nested, uri);
+            if inner.location.is_some() {
+                return Lookup { is_final: true, ..inner };
             }
         }
+        return Lookup { location: Some(*id), is_redirect: false, is_final: true };
     }
     best
 }

@@ -47,6 +47,11 @@ impl<V: Clone> Texts<V> {
         self.exact.is_empty() && self.leading.is_empty() && self.trailing.is_empty()
     }
 
+    /// Makes room for so many more keys.
+    pub fn reserve(&mut self, keys: usize) {
+        self.exact.reserve(keys);
+    }
+
     /// Files a key (`ngx_hash_add_key`).
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use conf::{Arity, Contexts, Directive, Error, Word};
 use http::conf::compile::Cx;
 use http::module::{Module, Slot};
-use http::regex::{Case, Regex};
+use http::regex::{Case, Regex, RegexList};
 use http::request::Request;
 use http::rows::{Row, row, without_effect};
 use http::texts::{KeyFault, Keys, Texts};
@@ -42,7 +42,7 @@ struct Table {
     source: Template,
     keys: Keys,
     texts: Texts<Template>,
-    regexes: Vec<(Regex, Template)>,
+    regexes: RegexList<Template>,
     default: Template,
 }
 
@@ -55,9 +55,10 @@ fn read((): &mut (), cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
         source: Template::compile(cx, source)?,
         keys: Keys::Texts,
         texts: Texts::default(),
-        regexes: Vec::new(),
+        regexes: RegexList::default(),
         default: Template::default(),
     };
+    table.texts.reserve(d.body().len());
     let (mut has_default, mut cache) = (false, Cache::PerRequest);
     for line in d.body() {
         match (&*line.name.bytes, &*line.args) {
@@ -77,6 +78,7 @@ fn read((): &mut (), cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
             _ => return Err(Error::at(&line.name, "invalid number of the map parameters")),
         }
     }
+    table.regexes.finish();
     cx.define_computed(&bare.to_ascii_lowercase(), name, Arc::new(table), cache)?;
     Ok(())
 }
@@ -88,7 +90,7 @@ impl Table {
                 Some(pattern) => (pattern, Case::Insensitive),
                 None => (pattern, Case::Sensitive),
             };
-            self.regexes.push((Regex::compile(cx, word, pattern, case)?, value));
+            self.regexes.push(Regex::compile(cx, word, pattern, case)?, value);
             return Ok(());
         }
         let key = word.bytes.strip_prefix(b"\\").unwrap_or(&word.bytes);
@@ -113,7 +115,7 @@ impl Table {
             return value;
         }
         if !subject.is_empty()
-            && let Some((_, value)) = self.regexes.iter().find(|(regex, _)| r.matches(regex, subject))
+            && let Some((_, value)) = self.regexes.find(subject, |regex| r.matches(regex, subject))
         {
             return value;
         }

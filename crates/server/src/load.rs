@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use conf::resources::Resources;
-use conf::{Error, Schema, Sources, Style};
+use conf::{Directive, Error, Schema, Sources, Style};
 use os::errlog::{ErrorLog, Level};
 
 use crate::core_conf::{self, CoreConf};
@@ -34,6 +34,8 @@ impl Setup {
 pub(crate) struct Loaded<E: Engine> {
     pub(crate) core: CoreConf,
     pub(crate) error_log: Arc<ErrorLog>,
+    /// Some `error_log` names standard error, which then stays what it is.
+    pub(crate) logs_to_stderr: bool,
     pub(crate) cycle: Arc<Running<E::Cycle>>,
 }
 
@@ -93,7 +95,16 @@ pub(crate) fn load<E: Engine>(
         notices: &mut told.notices,
     };
     let cycle = E::compile(input)?;
-    Ok(Loaded { core, cycle: Arc::new(Running::new(cycle, Arc::clone(&error_log))), error_log })
+    let logs_to_stderr = error_log.has_stderr() || names_stderr(&tree.directives);
+    let cycle = Arc::new(Running::new(cycle, Arc::clone(&error_log)));
+    Ok(Loaded { core, cycle, error_log, logs_to_stderr })
+}
+
+fn names_stderr(lines: &[Directive]) -> bool {
+    lines.iter().any(|line| {
+        (line.row.name == "error_log" && line.args.first().is_some_and(|word| word.is("stderr")))
+            || names_stderr(line.body())
+    })
 }
 
 /// Reports a message about the configuration, with line, caret and fix where a terminal shows it.

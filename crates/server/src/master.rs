@@ -364,7 +364,7 @@ pub(crate) fn remove_unlistened(before: &Bundle, now: &Bundle) {
 
 /// Lets what libraries print to standard error appear in the error log (`ngx_log_redirect_stderr`).
 pub(crate) fn redirect_stderr<E: Engine>(loaded: &Loaded<E>) {
-    if !loaded.error_log.has_stderr()
+    if !loaded.logs_to_stderr
         && let Some(file) = loaded.error_log.first_file()
     {
         let _ = os::process::redirect(&file, os::process::STDERR);

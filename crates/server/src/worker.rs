@@ -77,7 +77,7 @@ pub(crate) fn run<E: Engine>(start: Start<E>) -> ! {
         std::process::exit(FATAL);
     }
     let started = SignalFd::new(SIGNALS).and_then(|signals| {
-        let Loaded { core, error_log, cycle } = &start.loaded;
+        let Loaded { core, error_log, cycle, .. } = &start.loaded;
         Ok((signals, Pool::start(core, error_log, cycle)?))
     });
     let (signals, pool) = match started {

@@ -286,11 +286,12 @@ impl<'a> Cx<'a> {
     fn compile_nested(&mut self, nested: Vec<Nested<'_>>) -> Result<LocationTree, Error> {
         let mut literals = Vec::new();
         let mut regexes = Vec::new();
+        let mut known = HashSet::new();
         for block in nested {
             match block {
                 Nested::Server(_) => {}
                 Nested::Location(directive) => {
-                    self.compile_location(directive, &mut literals, &mut regexes)?
+                    self.compile_location(directive, &mut known, &mut literals, &mut regexes)?
                 }
                 Nested::If(directive, id) => {
                     let context = if self.block.context == Contexts::SERVER
@@ -335,6 +336,7 @@ impl<'a> Cx<'a> {
     fn compile_location(
         &mut self,
         directive: &Directive,
+        known: &mut HashSet<(Box<[u8]>, bool)>,
         literals: &mut Vec<(Box<[u8]>, Kind, LocationId, bool)>,
         regexes: &mut Vec<(Regex, LocationId)>,
     ) -> Result<(), Error> {
@@ -345,14 +347,13 @@ impl<'a> Cx<'a> {
             Kind::Regex => Some(Regex::compile(self, word, &name, case)?),
             _ => None,
         };
-        let is_same_kind = |other: Kind| (other == Kind::Exact) == (kind == Kind::Exact);
         let twice = match kind {
             Kind::Regex => false,
             Kind::Named => self
                 .server
                 .as_ref()
                 .is_some_and(|server| server.named.iter().any(|(known, _)| *known == name)),
-            _ => literals.iter().any(|(known, other, ..)| *known == name && is_same_kind(*other)),
+            _ => !known.insert((name.clone(), kind == Kind::Exact)),
         };
         if twice {
             let shown = String::from_utf8_lossy(&name).into_owned();

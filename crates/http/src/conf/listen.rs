@@ -327,8 +327,8 @@ pub(super) fn build(
         };
         check_certificates(entry, address.default_server, &servers)?;
         for server in &entry.servers {
-            let names = servers.iter().filter(|(id, _)| id == server).flat_map(|(_, draft)| &draft.names);
-            for name in names {
+            let draft = servers.get(server.0 as usize).filter(|(id, _)| id == server);
+            for name in draft.into_iter().flat_map(|(_, draft)| &draft.names) {
                 if let Err(taken) = address.hosts.add(name, *server) {
                     let shown = String::from_utf8_lossy(&taken).into_owned();
                     let sentence = format!(
@@ -339,6 +339,7 @@ pub(super) fn build(
                 }
             }
         }
+        address.hosts.finish();
         let wildcard = listeners.iter_mut().find(|listener| takes_in(listener, entry));
         if let Some(listener) = wildcard {
             listener.addresses.insert(0, address);

@@ -9,7 +9,7 @@ use super::concerned::Concerned;
 use super::core::CoreSettings;
 use crate::module::{Module, Slots};
 use crate::phases::Answer;
-use crate::regex::Regex;
+use crate::regex::{Regex, RegexList};
 use crate::relay::Protocol;
 
 /// Index of a location among all of the configuration.
@@ -103,7 +103,20 @@ pub struct LocationTree {
     /// Whether any name without its last slash is redirected.
     redirects: bool,
     /// Regular expressions in the order of the text.
-    pub regexes: Vec<(Regex, LocationId)>,
+    pub regexes: RegexList<LocationId>,
+}
+
+/// The last entry that a name behind all of them begins with: the one before it, or one that this lies in.
+fn nearest(entries: &[Entry], name: &[u8]) -> Option<u32> {
+    let mut at = u32::try_from(entries.len().checked_sub(1)?).ok();
+    while let Some(index) = at {
+        let entry = entries.get(index as usize)?;
+        if entry.prefix.is_some() && name.starts_with(&entry.name) {
+            return at;
+        }
+        at = entry.parent;
+    }
+    None
 }
 
 impl LocationTree {
@@ -115,12 +128,7 @@ impl LocationTree {
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
         for (name, kind, id, auto_redirect) in sorted {
             if entries.last().is_none_or(|last| last.name != *name) {
-                let parent = entries
-                    .iter()
-                    .enumerate()
-                    .rev()
-                    .find(|(_, entry)| entry.prefix.is_some() && name.starts_with(&entry.name))
-                    .map(|(index, _)| u32::try_from(index).unwrap_or(u32::MAX));
+                let parent = nearest(&entries, name);
                 entries.push(Entry {
                     name: name.clone(),
                     exact: None,
@@ -138,7 +146,7 @@ impl LocationTree {
             }
         }
         let redirects = entries.iter().any(|entry| entry.auto_redirect);
-        Self { entries, redirects, regexes }
+        Self { entries, redirects, regexes: RegexList::new(regexes) }
     }
 
     /// Whether there is no location at all.

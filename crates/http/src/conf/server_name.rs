@@ -8,7 +8,7 @@ use conf::{Error, Word};
 
 use super::ServerId;
 use super::compile::Cx;
-use crate::regex::{Case, Regex};
+use crate::regex::{Case, Regex, RegexList};
 
 /// One name of a server, lower-cased.
 #[derive(Clone)]
@@ -90,7 +90,7 @@ pub struct VirtualHosts {
     leading: HashMap<Box<[u8]>, ServerId>,
     /// By the part before the asterisk, with its dot.
     trailing: HashMap<Box<[u8]>, ServerId>,
-    regexes: Vec<(Regex, ServerId)>,
+    regexes: RegexList<ServerId>,
     /// The server of the first name, and whether another one has a name too.
     first: Option<ServerId>,
     has_several: bool,
@@ -117,11 +117,16 @@ impl VirtualHosts {
             }
             ServerName::Trailing(text) => insert(&mut self.trailing, text, server),
             ServerName::Regex(regex) => {
-                self.regexes.push((regex.clone(), server));
+                self.regexes.push(regex.clone(), server);
                 false
             }
         };
         if taken { Err(name.text()) } else { Ok(()) }
+    }
+
+    /// Called when all names are there.
+    pub fn finish(&mut self) {
+        self.regexes.finish();
     }
 
     /// Whether every name leads to the server that has the requests without a known name as well, and none has
@@ -147,12 +152,12 @@ impl VirtualHosts {
             return Some(Found::Server(*server));
         }
         if !self.trailing.is_empty() {
-            let longest = dots().collect::<Vec<_>>().into_iter().rev().filter(|at| at + 1 < host.len());
-            if let Some(server) = longest.map(|at| &host[..=at]).find_map(|part| self.trailing.get(part)) {
+            let mut longest = memchr::memrchr_iter(b'.', host).filter(|at| at + 1 < host.len());
+            if let Some(server) = longest.find_map(|at| self.trailing.get(host.get(..=at)?)) {
                 return Some(Found::Server(*server));
             }
         }
-        let (regex, server) = self.regexes.iter().find(|(regex, _)| regex.is_match(host))?;
+        let (regex, server) = self.regexes.find(host, |regex| regex.is_match(host))?;
         Some(Found::Regex(regex, *server))
     }
 }

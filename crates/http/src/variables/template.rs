@@ -24,8 +24,19 @@ enum Part {
 
 /// A compiled string of literals, variables and captures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Template {
-    parts: Box<[Part]>,
+pub struct Template(Parts);
+
+/// Most strings have no variables; those are one text and no list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Parts {
+    Literal(Box<[u8]>),
+    List(Box<[Part]>),
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self::Literal(Box::default())
+    }
 }
 
 impl Template {
@@ -42,6 +53,9 @@ impl Template {
     /// # Errors
     /// As [`Self::compile`].
     pub fn compile_bytes(cx: &mut Cx<'_>, word: &Word, text: &[u8]) -> Result<Self, Error> {
+        if !Self::has_variables(text) {
+            return Ok(Self::literal(text));
+        }
         let mut parts: Vec<Part> = Vec::new();
         let mut literal = Vec::new();
         let mut rest = text;
@@ -74,35 +88,32 @@ impl Template {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal.into()));
         }
-        Ok(Self { parts: parts.into() })
+        Ok(Self(Parts::List(parts.into())))
     }
 
     /// A string without variables.
     #[must_use]
     pub fn literal(text: &[u8]) -> Self {
-        if text.is_empty() {
-            return Self::default();
-        }
-        Self { parts: Box::new([Part::Literal(text.into())]) }
+        Self(Parts::Literal(text.into()))
     }
 
     /// The text, when it has no variables.
     #[must_use]
     pub fn as_literal(&self) -> Option<&[u8]> {
-        match &*self.parts {
-            [] => Some(b""),
-            [Part::Literal(text)] => Some(text),
-            _ => None,
+        match &self.0 {
+            Parts::Literal(text) => Some(text),
+            Parts::List(_) => None,
         }
     }
 
     /// Whether the text between the variables contains `part`.
     #[must_use]
     pub fn has_literal(&self, part: &[u8]) -> bool {
-        self.parts.iter().any(|own| match own {
-            Part::Literal(text) => memchr::memmem::find(text, part).is_some(),
-            _ => false,
-        })
+        let has = |text: &[u8]| memchr::memmem::find(text, part).is_some();
+        match &self.0 {
+            Parts::Literal(text) => has(text),
+            Parts::List(list) => list.iter().any(|own| matches!(own, Part::Literal(text) if has(text))),
+        }
     }
 
     /// Appends the value to `out`; a variable that is not there adds nothing.
@@ -130,7 +141,11 @@ impl Template {
         out: &mut Vec<u8>,
         mut capture: impl FnMut(&Request, u8, &mut Vec<u8>),
     ) {
-        for part in &self.parts {
+        let list = match &self.0 {
+            Parts::Literal(text) => return out.extend_from_slice(text),
+            Parts::List(list) => list,
+        };
+        for part in list {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
                 Part::Variable(id) => {
@@ -198,7 +213,7 @@ impl Template {
     /// Whether `word` contains a variable.
     #[must_use]
     pub fn has_variables(text: &[u8]) -> bool {
-        text.contains(&b'$')
+        memchr::memchr(b'$', text).is_some()
     }
 }
 

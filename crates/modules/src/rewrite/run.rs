@@ -208,12 +208,13 @@ fn answer(r: &mut Request, status: u16, text: &Template) -> Outcome {
         return Outcome::Status(status);
     }
     r.discard_body = true;
+    // The text may show the status already.
+    r.response.status = status;
     let value = text.value(r);
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
         r.response.headers.set_known(Known::Location, b"Location", &value);
         return Outcome::Status(status);
     }
-    r.response.status = status;
     r.response.content_length = Some(value.len() as u64);
     r.set_content_type();
     if value.is_empty() {
