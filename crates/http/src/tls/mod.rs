@@ -3,12 +3,16 @@
 //! Which server's is used is decided by the name in the client's hello, before anything else is known.
 
 mod files;
+mod policy;
+mod settings;
 
 use std::sync::{Arc, OnceLock};
 
 use net::tls::{Identities, ServerConfig};
 
 pub use self::files::{Dynamic, Loaded, ObjectCache, Written, no_file};
+pub use self::policy::{ClientPolicy, VerifyClient};
+pub use self::settings::{ConfCommand, read_ciphers, read_curves, read_passwords, read_protocols};
 
 use crate::request::Request;
 
@@ -40,6 +44,8 @@ pub struct ServerTls {
     pub rejects: bool,
     /// There are certificates.
     pub has_certificates: bool,
+    /// What is asked of clients' certificates.
+    pub client: Option<ClientPolicy>,
     /// Certificates whose names have variables.
     pub certificates: Option<Arc<dyn Certificates>>,
 }
@@ -57,6 +63,7 @@ impl ServerTls {
             http2: OnceLock::new(),
             rejects: false,
             has_certificates: false,
+            client: None,
             certificates: None,
         })
     }

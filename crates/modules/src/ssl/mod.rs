@@ -7,13 +7,14 @@ mod conf;
 mod rows;
 mod variables;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::conf::Error;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
-use http::tls::{Loaded, ObjectCache, Written};
+use http::tls::{Loaded, ObjectCache, VerifyClient, Written};
 use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
 
 /// `ngx_http_ssl_module`.
@@ -83,7 +84,15 @@ pub struct SslSettings {
     session_timeout_sec: u64,
     reject_handshake: bool,
     early_data: bool,
+    verify_client: Option<VerifyClient>,
+    verify_depth: usize,
+    client_certificate: Option<File>,
+    trusted_certificate: Option<File>,
+    crl: Option<File>,
 }
+
+/// A file's name and its text.
+type File = (PathBuf, Arc<[u8]>);
 
 impl Default for SslSettings {
     fn default() -> Self {
@@ -109,6 +118,11 @@ impl Default for SslSettings {
             session_timeout_sec: 0,
             reject_handshake: false,
             early_data: false,
+            verify_client: None,
+            verify_depth: 1,
+            client_certificate: None,
+            trusted_certificate: None,
+            crl: None,
         }
     }
 }

@@ -135,6 +135,13 @@ impl Identity {
         Ok(Self { chain, certified: RwLock::new(Arc::new(certified)) })
     }
 
+    /// Whether it is the same certificate and key.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.chain.certificates == other.chain.certificates
+            && Arc::ptr_eq(&self.certified().key, &other.certified().key)
+    }
+
     /// The chain.
     #[must_use]
     pub fn chain(&self) -> &Chain {

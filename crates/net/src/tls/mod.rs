@@ -14,6 +14,7 @@ mod error;
 mod hello;
 mod identity;
 mod key_file;
+pub mod names;
 pub mod pem;
 mod server;
 mod session;

@@ -36,6 +36,12 @@ impl Protocols {
         Self(self.0 | other.0)
     }
 
+    /// Those that are in both.
+    #[must_use]
+    pub fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether all of `other` is in it.
     #[must_use]
     pub fn has(self, other: Self) -> bool {

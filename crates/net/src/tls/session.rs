@@ -3,7 +3,7 @@
 //! rustls is driven without buffers of its own: an idle session holds no ciphertext, and what is written is
 //! encrypted into one scratch buffer of the thread and leaves from there in large pieces.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -17,6 +17,7 @@ use rustls::{CommonState, HandshakeKind};
 use super::error::{self, Error};
 use super::hello::Hello;
 use super::server::ServerConfig;
+use super::sessions::Context as Policy;
 use super::verify::Verification;
 use crate::buf::Buf;
 use crate::socket::Socket;
@@ -77,7 +78,7 @@ pub struct Session {
     state: RefCell<State>,
     hello: Option<Box<Hello>>,
     accepted_name: OnceCell<Box<[u8]>>,
-    verification: OnceCell<Verification>,
+    verification: Cell<Option<(Policy, Verification)>>,
 }
 
 struct State {
@@ -145,7 +146,7 @@ impl Session {
             state: RefCell::new(state),
             hello,
             accepted_name: OnceCell::new(),
-            verification: OnceCell::new(),
+            verification: Cell::new(None),
         }
     }
 
@@ -173,15 +174,16 @@ impl Session {
         state.taken < state.plain.len() || state.start < state.incoming.len()
     }
 
-    /// How the peer's certificate was judged, once [`Self::set_verification`] has said so.
-    #[must_use]
-    pub fn verification(&self) -> Option<&Verification> {
-        self.verification.get()
-    }
-
-    /// Keeps how the peer's certificate was judged.
-    pub fn set_verification(&self, verification: Verification) {
-        let _ = self.verification.set(verification);
+    /// How the peer's certificate was judged under a policy; `judge` is asked once for each.
+    pub fn judged(&self, policy: Policy, judge: impl FnOnce() -> Verification) -> Verification {
+        if let Some((known, verification)) = self.verification.get()
+            && known == policy
+        {
+            return verification;
+        }
+        let verification = if self.has_peer_certificate() { judge() } else { Verification::Absent };
+        self.verification.set(Some((policy, verification)));
+        verification
     }
 
     /// The peer's certificates in DER, its own first; empty without any.
