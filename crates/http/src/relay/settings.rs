@@ -154,6 +154,9 @@ pub struct RelaySettings {
 impl RelaySettings {
     /// For [`crate::module::Settings::enter`].
     pub fn enter(&mut self) {
+        if self.tls.has_commands() {
+            Arc::make_mut(&mut self.tls).enter();
+        }
         self.hide_own = false;
         self.pass_own = false;
     }

@@ -17,7 +17,7 @@ use net::{Deadline, Stream};
 
 use crate::conf::compile::Cx;
 use crate::request::Request;
-use crate::tls::{Dynamic, Loaded, ObjectCache, Written};
+use crate::tls::{ConfCommand, ConfCommands, Dynamic, Loaded, ObjectCache, Written};
 use crate::variables::Template;
 
 /// Most certificates with variables that are kept with sessions of their own.
@@ -31,6 +31,7 @@ pub struct TlsSettings {
     pub certificate_cache: Option<Arc<ObjectCache>>,
     pub password_file: Arc<Vec<Vec<u8>>>,
     pub ciphers: CipherList,
+    pub conf_command: ConfCommands,
     pub crl: Option<(PathBuf, Arc<[u8]>)>,
     pub name: Option<Template>,
     pub protocols: Option<Protocols>,
@@ -51,6 +52,7 @@ impl Clone for TlsSettings {
             certificate_cache: self.certificate_cache.clone(),
             password_file: Arc::clone(&self.password_file),
             ciphers: self.ciphers.clone(),
+            conf_command: self.conf_command.clone(),
             crl: self.crl.clone(),
             name: self.name.clone(),
             protocols: self.protocols,
@@ -65,6 +67,16 @@ impl Clone for TlsSettings {
 }
 
 impl TlsSettings {
+    /// For [`crate::module::Settings::enter`], where there are commands.
+    pub(super) fn enter(&mut self) {
+        self.conf_command.enter();
+    }
+
+    /// Whether a nested block must know that the commands are not its own.
+    pub(super) fn has_commands(&self) -> bool {
+        !self.conf_command.is_empty()
+    }
+
     /// What the settings come to, once [`Self::make`] has made it.
     #[must_use]
     pub fn made(&self) -> Option<&Arc<UpstreamTls>> {
@@ -79,7 +91,24 @@ impl TlsSettings {
         if self.made.get().is_some() {
             return Ok(());
         }
-        let (identity, dynamic) = self.identity(cx, prefix)?;
+        let mut ciphers = self.ciphers.clone();
+        let mut curves = CurveList::parse("auto").unwrap_or_default();
+        let mut protocols = self.protocols.unwrap_or(Protocols::TLS12.with(Protocols::TLS13));
+        let mut files = [const { None }; 2];
+        self.conf_command.apply(ConfCommand {
+            ciphers: &mut ciphers,
+            curves: Some(&mut curves),
+            protocols: &mut protocols,
+            prefers_own_order: None,
+            tickets: None,
+            identity: &mut files,
+        })?;
+        let (identity, dynamic) = match &files {
+            [Some(certificate), Some(key)] => {
+                (Some(Loaded::default().identity(cx, certificate, key, &self.password_file)?), None)
+            }
+            _ => self.identity(cx, prefix)?,
+        };
         let trust = match (self.verify, &self.trusted_certificate) {
             (false, _) => None,
             (true, None) => {
@@ -97,10 +126,9 @@ impl TlsSettings {
                 Some(trust)
             }
         };
-        let curves = CurveList::parse("auto").unwrap_or_default();
         let options = ClientOptions {
-            protocols: self.protocols.unwrap_or(Protocols::TLS12.with(Protocols::TLS13)),
-            ciphers: &self.ciphers,
+            protocols,
+            ciphers: &ciphers,
             curves: &curves,
             identity,
             reuses_sessions: self.session_reuse,
@@ -156,20 +184,6 @@ impl TlsSettings {
     pub fn set_ciphers(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
         self.ciphers = crate::tls::read_ciphers(cx, d)?;
         Ok(())
-    }
-
-    /// `*_ssl_conf_command`.
-    ///
-    /// # Errors
-    /// A command that has nothing here that it could be.
-    pub fn set_conf_command(&mut self, d: &Directive) -> Result<(), Error> {
-        let mut command = crate::tls::ConfCommand {
-            ciphers: &mut self.ciphers,
-            curves: None,
-            protocols: self.protocols.get_or_insert(Protocols::TLS12.with(Protocols::TLS13)),
-            prefers_own_order: None,
-        };
-        command.apply(d)
     }
 }
 
@@ -399,7 +413,7 @@ macro_rules! relay_tls_rows {
                     Arity::TWO,
                     "",
                     "A setting by OpenSSL's own name.",
-                    |s, _, d| Arc::make_mut(&mut s.relay.tls).set_conf_command(d),
+                    |s, _, d| Arc::make_mut(&mut s.relay.tls).conf_command.add(d),
                 )
                 .many(),
                 row(

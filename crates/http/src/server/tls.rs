@@ -95,6 +95,9 @@ async fn accept(r: &Request, address: &Address) -> bool {
         );
         return false;
     }
+    for stapling in &tls.staplings {
+        stapling.freshen(&cycle.globals.log);
+    }
     let Some(session) = conn.stream.tls() else { return false };
     let config = match (tls.config(Alpn::Http1), &tls.certificates) {
         (Ok(config), None) => Some(config),

@@ -91,6 +91,47 @@ pub fn read_passwords(cx: &mut Cx<'_>, word: &Word) -> Result<Arc<Vec<Vec<u8>>>,
     Ok(Arc::new(lines.map(<[u8]>::to_vec).collect()))
 }
 
+/// The lines of a `*_conf_command`: what they say is done when all other settings are known, as in nginx.
+#[derive(Clone, Debug, Default)]
+pub struct ConfCommands {
+    lines: Arc<Vec<(String, String)>>,
+    has_own: bool,
+}
+
+impl ConfCommands {
+    /// For [`crate::module::Settings::enter`].
+    pub fn enter(&mut self) {
+        self.has_own = false;
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Adds a line; the first one of a block takes the place of those around it.
+    ///
+    /// # Errors
+    /// None beyond a missing argument.
+    pub fn add(&mut self, d: &Directive) -> Result<(), Error> {
+        if !std::mem::replace(&mut self.has_own, true) {
+            self.lines = Arc::default();
+        }
+        let line = (d.arg(0)?.as_str().into_owned(), d.arg(1)?.as_str().into_owned());
+        Arc::make_mut(&mut self.lines).push(line);
+        Ok(())
+    }
+
+    /// Does what the lines say.
+    ///
+    /// # Errors
+    /// As [`ConfCommand::apply`].
+    pub fn apply(&self, mut to: ConfCommand<'_>) -> Result<(), Error> {
+        self.lines.iter().try_for_each(|(command, value)| to.apply(command, value))
+    }
+}
+
 /// What a `*_conf_command` may change.
 pub struct ConfCommand<'a> {
     /// Ciphers.
@@ -101,6 +142,10 @@ pub struct ConfCommand<'a> {
     pub protocols: &'a mut Protocols,
     /// Whose order of ciphers counts, where that can be set.
     pub prefers_own_order: Option<&'a mut bool>,
+    /// Whether tickets are made, where that can be set.
+    pub tickets: Option<&'a mut bool>,
+    /// Files in the place of the certificate and its key.
+    pub identity: &'a mut [Option<Box<[u8]>>; 2],
 }
 
 impl ConfCommand<'_> {
@@ -108,23 +153,23 @@ impl ConfCommand<'_> {
     ///
     /// # Errors
     /// A command, or a value, that has no meaning here.
-    pub fn apply(&mut self, d: &Directive) -> Result<(), Error> {
-        let (name, value) = (d.arg(0)?, d.arg(1)?);
-        let (command, text) = (name.as_str(), value.as_str());
+    pub fn apply(&mut self, command: &str, text: &str) -> Result<(), Error> {
         let refuse = || Error::bare(format!("SSL_CONF_cmd(\"{command}\", \"{text}\") failed"));
         match &*command.to_ascii_lowercase() {
             "cipherstring" => {
                 let tls13 = std::mem::take(self.ciphers);
-                *self.ciphers = CipherList::parse(&text).map_err(|_| refuse())?.with_tls13_of(&tls13);
+                *self.ciphers = CipherList::parse(text).map_err(|_| refuse())?.with_tls13_of(&tls13);
             }
-            "ciphersuites" => self.ciphers.set_tls13(&text).map_err(|_| refuse())?,
+            "certificate" => self.identity[0] = Some(text.as_bytes().into()),
+            "privatekey" => self.identity[1] = Some(text.as_bytes().into()),
+            "ciphersuites" => self.ciphers.set_tls13(text).map_err(|_| refuse())?,
             "curves" | "groups" => {
                 let curves = self.curves.as_deref_mut().ok_or_else(refuse)?;
-                *curves = CurveList::parse(&text).filter(|list| !list.is_empty()).ok_or_else(refuse)?;
+                *curves = CurveList::parse(text).filter(|list| !list.is_empty()).ok_or_else(refuse)?;
             }
             "minprotocol" | "maxprotocol" => {
                 let is_low = command.eq_ignore_ascii_case("MinProtocol");
-                let kept = match (&*text, is_low) {
+                let kept = match (text, is_low) {
                     ("TLSv1.3", true) => Protocols::TLS13,
                     ("TLSv1.2", false) => Protocols::TLS12,
                     ("TLSv1.3", false)
@@ -156,6 +201,11 @@ impl ConfCommand<'_> {
                     match (part, self.prefers_own_order.as_deref_mut()) {
                         ("ServerPreference", Some(own)) => *own = true,
                         ("-ServerPreference", Some(own)) => *own = false,
+                        ("SessionTicket" | "-SessionTicket", _) if self.tickets.is_some() => {
+                            if let Some(tickets) = self.tickets.as_deref_mut() {
+                                *tickets = part == "SessionTicket";
+                            }
+                        }
                         // What rustls does anyway, or what makes no difference to what is agreed on.
                         (
                             "NoRenegotiation" | "ExtendedMasterSecret" | "-Compression" | "MiddleboxCompat",

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use conf::Error;
 use http::conf::compile::Cx;
 use http::request::Request;
-use http::tls::{Alpn, Certificates, ClientPolicy, Dynamic, Loaded, ServerTls, VerifyClient, Written};
+use http::tls::{
+    Alpn, Certificates, ClientPolicy, ConfCommand, Dynamic, Loaded, ServerTls, VerifyClient, Written,
+};
 use net::tls::kept::{ProducesTickets, StoresServerSessions};
 use net::tls::{
     ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, ServerConfig, ServerOptions,
     SessionCache, Sessions, TicketKeys, Tickets, Trust,
 };
 
-use super::{Builtin, SslSettings};
+use super::{Builtin, SslSettings, stapling};
 use os::errlog::Level;
 
 /// Makes the TLS of the server that is being read, where it has any.
@@ -27,7 +29,18 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
         let sentence = format!("no \"ssl_certificate_key\" is defined for certificate \"{last}\"");
         return Err(Error::bare(sentence));
     }
-    let mut fixed = Vec::new();
+    let mut s = s.clone();
+    let mut files = [const { None }; 2];
+    s.conf_commands.clone().apply(ConfCommand {
+        ciphers: Arc::make_mut(&mut s.ciphers),
+        curves: Some(Arc::make_mut(&mut s.curves)),
+        protocols: &mut s.protocols,
+        prefers_own_order: Some(&mut s.prefer_server_ciphers),
+        tickets: Some(&mut s.session_tickets),
+        identity: &mut files,
+    })?;
+    let s = &s;
+    let mut fixed: Vec<Arc<Identity>> = Vec::new();
     let mut dynamic = Vec::new();
     for (certificate, key) in s.certificates.iter().zip(s.keys.iter()) {
         match (certificate.fixed(), key.fixed()) {
@@ -43,6 +56,10 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
             }),
         }
     }
+    if let [Some(certificate), Some(key)] = &files {
+        add(&mut fixed, loaded.identity(cx, certificate, key, &s.passwords)?);
+    }
+    let staplings = if s.stapling { stapling::set_up(s, &mut fixed, cx)? } else { Vec::new() };
     let identities = Identities(fixed);
     let client = client_policy(s)?;
     let context = context(s, &identities, client.as_ref());
@@ -52,6 +69,7 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
     let make = move |alpn| make(&settings, &identities, &sessions, alpn);
     let mut tls = ServerTls::new(Box::new(make)).map_err(Error::bare)?;
     tls.rejects = s.reject_handshake;
+    tls.staplings = staplings;
     tls.client = client;
     tls.certificates = certificates;
     tls.has_certificates = !s.certificates.is_empty();
@@ -59,6 +77,12 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
         server.tls = Some(Arc::new(tls));
     }
     Ok(())
+}
+
+/// Adds a certificate; one with a key of the same kind gives way to it, as in OpenSSL.
+fn add(list: &mut Vec<Arc<Identity>>, identity: Arc<Identity>) {
+    list.retain(|other| !identity.replaces(other));
+    list.push(identity);
 }
 
 /// What clients' certificates must be.

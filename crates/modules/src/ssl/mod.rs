@@ -5,6 +5,7 @@
 
 mod conf;
 mod rows;
+mod stapling;
 mod variables;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use ::conf::Error;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
-use http::tls::{Loaded, ObjectCache, VerifyClient, Written};
+use http::tls::{ConfCommands, Loaded, ObjectCache, VerifyClient, Written};
 use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
 
 /// `ngx_http_ssl_module`.
@@ -84,6 +85,11 @@ pub struct SslSettings {
     session_timeout_sec: u64,
     reject_handshake: bool,
     early_data: bool,
+    conf_commands: ConfCommands,
+    stapling: bool,
+    stapling_file: Option<File>,
+    stapling_responder: Option<Box<[u8]>>,
+    stapling_verify: bool,
     verify_client: Option<VerifyClient>,
     verify_depth: usize,
     client_certificate: Option<File>,
@@ -118,6 +124,11 @@ impl Default for SslSettings {
             session_timeout_sec: 0,
             reject_handshake: false,
             early_data: false,
+            conf_commands: ConfCommands::default(),
+            stapling: false,
+            stapling_file: None,
+            stapling_responder: None,
+            stapling_verify: false,
             verify_client: None,
             verify_depth: 1,
             client_certificate: None,
@@ -129,6 +140,7 @@ impl Default for SslSettings {
 
 impl Settings for SslSettings {
     fn enter(&mut self) {
+        self.conf_commands.enter();
         self.has_own_certificates = false;
         self.has_own_keys = false;
         self.has_own_cache = false;

@@ -7,8 +7,7 @@ use http::conf::compile::Cx;
 use http::relay::tls::read_file;
 use http::rows::{Row, flag, number, row, size, time, value, without_effect};
 use http::tls::{
-    ConfCommand, ObjectCache, VerifyClient, Written, read_ciphers, read_curves, read_passwords,
-    read_protocols,
+    ObjectCache, VerifyClient, Written, read_ciphers, read_curves, read_passwords, read_protocols,
 };
 use net::tls::{SessionCache, TicketKeys};
 
@@ -17,7 +16,7 @@ use super::{Builtin, SslSettings};
 const ALL: Contexts = Contexts::HTTP_SERVER;
 
 #[rustfmt::skip]
-pub(super) static ROWS: [Row<SslSettings>; 23] = [
+pub(super) static ROWS: [Row<SslSettings>; 27] = [
     row("ssl_certificate", ALL, Arity::ONE, "", "A certificate with its chain.", certificate).many(),
     row("ssl_certificate_key", ALL, Arity::ONE, "", "The key of a certificate.", certificate_key).many(),
     value("ssl_certificate_cache", ALL, Arity::TAKE123, "off", "Keeps certificates whose names have variables.", |s, d| {
@@ -47,7 +46,7 @@ pub(super) static ROWS: [Row<SslSettings>; 23] = [
         s.passwords = read_passwords(cx, d.arg(0)?)?;
         Ok(())
     }),
-    value("ssl_conf_command", ALL, Arity::TWO, "", "A setting by OpenSSL's own name.", conf_command).many(),
+    value("ssl_conf_command", ALL, Arity::TWO, "", "A setting by OpenSSL's own name.", |s: &mut SslSettings, d| s.conf_commands.add(d)).many(),
     value("ssl_verify_client", ALL, Arity::ONE, "off", "Whether clients are asked for certificates.", verify_client),
     number("ssl_verify_depth", ALL, "1", "Certificates between a client's and a trusted one.", |s, v| {
         s.verify_depth = usize::try_from(v).unwrap_or(usize::MAX);
@@ -64,6 +63,16 @@ pub(super) static ROWS: [Row<SslSettings>; 23] = [
         s.crl = Some(read_file(cx, d.arg(0)?)?);
         Ok(())
     }),
+    flag("ssl_stapling", ALL, "off", "Sends OCSP answers with certificates.", |s, v| s.stapling = v),
+    row("ssl_stapling_file", ALL, Arity::ONE, "", "A file with the answer.", |s, cx, d| {
+        s.stapling_file = Some(read_file(cx, d.arg(0)?)?);
+        Ok(())
+    }),
+    value("ssl_stapling_responder", ALL, Arity::ONE, "", "Who is asked, instead of whom the certificate names.", |s, d| {
+        s.stapling_responder = Some(d.arg(0)?.bytes.clone());
+        Ok(())
+    }),
+    flag("ssl_stapling_verify", ALL, "off", "Judges who has signed the answers.", |s, v| s.stapling_verify = v),
     flag("ssl_early_data", ALL, "off", "Takes requests before the handshake has ended.", |s, v| s.early_data = v),
     without_effect("ssl_dhparam", ALL, Arity::ONE, "there are no ciphers with Diffie-Hellman over finite fields"),
     without_effect("ssl_certificate_compression", ALL, Arity::FLAG, "certificates are sent as they are"),
@@ -87,16 +96,6 @@ fn certificate_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Resul
     }
     Arc::make_mut(&mut s.keys).push(written);
     Ok(())
-}
-
-fn conf_command(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {
-    let mut command = ConfCommand {
-        ciphers: Arc::make_mut(&mut s.ciphers),
-        curves: Some(Arc::make_mut(&mut s.curves)),
-        protocols: &mut s.protocols,
-        prefers_own_order: Some(&mut s.prefer_server_ciphers),
-    };
-    command.apply(d)
 }
 
 fn verify_client(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {

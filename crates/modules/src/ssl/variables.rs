@@ -33,7 +33,7 @@ pub(super) static VARIABLES: [Variable; 28] = [
     Variable::new("ssl_ech_outer_server_name", |_, _| false),
     Variable::new("ssl_client_verify", client_verify),
     Variable::new("ssl_client_cert", client_cert),
-    Variable::new("ssl_client_raw_cert", |r, out| of_cert(r, out, |cert, out| out.extend(raw(cert)))),
+    Variable::new("ssl_client_raw_cert", |r, out| of_cert(r, out, |cert, out| out.extend(names_pem(cert)))),
     Variable::new("ssl_client_escaped_cert", |r, out| {
         of_cert(r, out, |cert, out| {
             let text = names_pem(cert);
@@ -105,17 +105,12 @@ fn names_pem(certificate: &Certificate) -> Vec<u8> {
     net::tls::pem::write("CERTIFICATE", certificate.der())
 }
 
-/// The certificate in PEM without its last line's end.
-fn raw(certificate: &Certificate) -> Vec<u8> {
-    let mut text = names_pem(certificate);
-    text.pop();
-    text
-}
-
 /// The certificate in PEM, each line but the first behind a tab, as it was once put into headers.
 fn client_cert(r: &Request, out: &mut Vec<u8>) -> bool {
     of_cert(r, out, |certificate, out| {
-        for byte in raw(certificate) {
+        let mut text = names_pem(certificate);
+        text.pop();
+        for byte in text {
             out.push(byte);
             if byte == b'\n' {
                 out.push(b'\t');

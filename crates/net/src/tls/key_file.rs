@@ -31,14 +31,25 @@ const HMAC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2];
 /// The ciphers of NIST, but for the last byte.
 const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
 
+const PKCS8: &str = "ENCRYPTED PRIVATE KEY";
+
+fn header(block: &Block) -> Option<&str> {
+    block.headers.iter().find(|(name, _)| name == "DEK-Info").map(|(_, value)| value.as_str())
+}
+
+/// Whether a password is needed.
+pub(super) fn is_encrypted(block: &Block) -> bool {
+    block.label == PKCS8 || header(block).is_some()
+}
+
 /// The key in a block, decrypted by the first password that fits.
 ///
 /// # Errors
 /// OpenSSL's reason.
 pub(super) fn decrypt(block: Block, passwords: &[Vec<u8>]) -> Result<PrivateKeyDer<'static>, &'static str> {
-    let info = block.headers.iter().find(|(name, _)| name == "DEK-Info").map(|(_, value)| value.as_str());
-    let is_pkcs8 = block.label == "ENCRYPTED PRIVATE KEY";
-    if !is_pkcs8 && info.is_none() {
+    let info = header(&block);
+    let is_pkcs8 = block.label == PKCS8;
+    if !is_encrypted(&block) {
         return plain_key(&block.label, block.der).ok_or(UNSUPPORTED);
     }
     if passwords.is_empty() {

@@ -15,6 +15,7 @@ mod hello;
 mod identity;
 mod key_file;
 pub mod names;
+pub mod ocsp;
 pub mod pem;
 mod server;
 mod session;
