@@ -50,7 +50,7 @@ pub struct UwsgiSettings {
     pub relay: RelaySettings,
     params: Params,
     pass: Option<Pass>,
-    /// Where the address has no variables: it goes over TLS.
+    /// The address is behind `suwsgi://`.
     is_secure: bool,
     modifier1: u8,
     modifier2: u8,
@@ -129,7 +129,9 @@ impl Protocol for Uwsgi {
     fn tls(&self, r: &Request) -> Option<&'static [u8]> {
         let settings = r.location().settings::<Self>();
         let is_secure = match &settings.pass {
-            Some(Pass::Variable(template)) => scheme(&template.value(r)).0 == Scheme::Suwsgi,
+            Some(Pass::Variable(template)) if !settings.is_secure => {
+                scheme(&template.value(r)).0 == Scheme::Suwsgi
+            }
             _ => settings.is_secure,
         };
         is_secure.then_some(b"")

@@ -333,7 +333,7 @@ fn without_port(name: &[u8]) -> &[u8] {
 /// nginx's sentence.
 pub fn read_file(cx: &mut Cx<'_>, word: &Word) -> Result<(PathBuf, Arc<[u8]>), Error> {
     let path = cx.conf_path(&word.bytes);
-    let text = cx.resources.read(&path).map_err(|error| {
+    let text = cx.resources.read_object(&path).map_err(|error| {
         let why = crate::tls::no_file(&path, &error);
         Error::bare(format!("SSL_CTX_load_verify_locations(\"{}\") failed: {why}", path.display()))
     })?;

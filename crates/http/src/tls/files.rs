@@ -82,7 +82,7 @@ impl Loaded {
             Some(data) => (String::from_utf8_lossy(text).into_owned(), Ok(Arc::from(data))),
             None => {
                 let path = cx.conf_path(file_of(text));
-                let read = cx.resources.read(&path).map_err(|error| no_file(&path, &error));
+                let read = cx.resources.read_object(&path).map_err(|error| no_file(&path, &error));
                 (path.display().to_string(), read)
             }
         };

@@ -83,7 +83,7 @@ pub fn read_curves(cx: &mut Cx<'_>, d: &Directive) -> Result<CurveList, Error> {
 /// The error of reading it.
 pub fn read_passwords(cx: &mut Cx<'_>, word: &Word) -> Result<Arc<Vec<Vec<u8>>>, Error> {
     let path = cx.conf_path(&word.bytes);
-    let text = cx.resources.read(&path).map_err(|error| {
+    let text = cx.resources.read_object(&path).map_err(|error| {
         Error::at(word, format!("open() \"{}\" failed {}", path.display(), os::errlog::Errno(&error)))
     })?;
     let text = text.get(..text.len().min(LONGEST_PASSWORDS)).unwrap_or_default();

@@ -45,7 +45,8 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
     for (certificate, key) in s.certificates.iter().zip(s.keys.iter()) {
         match (certificate.fixed(), key.fixed()) {
             (Some(certificate), Some(key)) => {
-                fixed.push(loaded.identity(cx, certificate, key, &s.passwords)?)
+                let identity = loaded.identity(cx, certificate, key, &s.passwords)?;
+                add(&mut fixed, identity);
             }
             _ => dynamic.push(Dynamic {
                 certificate: certificate.clone(),

@@ -151,7 +151,7 @@ fn session_cache(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {
 
 fn ticket_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let path = cx.conf_path(&d.arg(0)?.bytes);
-    let file = cx.resources.read(&path).map_err(|error| {
+    let file = cx.resources.read_object(&path).map_err(|error| {
         Error::bare(format!("open() \"{}\" failed {}", path.display(), os::errlog::Errno(&error)))
     })?;
     if !s.has_own_ticket_files {

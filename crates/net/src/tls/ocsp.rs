@@ -145,9 +145,7 @@ fn check_signer(
     let chain: Vec<Vec<u8>> =
         std::iter::once(signer).chain(others).chain([issuer]).map(|one| one.der().to_vec()).collect();
     let is_trusted = trust.judge(&chain, Purpose::Any) == Verification::Good;
-    // An operator may also trust the responder itself.
-    let is_named = trust.certificates().iter().any(|own| own.der() == signer.der());
-    if is_trusted && (is_issuer || has_leave || is_named) { Ok(()) } else { Err(OcspError::Untrusted) }
+    if is_trusted && (is_issuer || has_leave) { Ok(()) } else { Err(OcspError::Untrusted) }
 }
 
 fn check_status(
