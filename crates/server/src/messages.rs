@@ -17,6 +17,7 @@ use crate::wire::{Reader, Writer, malformed};
 
 /// What the master tells the worker.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one comes at a time, and seldom")]
 pub(crate) enum Order {
     /// Compile this and go over to it.
     Reload(Bundle),
@@ -230,7 +231,7 @@ fn read_bundle(
     })?;
     let (files, globs, hosts) =
         (files.into_iter().collect(), globs.into_iter().collect(), hosts.into_iter().collect());
-    Ok(Bundle { files, stamps: HashMap::new(), globs, hosts, sockets, logs, directories })
+    Ok(Bundle { files, stamps: std::collections::HashMap::new(), globs, hosts, sockets, logs, directories })
 }
 
 fn read_result<'a, T>(

@@ -247,10 +247,10 @@ impl Wanted {
         let name: Box<[u8]> = without_port(&name).into();
         let config = match &tls.dynamic {
             None => None,
-            Some(dynamic) => match dynamic.load(r).map_err(TlsError::Setup)? {
-                None => None,
-                Some(identity) => Some(tls.with_identity(identity)),
-            },
+            Some(dynamic) => {
+                let identity = dynamic.load(r).map_err(TlsError::Setup)?;
+                identity.map(|identity| tls.with_identity(identity))
+            }
         };
         let own = config.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
         let shown = String::from_utf8_lossy(&name);
