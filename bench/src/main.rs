@@ -16,6 +16,7 @@ mod run;
 mod sample;
 mod server;
 mod table;
+mod wire;
 
 use std::process::ExitCode;
 

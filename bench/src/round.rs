@@ -153,7 +153,13 @@ impl<'a> Side<'a> {
         let origin = engine.start_origin(([127, 0, 0, 1], 0).into()).context(failed)?;
         let server = Server::start(binary, pace.server_core, row, prefix, origin.port())?;
         let path = row.path.to_owned();
-        engine.start_clients(Plan { target: server.address(), path, body: row.body, mode: row.mode });
+        engine.start_clients(Plan {
+            target: server.address(),
+            path,
+            body: row.body,
+            mode: row.mode,
+            security: row.security,
+        });
         Ok(Self { row, binary, engine, server })
     }
 

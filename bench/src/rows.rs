@@ -7,6 +7,7 @@ use std::{fs, io};
 
 use crate::clients::Mode;
 use crate::process::is_root;
+use crate::wire::Security;
 
 /// Connections that the idle row holds unless the command line says otherwise.
 pub const IDLE: usize = 10_000;
@@ -26,8 +27,18 @@ pub struct Row {
     pub connections: usize,
     /// What follows a response.
     pub mode: Mode,
+    /// Whether it is asked under TLS.
+    pub security: Security,
     content: Content,
     log: Log,
+    key: Key,
+}
+
+/// What the server's certificate is made with.
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    P256,
+    Rsa2048,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +62,10 @@ const PROXIED: Row = Row {
     body: 100,
     connections: 64,
     mode: Mode::KeepAlive,
+    security: Security::Plain,
     content: Content::Proxied,
     log: Log::Off,
+    key: Key::P256,
 };
 
 const STATIC: Row = Row {
@@ -65,7 +78,7 @@ const STATIC: Row = Row {
 };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 11] = [
+pub const ROWS: [Row; 16] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
@@ -118,6 +131,43 @@ pub const ROWS: [Row; 11] = [
         ..PROXIED
     },
     Row {
+        name: "tls-100b",
+        what: "proxied 100 B under TLS 1.3, 64 connections",
+        security: Security::Tls,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-1m",
+        what: "proxied 1 MB under TLS 1.3, 16 connections",
+        path: "/1m",
+        body: 1024 * 1024,
+        connections: 16,
+        security: Security::Tls,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-close-p256",
+        what: "TLS 1.3 connections with one request each, P-256",
+        mode: Mode::Close,
+        security: Security::Tls,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-close-resumed",
+        what: "the same with resumed sessions",
+        mode: Mode::Close,
+        security: Security::Resumed,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-close-rsa",
+        what: "the same with RSA-2048",
+        mode: Mode::Close,
+        security: Security::Tls,
+        key: Key::Rsa2048,
+        ..PROXIED
+    },
+    Row {
         name: "idle",
         what: "memory of idle keep-alive connections after one proxied request each",
         connections: IDLE,
@@ -149,6 +199,23 @@ impl Row {
         fs::write(prefix.join("nginx.conf"), self.config(listen, origin, &html))
     }
 
+    /// The parameter of `listen` and the lines of a server under TLS.
+    fn tls(&self) -> (&'static str, String) {
+        if self.security == Security::Plain {
+            return ("", String::new());
+        }
+        let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/certs");
+        let name = match self.key {
+            Key::P256 => "localhost",
+            Key::Rsa2048 => "rsa",
+        };
+        let lines = format!(
+            "\n        ssl_protocols TLSv1.3;\n        ssl_certificate {certificates}/{name}.crt;\n        \
+             ssl_certificate_key {certificates}/{name}.key;"
+        );
+        (" ssl", lines)
+    }
+
     fn config(&self, listen: u16, origin: u16, html: &Path) -> String {
         let log = match self.log {
             Log::Off => "access_log off;",
@@ -169,6 +236,7 @@ impl Row {
             }
         };
         let temp = temp_paths();
+        let (ssl, certificate) = self.tls();
         format!(
             "worker_processes 1;
 daemon off;
@@ -186,7 +254,7 @@ http {{
     }}
 
     server {{
-        listen 127.0.0.1:{listen};
+        listen 127.0.0.1:{listen}{ssl};{certificate}
         location / {{
             {location}
         }}
