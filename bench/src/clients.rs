@@ -1,16 +1,19 @@
 //! Closed-loop clients: each connection sends its next request when the last response is complete.
 //! Every response is checked for status 200 and its length; what is wrong is counted, never skipped.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
 use std::ops::Range;
+use std::sync::Arc;
 
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use crate::head::{Head, HeadCache, Parsed, Persistence};
+use crate::wire::{self, Security, Wire};
 
 /// Connections that share one source address before the next loopback address is used.
 const PER_SOURCE: usize = 10_000;
@@ -80,6 +83,8 @@ pub struct Plan {
     pub body: u64,
     /// What follows a complete response.
     pub mode: Mode,
+    /// Whether it is asked under TLS.
+    pub security: Security,
 }
 
 /// What happened since the clients were made.
@@ -98,6 +103,7 @@ pub struct Tally {
 /// A set of connections; the token of each is its index.
 pub struct Clients {
     plan: Plan,
+    tls: Option<Arc<ClientConfig>>,
     pace: Pace,
     requests: Requests,
     connections: Vec<Option<Connection>>,
@@ -107,7 +113,7 @@ pub struct Clients {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     stage: Stage,
     partial: Vec<u8>,
 }
@@ -146,8 +152,10 @@ impl Clients {
         };
         let requests = Requests { list: plan.asks.iter().map(request).collect(), next: 0 };
         let pace = if plan.mode == Mode::Idle { Pace::Drains } else { Pace::Runs };
+        let tls = wire::config(plan.security).ok().flatten();
         Self {
             plan,
+            tls,
             pace,
             requests,
             connections: Vec::new(),
@@ -251,7 +259,7 @@ impl Clients {
             }
             // A short read emptied the socket; the next bytes raise a new edge, but an end that is
             // already known does not.
-            if short && !closed {
+            if short && !closed && connection.stream.is_emptied_by_short_reads() {
                 return;
             }
         }
@@ -261,6 +269,7 @@ impl Clients {
         self.connections[index] = None;
         let opened = dial(self.plan.target, index / PER_SOURCE).and_then(|mut stream| {
             registry.register(&mut stream, Token(index), Interest::READABLE)?;
+            let stream = Wire::new(stream, self.tls.as_ref())?;
             let mut connection = Connection { stream, stage: Stage::Head, partial: Vec::new() };
             connection.send(self.requests.next())?;
             Ok(connection)

@@ -13,6 +13,7 @@ use crate::origin::BODIES;
 use crate::process::tree;
 use crate::report::sample_json;
 use crate::sample::{Extent, Sample, Slice};
+use crate::wire::Security;
 
 /// `origin`: listens, prints its address and answers until it is ended.
 ///
@@ -45,11 +46,16 @@ pub fn load(mut args: Args) -> Result<ExitCode, BenchError> {
     let warm_up = Duration::from_secs_f64(args.option("--warm-up")?.unwrap_or(0.5));
     let tree = args.option("--pid")?.map(tree).unwrap_or_default();
     let mode = if args.switch("--close") { Mode::Close } else { Mode::KeepAlive };
+    let security = match (args.switch("--tls"), args.switch("--resume")) {
+        (_, true) => Security::Resumed,
+        (true, false) => Security::Tls,
+        (false, false) => Security::Plain,
+    };
     args.finish()?;
 
     let failed = || format!("load on {target}");
     let mut engine = Engine::new().context(failed)?;
-    engine.start_clients(Plan { target, asks: vec![Ask::new(&path)], body, mode });
+    engine.start_clients(Plan { target, asks: vec![Ask::new(&path)], body, mode, security });
     engine.open(connections).context(failed)?;
     engine.run_until(Instant::now() + warm_up).context(failed)?;
     engine.drain().context(failed)?;

@@ -18,6 +18,7 @@ mod sample;
 mod scale;
 mod server;
 mod table;
+mod wire;
 
 use std::process::ExitCode;
 

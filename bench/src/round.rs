@@ -157,6 +157,7 @@ impl<'a> Side<'a> {
             asks: row.asks(),
             body: row.body,
             mode: row.mode,
+            security: row.security,
         });
         Ok(Self { row, binary, engine, server })
     }

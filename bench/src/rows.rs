@@ -8,6 +8,7 @@ use std::{fs, io};
 use crate::clients::{Ask, Mode};
 use crate::process::is_root;
 use crate::scale::Scale;
+use crate::wire::Security;
 
 /// Connections that the idle row holds unless the command line says otherwise.
 pub const IDLE: usize = 10_000;
@@ -27,8 +28,18 @@ pub struct Row {
     pub connections: usize,
     /// What follows a response.
     pub mode: Mode,
+    /// Whether it is asked under TLS.
+    pub security: Security,
     content: Content,
     log: Log,
+    key: Key,
+}
+
+/// What the server's certificate is made with.
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    P256,
+    Rsa2048,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +65,10 @@ const PROXIED: Row = Row {
     body: 100,
     connections: 64,
     mode: Mode::KeepAlive,
+    security: Security::Plain,
     content: Content::Proxied,
     log: Log::Off,
+    key: Key::P256,
 };
 
 const STATIC: Row = Row {
@@ -77,7 +90,7 @@ const LARGE: Row = Row {
 };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 15] = [
+pub const ROWS: [Row; 20] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
@@ -127,6 +140,43 @@ pub const ROWS: [Row; 15] = [
         name: "close-100b",
         what: "proxied 100 B, a new connection for each request, 64 at once",
         mode: Mode::Close,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-100b",
+        what: "proxied 100 B under TLS 1.3, 64 connections",
+        security: Security::Tls,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-1m",
+        what: "proxied 1 MB under TLS 1.3, 16 connections",
+        path: "/1m",
+        body: 1024 * 1024,
+        connections: 16,
+        security: Security::Tls,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-close-p256",
+        what: "TLS 1.3 connections with one request each, P-256",
+        mode: Mode::Close,
+        security: Security::Tls,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-close-resumed",
+        what: "the same with resumed sessions",
+        mode: Mode::Close,
+        security: Security::Resumed,
+        ..PROXIED
+    },
+    Row {
+        name: "tls-close-rsa",
+        what: "the same with RSA-2048",
+        mode: Mode::Close,
+        security: Security::Tls,
+        key: Key::Rsa2048,
         ..PROXIED
     },
     Row {
@@ -188,6 +238,23 @@ impl Row {
         fs::write(prefix.join("nginx.conf"), self.config(listen, origin, &html))
     }
 
+    /// The parameter of `listen` and the lines of a server under TLS.
+    fn tls(&self) -> (&'static str, String) {
+        if self.security == Security::Plain {
+            return ("", String::new());
+        }
+        let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/certs");
+        let name = match self.key {
+            Key::P256 => "localhost",
+            Key::Rsa2048 => "rsa",
+        };
+        let lines = format!(
+            "\n        ssl_protocols TLSv1.3;\n        ssl_certificate {certificates}/{name}.crt;\n        \
+             ssl_certificate_key {certificates}/{name}.key;"
+        );
+        (" ssl", lines)
+    }
+
     fn config(&self, listen: u16, origin: u16, html: &Path) -> String {
         let log = match self.log {
             Log::Off => "access_log off;",
@@ -209,6 +276,7 @@ impl Row {
             }
         };
         let temp = temp_paths();
+        let (ssl, certificate) = self.tls();
         let servers = match self.content {
             Content::Large(scale) => scale.config(listen),
             Content::Proxied | Content::Static | Content::Guide => format!(
@@ -219,7 +287,7 @@ impl Row {
     }}
 
     server {{
-        listen 127.0.0.1:{listen};
+        listen 127.0.0.1:{listen}{ssl};{certificate}
         location / {{
             {location}
         }}

@@ -14,4 +14,5 @@ pub mod run;
 pub mod script;
 pub mod suite;
 pub mod text;
+pub mod tls;
 pub mod transcript;

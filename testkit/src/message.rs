@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::text::{find, latin1};
+use crate::tls::TlsStream;
 
 /// The longest head or chunk line that is read.
 const HEAD_LIMIT: usize = 1 << 20;
@@ -19,14 +20,20 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TCP and TLS.
+    Tls(TlsStream),
 }
 
 impl Stream {
-    /// Connects to `host:port`, or to the Unix socket when the address begins with `/` or `unix:`.
+    /// Connects to `host:port`, to the Unix socket when the address begins with `/` or `unix:`, or under TLS when it
+    /// begins with `tls:`.
     ///
     /// # Errors
     /// The kernel's.
     pub fn connect(address: &str) -> std::io::Result<Self> {
+        if let Some(address) = address.strip_prefix("tls:") {
+            return TlsStream::connect(address).map(Self::Tls);
+        }
         let path = address.strip_prefix("unix:").unwrap_or(address);
         if path.starts_with('/') {
             return UnixStream::connect(path).map(Self::Unix);
@@ -44,6 +51,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tls(stream) => Ok(Self::Tls(stream.clone())),
         }
     }
 
@@ -61,6 +69,9 @@ impl Stream {
             Self::Unix(stream) => {
                 stream.set_read_timeout(Some(read)).and_then(|()| stream.set_write_timeout(Some(write)))
             }
+            Self::Tls(stream) => stream.with_socket(|stream| {
+                stream.set_read_timeout(Some(read)).and_then(|()| stream.set_write_timeout(Some(write)))
+            }),
         }
     }
 
@@ -69,6 +80,7 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
+            Self::Tls(stream) => stream.with_socket(|stream| stream.shutdown(how)),
         };
     }
 }
@@ -78,6 +90,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(stream) => stream.read(buf),
             Self::Unix(stream) => stream.read(buf),
+            Self::Tls(stream) => stream.read(buf),
         }
     }
 }
@@ -87,6 +100,7 @@ impl Write for Stream {
         match self {
             Self::Tcp(stream) => stream.write(buf),
             Self::Unix(stream) => stream.write(buf),
+            Self::Tls(stream) => stream.write(buf),
         }
     }
 

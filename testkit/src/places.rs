@@ -31,7 +31,11 @@ impl Places {
     /// The places of a run that lives under `root`.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        let known = BTreeMap::from([("ROOT".to_owned(), root.display().to_string())]);
+        let certificates = crate::tls::certificates().display().to_string();
+        let known = BTreeMap::from([
+            ("ROOT".to_owned(), root.display().to_string()),
+            ("CERTS".to_owned(), certificates),
+        ]);
         Self { root: root.to_owned(), known: Mutex::new(known) }
     }
 

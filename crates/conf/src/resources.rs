@@ -18,6 +18,15 @@ pub trait Resources {
     /// The error of opening or reading the file, with the system's number: messages name it as nginx does.
     fn read(&mut self, path: &Path) -> io::Result<Arc<[u8]>>;
 
+    /// As [`Self::read`], for certificates, keys and their like: where the file is the same as when the
+    /// configuration before was loaded, it may be the text of that time (`ssl_object_cache_inheritable`).
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_object(&mut self, path: &Path) -> io::Result<Arc<[u8]>> {
+        self.read(path)
+    }
+
     /// Paths that match a glob pattern (`glob(3)`, no flags) in sorted order; empty when none does.
     ///
     /// # Errors

@@ -25,6 +25,9 @@ static SLOT: Slot = Slot::new();
 const ALL: Contexts = Contexts::HTTP_ALL;
 
 http::relay_rows!("uwsgi", UwsgiSettings, RELAY_ROWS);
+http::relay_tls_rows!("uwsgi", UwsgiSettings, TLS_ROWS);
+
+static SHARED_ROWS: [&[Row<UwsgiSettings>]; 4] = [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], &TLS_ROWS];
 
 #[rustfmt::skip]
 static ROWS: [Row<UwsgiSettings>; 4] = [
@@ -47,6 +50,8 @@ pub struct UwsgiSettings {
     pub relay: RelaySettings,
     params: Params,
     pass: Option<Pass>,
+    /// The address is behind `suwsgi://`.
+    is_secure: bool,
     modifier1: u8,
     modifier2: u8,
 }
@@ -63,7 +68,11 @@ impl Settings for UwsgiSettings {
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.params.finish();
-        self.relay.finish(cx, "uwsgi", &HIDDEN)
+        self.relay.finish(cx, "uwsgi", &HIDDEN)?;
+        if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
+            self.relay.tls.make(cx, "uwsgi")?;
+        }
+        Ok(())
     }
 }
 
@@ -78,7 +87,7 @@ impl Module for Uwsgi {
     }
 
     fn shared_rows() -> &'static [&'static [Row<UwsgiSettings>]] {
-        &RELAY_ROWS
+        &SHARED_ROWS
     }
 }
 
@@ -97,11 +106,7 @@ impl Protocol for Uwsgi {
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
         let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| match scheme(text) {
-            Scheme::Uwsgi(address) => address,
-            // Without TLS to upstreams it is taken as a name, which no upstream has.
-            Scheme::Suwsgi => text,
-        })
+        pass.target(r, |text| scheme(text).1)
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
@@ -121,37 +126,46 @@ impl Protocol for Uwsgi {
         Ok(())
     }
 
-    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url("uwsgi://", peer, out);
+    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
+        let settings = r.location().settings::<Self>();
+        let is_secure = match &settings.pass {
+            Some(Pass::Variable(template)) if !settings.is_secure => {
+                scheme(&template.value(r)).0 == Scheme::Suwsgi
+            }
+            _ => settings.is_secure,
+        };
+        is_secure.then_some(b"")
+    }
+
+    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
+        let scheme = if self.tls(r).is_some() { "suwsgi://" } else { "uwsgi://" };
+        push_peer_url(scheme, peer, out);
     }
 }
 
-enum Scheme<'a> {
-    /// `uwsgi://` or none, and what follows it.
-    Uwsgi(&'a [u8]),
-    /// `suwsgi://`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Uwsgi,
+    /// Over TLS.
     Suwsgi,
 }
 
-fn scheme(url: &[u8]) -> Scheme<'_> {
+/// The scheme of an address, which may have none, and what follows it.
+fn scheme(url: &[u8]) -> (Scheme, &[u8]) {
     let behind = |prefix: &[u8]| {
         let (start, rest) = url.split_at_checked(prefix.len())?;
         start.eq_ignore_ascii_case(prefix).then_some(rest)
     };
-    if behind(b"suwsgi://").is_some() {
-        return Scheme::Suwsgi;
+    match behind(b"suwsgi://") {
+        Some(rest) => (Scheme::Suwsgi, rest),
+        None => (Scheme::Uwsgi, behind(b"uwsgi://").unwrap_or(url)),
     }
-    Scheme::Uwsgi(behind(b"uwsgi://").unwrap_or(url))
 }
 
 fn pass(s: &mut UwsgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    let address = match scheme(&word.bytes) {
-        Scheme::Uwsgi(address) => address,
-        Scheme::Suwsgi => {
-            return Err(Error::at(word, "\"suwsgi://\" in \"uwsgi_pass\" is not supported yet"));
-        }
-    };
+    let (scheme, address) = scheme(&word.bytes);
+    s.is_secure = scheme == Scheme::Suwsgi;
     s.pass = Some(Pass::compile(cx, word, address)?);
     cx.block.content = Some(Content::Relay(Arc::new(Uwsgi)));
     cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');

@@ -51,6 +51,8 @@ pub(crate) type Errno = i32;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bundle {
     pub(crate) files: HashMap<PathBuf, Result<Arc<[u8]>, Errno>>,
+    /// Number and time of change (seconds) of the files that hold certificates and the like; the master's alone.
+    pub(crate) stamps: HashMap<PathBuf, (u64, i64)>,
     pub(crate) globs: HashMap<PathBuf, Result<Vec<PathBuf>, Errno>>,
     pub(crate) hosts: HashMap<String, Result<Vec<IpAddr>, Errno>>,
     pub(crate) sockets: Vec<Socket>,

@@ -23,6 +23,8 @@ pub use rows::ROWS;
 /// What `main` and `events` say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreConf {
+    /// `ssl_object_cache_inheritable`
+    pub inherits_objects: bool,
     /// `daemon`
     pub daemon: Daemon,
     /// `master_process`
@@ -100,6 +102,7 @@ impl Affinity {
 impl CoreConf {
     fn defaults(paths: &Paths) -> Self {
         Self {
+            inherits_objects: true,
             daemon: Daemon::Background,
             processes: Processes::MasterAndWorker,
             threads: 1,
@@ -151,6 +154,7 @@ impl CoreConf {
         notices: &mut Vec<Error>,
     ) -> Result<(), Error> {
         match line.row.name {
+            "ssl_object_cache_inheritable" => self.inherits_objects = line.flag()?,
             "daemon" if line.flag()? => self.daemon = Daemon::Background,
             "daemon" => self.daemon = Daemon::Foreground,
             "master_process" if line.flag()? => self.processes = Processes::MasterAndWorker,

@@ -54,6 +54,7 @@ pub(crate) trait Door: Resources {
 impl Door for SystemResources<'_> {
     fn owned_by(&mut self, core: &CoreConf) {
         self.owner = core.credentials.as_ref().map(|credentials| credentials.uid);
+        self.inherits_objects = core.inherits_objects;
     }
 }
 

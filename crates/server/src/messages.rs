@@ -17,6 +17,7 @@ use crate::wire::{Reader, Writer, malformed};
 
 /// What the master tells the worker.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one comes at a time, and seldom")]
 pub(crate) enum Order {
     /// Compile this and go over to it.
     Reload(Bundle),
@@ -230,7 +231,7 @@ fn read_bundle(
     })?;
     let (files, globs, hosts) =
         (files.into_iter().collect(), globs.into_iter().collect(), hosts.into_iter().collect());
-    Ok(Bundle { files, globs, hosts, sockets, logs, directories })
+    Ok(Bundle { files, stamps: std::collections::HashMap::new(), globs, hosts, sockets, logs, directories })
 }
 
 fn read_result<'a, T>(
@@ -287,6 +288,7 @@ mod tests {
         let log = Log { id: HandleId(3), file: Arc::new(LogFile::new("/l".into(), null())) };
         let bundle = Bundle {
             files: HashMap::from([("/a".into(), Ok(Arc::from(&b"text"[..]))), ("/b".into(), Err(2))]),
+            stamps: HashMap::new(),
             globs: HashMap::from([("/*".into(), Ok(vec![PathBuf::from("/a")]))]),
             hosts: HashMap::from([("h".into(), Ok(vec![[127, 0, 0, 1].into()])), ("none".into(), Err(5))]),
             sockets: vec![kept.clone(), fresh],

@@ -41,6 +41,8 @@ pub(crate) struct SystemResources<'a> {
     bundle: Bundle,
     /// User that directories are given to.
     pub(crate) owner: Option<u32>,
+    /// `ssl_object_cache_inheritable`.
+    pub(crate) inherits_objects: bool,
     has_failed: bool,
     new_unix: Vec<PathBuf>,
 }
@@ -48,7 +50,16 @@ pub(crate) struct SystemResources<'a> {
 impl<'a> SystemResources<'a> {
     pub(crate) fn new(purpose: Purpose, reporter: &'a Reporter, before: &'a Bundle) -> Self {
         let bundle = Bundle::default();
-        Self { purpose, reporter, before, bundle, owner: None, has_failed: false, new_unix: Vec::new() }
+        Self {
+            purpose,
+            reporter,
+            before,
+            bundle,
+            owner: None,
+            inherits_objects: true,
+            has_failed: false,
+            new_unix: Vec::new(),
+        }
     }
 
     /// What has been recorded.
@@ -173,6 +184,25 @@ impl Resources for SystemResources<'_> {
         let record = result.as_ref().map(Arc::clone).map_err(errno_of);
         self.bundle.files.insert(path.to_owned(), record);
         result
+    }
+
+    fn read_object(&mut self, path: &Path) -> io::Result<Arc<[u8]>> {
+        use std::os::unix::fs::MetadataExt;
+        if self.bundle.files.contains_key(path) {
+            return self.read(path);
+        }
+        let stamp = std::fs::metadata(path).ok().map(|info| (info.ino(), info.mtime()));
+        if let Some(stamp) = stamp {
+            self.bundle.stamps.insert(path.to_owned(), stamp);
+            if self.inherits_objects
+                && self.before.stamps.get(path) == Some(&stamp)
+                && let Some(Ok(text)) = self.before.files.get(path)
+            {
+                self.bundle.files.insert(path.to_owned(), Ok(Arc::clone(text)));
+                return Ok(Arc::clone(text));
+            }
+        }
+        self.read(path)
     }
 
     fn glob(&mut self, pattern: &Path) -> io::Result<Vec<PathBuf>> {

@@ -95,7 +95,8 @@ impl Regex {
     /// # Errors
     /// `pcre2_compile() failed: … in "…"`, as nginx says it.
     pub fn compile(cx: &mut Cx<'_>, word: &Word, pattern: &[u8], case: Case) -> Result<Self, Error> {
-        let program = Program::new(pattern, case).map_err(|error| Error::at(word, sentence(&error, pattern)))?;
+        let program =
+            Program::new(pattern, case).map_err(|error| Error::at(word, sentence(&error, pattern)))?;
         let mut named = Vec::new();
         for (group, name) in program.plain.capture_names().iter().enumerate() {
             if let Some(name) = name {

@@ -10,6 +10,7 @@ use os::socket::{ConnectState, Kind, PeerAddr as OsAddr, Transparency};
 use upstream::{Now, Peer, PeerAddr, PeerKey, Pooled, Put, Scope};
 
 use super::settings::{Bind, RelaySettings};
+use super::tls::{TlsError, Wanted};
 use super::upstream::{PeerConn, Upstream};
 use crate::cycle::Worker;
 use crate::request::Request;
@@ -56,11 +57,12 @@ pub fn reuse(
     upstream: &Upstream,
     peer: &Peer,
     location: u32,
+    wanted: Option<&Wanted>,
     worker: &Worker,
     now: Now,
 ) -> Option<Connected> {
     let keepalive = upstream.keepalive.as_ref()?;
-    let key = key_of(peer, keepalive.is_local, location);
+    let key = key_of(peer, keepalive.is_local, location, wanted);
     while let Some(pooled) = upstream.pool().take(worker.index, &key, &keepalive.limits, now) {
         if !pooled.conn.stream.is_quiet() {
             continue;
@@ -71,9 +73,10 @@ pub fn reuse(
     None
 }
 
-fn key_of(peer: &Peer, is_local: bool, location: u32) -> PeerKey {
+fn key_of(peer: &Peer, is_local: bool, location: u32, wanted: Option<&Wanted>) -> PeerKey {
     let scope = if is_local { Scope::Local(location) } else { Scope::Shared };
-    PeerKey { peer: peer.uid(), scope, channel: None }
+    let channel = wanted.map(|wanted| Arc::clone(&wanted.channel));
+    PeerKey { peer: peer.uid(), scope, channel }
 }
 
 /// Why a connection does not stand.
@@ -89,6 +92,8 @@ pub enum OpenError {
     Failed(io::Error),
     /// `connect_timeout` passed.
     TimedOut,
+    /// The peer is there, but its TLS does not stand.
+    Tls(TlsError),
 }
 
 /// Opens a connection to the peer.
@@ -101,6 +106,7 @@ pub async fn open(
     settings: &RelaySettings,
     peer: &Peer,
     location: u32,
+    wanted: Option<&Wanted>,
     deadline: &Deadline,
 ) -> Result<Connected, OpenError> {
     let addr = match &peer.addr {
@@ -123,11 +129,21 @@ pub async fn open(
             _ => OpenError::Failed(error),
         })?;
     }
+    if let Some(wanted) = wanted {
+        deadline.set_after(settings.connect_timeout);
+        // Records are whole messages: nothing is gained by holding a part of one back.
+        let _ = os::tcp::set_nodelay(stream.as_fd(), os::tcp::Switch::On);
+        wanted.secure(&stream, &peer.name, deadline).await.map_err(OpenError::Tls)?;
+    }
     let worker = Worker::current();
     let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
     let conn = PeerConn { stream, owner: worker.index };
     let now = super::now();
-    Ok(Connected { pooled: Pooled::new(conn, now), is_reused: false, key: key_of(peer, is_local, location) })
+    Ok(Connected {
+        pooled: Pooled::new(conn, now),
+        is_reused: false,
+        key: key_of(peer, is_local, location, wanted),
+    })
 }
 
 /// What must be set before the connection is begun: the window follows from the buffer.

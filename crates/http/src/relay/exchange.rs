@@ -12,6 +12,7 @@ use os::errlog::{Errno, Level};
 use super::codec::{Codec, HeadStep};
 use super::connect::{self, Connected, OpenError};
 use super::settings::next;
+use super::tls::{TlsError, Wanted};
 use super::{Framing, PlanBody, Relay, now};
 use crate::body::{BodyError, RequestBody};
 use crate::cycle::Worker;
@@ -117,14 +118,23 @@ impl Relay<'_> {
         let fail =
             |kind| Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING });
         let Some(peer) = self.attempt.peer() else { return Err(fail(next::ERROR)) };
-        if let Some(conn) = connect::reuse(&self.upstream, peer, self.location, &worker, now()) {
+        let wanted = match self.protocol.tls(r) {
+            None => None,
+            Some(alpn) => match Wanted::new(r, &self.settings.tls, &self.upstream.name, alpn) {
+                Ok(wanted) => Some(wanted),
+                Err(error) => return Err(self.tls_failed(r, error)),
+            },
+        };
+        let wanted = wanted.as_ref();
+        if let Some(conn) = connect::reuse(&self.upstream, peer, self.location, wanted, &worker, now()) {
             if let Some(state) = r.upstreams.last_mut() {
                 state.connect_ms = Some(0);
             }
             return Ok(conn);
         }
         let opened = {
-            let opening = connect::open(r, &self.upstream, self.settings, peer, self.location, deadline);
+            let opening =
+                connect::open(r, &self.upstream, self.settings, peer, self.location, wanted, deadline);
             let mut opening = std::pin::pin!(opening);
             let is_abort_ignored = self.settings.ignore_client_abort;
             poll_fn(|cx| {
@@ -156,6 +166,7 @@ impl Relay<'_> {
                 );
                 Err(fail(next::TIMEOUT))
             }
+            Err(OpenError::Tls(error)) => Err(self.tls_failed(r, error)),
             Err(OpenError::Refused(error)) => {
                 let name = self.attempt.peer().map(|peer| Arc::clone(&peer.name)).unwrap_or_default();
                 r.log(
@@ -178,6 +189,52 @@ impl Relay<'_> {
             Err(OpenError::Socket(error)) => {
                 r.log(Level::Alert, format_args!("socket() failed {} while {CONNECTING}", Errno(&error)));
                 Err(Trouble::Client(Outcome::Status(500)))
+            }
+        }
+    }
+
+    /// Tells of TLS that does not stand, and what becomes of the request.
+    fn tls_failed(&self, r: &Request, error: TlsError) -> Trouble {
+        const SHAKING: &str = "SSL handshaking to upstream";
+        let fail =
+            |kind| Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: SHAKING });
+        match error {
+            TlsError::TimedOut => {
+                r.log(
+                    Level::Error,
+                    format_args!("upstream timed out (110: Connection timed out) while {SHAKING}"),
+                );
+                fail(next::TIMEOUT)
+            }
+            TlsError::Certificate(sentence) => {
+                r.log(Level::Error, format_args!("{sentence} while {SHAKING}"));
+                fail(next::ERROR)
+            }
+            TlsError::Handshake(error) => {
+                match net::tls::fault(&error) {
+                    Some((net::tls::Error::Closed, _)) => r.log(
+                        Level::Error,
+                        format_args!("peer closed connection in SSL handshake while {SHAKING}"),
+                    ),
+                    Some((reason, _)) => {
+                        r.log(
+                            Level::Error,
+                            format_args!("SSL_do_handshake() failed ({reason}) while {SHAKING}"),
+                        );
+                    }
+                    None => r.log(
+                        Level::Error,
+                        format_args!(
+                            "peer closed connection in SSL handshake {} while {SHAKING}",
+                            Errno(&error)
+                        ),
+                    ),
+                }
+                fail(next::ERROR)
+            }
+            TlsError::Setup(sentence) => {
+                r.log(Level::Error, format_args!("{sentence} while {SHAKING}"));
+                Trouble::Client(Outcome::Status(500))
             }
         }
     }

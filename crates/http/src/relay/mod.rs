@@ -20,6 +20,7 @@ mod state;
 pub mod state_file;
 pub mod sticky;
 mod target;
+pub mod tls;
 mod tunnel;
 mod upstream;
 pub mod variables;
@@ -189,6 +190,11 @@ pub trait Protocol: Send + Sync {
     /// # Errors
     /// What becomes of a request that cannot be expressed.
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome>;
+
+    /// The protocol that TLS offers to carry where this request goes over TLS; empty for none in particular.
+    fn tls(&self, _r: &Request) -> Option<&'static [u8]> {
+        None
+    }
 
     /// The scheme and the path that the error log shows the upstream with.
     fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>);

@@ -112,6 +112,8 @@ pub enum Bind {
 #[derive(Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
 pub struct RelaySettings {
+    /// TLS, for those protocols that may be spoken over it.
+    pub tls: Arc<super::tls::TlsSettings>,
     pub buffering: bool,
     pub request_buffering: bool,
     pub ignore_client_abort: bool,
@@ -152,6 +154,9 @@ pub struct RelaySettings {
 impl RelaySettings {
     /// For [`crate::module::Settings::enter`].
     pub fn enter(&mut self) {
+        if self.tls.has_commands() {
+            Arc::make_mut(&mut self.tls).enter();
+        }
         self.hide_own = false;
         self.pass_own = false;
     }

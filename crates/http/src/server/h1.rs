@@ -151,11 +151,8 @@ fn first_timeout(conn: &Conn) -> u64 {
 
 /// Handles the requests that are there.
 async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
-    if !proxy_header::read(worker, conn).await {
-        return Next::Close;
-    }
     if !conn.is_tls() {
-        if !tls::begin(worker, r, conn).await {
+        if !proxy_header::read(worker, conn).await || !tls::begin(worker, r, conn).await {
             return Next::Close;
         }
         if conn.stream.tls().is_some_and(|session| !session.has_pending()) {

@@ -171,6 +171,7 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
     if address.hosts.lead_only_to(address.default_server) {
         return tls::check(r, address);
     }
+    let has_agreed = r.conn.stream.tls().is_some_and(|session| session.accepted_name().is_some());
     match address.hosts.find(&r.host) {
         Some(Found::Server(server)) => r.server = server,
         Some(Found::Regex(regex, server)) => {
@@ -179,6 +180,8 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
             r.host = host;
             r.server = server;
         }
+        // The server of the name that TLS agreed on is not asked when another name is.
+        None if has_agreed => r.server = address.default_server,
         None => {}
     }
     r.location = r.server().root;

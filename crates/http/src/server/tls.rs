@@ -6,7 +6,7 @@
 use std::io;
 use std::rc::Rc;
 
-use net::tls::{Begun, Fault, fault};
+use net::tls::{Begun, Fault, Verification, fault};
 use os::errlog::{Errno, Level};
 
 use crate::conf::ServerId;
@@ -15,7 +15,7 @@ use crate::conf::server_name::Found;
 use crate::connection::Conn;
 use crate::cycle::{Cycle, Worker};
 use crate::request::Request;
-use crate::tls::Alpn;
+use crate::tls::{Alpn, VerifyClient};
 
 /// Does the handshake where the listener wants TLS and it has not been done; says whether the connection may go
 /// on.
@@ -95,6 +95,9 @@ async fn accept(r: &Request, address: &Address) -> bool {
         );
         return false;
     }
+    for stapling in &tls.staplings {
+        stapling.freshen(&cycle.globals.log);
+    }
     let Some(session) = conn.stream.tls() else { return false };
     let config = match (tls.config(Alpn::Http1), &tls.certificates) {
         (Ok(config), None) => Some(config),
@@ -155,5 +158,35 @@ pub(super) fn check(r: &Request, address: &Address) -> Result<(), u16> {
         );
         return Err(497);
     }
-    Ok(())
+    let Some(policy) = r.server().tls.as_ref().and_then(|tls| tls.client.as_ref()) else { return Ok(()) };
+    let Some(session) = r.conn.stream.tls() else { return Ok(()) };
+    if session.accepted_name().is_some_and(|name| name != r.host) {
+        r.log(
+            Level::Info,
+            format_args!(
+                "client attempted to request the server name different from the one that was negotiated"
+            ),
+        );
+        return Err(421);
+    }
+    match policy.judge(session) {
+        Verification::Bad(flaw) if !policy.forgives(flaw) => {
+            let (number, text) = (flaw.number(), flaw.text());
+            r.log(
+                Level::Info,
+                format_args!(
+                    "client SSL certificate verify error: ({number}:{text}) while reading client request headers"
+                ),
+            );
+            Err(495)
+        }
+        Verification::Absent if policy.verify == VerifyClient::On => {
+            r.log(
+                Level::Info,
+                format_args!("client sent no required SSL certificate while reading client request headers"),
+            );
+            Err(496)
+        }
+        _ => Ok(()),
+    }
 }

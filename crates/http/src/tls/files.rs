@@ -81,8 +81,8 @@ impl Loaded {
         let mut read = |text: &[u8]| match text.strip_prefix(b"data:") {
             Some(data) => (String::from_utf8_lossy(text).into_owned(), Ok(Arc::from(data))),
             None => {
-                let path = cx.conf_path(text);
-                let read = cx.resources.read(&path).map_err(|error| no_file(&path, &error));
+                let path = cx.conf_path(file_of(text));
+                let read = cx.resources.read_object(&path).map_err(|error| no_file(&path, &error));
                 (path.display().to_string(), read)
             }
         };
@@ -93,6 +93,11 @@ impl Loaded {
         self.0.insert(name, Arc::clone(&identity));
         Ok(identity)
     }
+}
+
+/// The file of a key in the store of files, which is the only store there is.
+fn file_of(name: &[u8]) -> &[u8] {
+    name.strip_prefix(b"store:file:").unwrap_or(name)
 }
 
 fn read_chain((name, text): &Text) -> Result<Chain, String> {
@@ -146,6 +151,16 @@ impl Dynamic {
     /// # Errors
     /// nginx's sentences.
     pub fn load(&self, r: &Request) -> Result<Option<Arc<Identity>>, String> {
+        let loaded = self.load_once(r);
+        if loaded.is_err() && self.cache.is_some() {
+            // One of them may have been replaced while the other is remembered.
+            self.forget(r);
+            return self.load_once(r);
+        }
+        loaded
+    }
+
+    fn load_once(&self, r: &Request) -> Result<Option<Arc<Identity>>, String> {
         let name = self.certificate.value(r);
         if name.is_empty() {
             return Ok(None);
@@ -163,18 +178,28 @@ impl Dynamic {
             Some(Object::Key(key)) => key,
             _ => {
                 let key = read_key(&self.text(&name), &self.passwords)?;
-                self.keep(&name, Object::Key(key.clone()));
+                if !key.is_encrypted {
+                    self.keep(&name, Object::Key(key.clone()));
+                }
                 key
             }
         };
         join(&chain, &String::from_utf8_lossy(&name), &key).map(Some)
     }
 
+    /// Forgets the certificate and key of this request.
+    fn forget(&self, r: &Request) {
+        if let Some(cache) = &self.cache {
+            cache.forget(&absolute(&self.conf_prefix, &self.certificate.value(r)), Kind::Certificate);
+            cache.forget(&absolute(&self.conf_prefix, &self.key.value(r)), Kind::Key);
+        }
+    }
+
     fn text(&self, name: &[u8]) -> Text {
         if let Some(data) = name.strip_prefix(b"data:") {
             return (String::from_utf8_lossy(name).into_owned(), Ok(Arc::from(data)));
         }
-        let path = absolute(&self.conf_prefix, name);
+        let path = absolute(&self.conf_prefix, file_of(name));
         let read = std::fs::read(&path).map(Arc::from).map_err(|error| no_file(&path, &error));
         (path.display().to_string(), read)
     }
@@ -293,6 +318,11 @@ impl ObjectCache {
         entry.used_ms = now;
         entry.use_number = *uses;
         Some(entry.object.clone())
+    }
+
+    fn forget(&self, path: &Path, kind: Kind) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.entries.remove(&(path.to_owned(), kind));
     }
 
     fn keep(&self, path: PathBuf, object: Object) {

@@ -3,12 +3,20 @@
 //! Which server's is used is decided by the name in the client's hello, before anything else is known.
 
 mod files;
+mod policy;
+mod settings;
+mod stapling;
 
 use std::sync::{Arc, OnceLock};
 
 use net::tls::{Identities, ServerConfig};
 
 pub use self::files::{Dynamic, Loaded, ObjectCache, Written, no_file};
+pub use self::policy::{ClientPolicy, VerifyClient};
+pub use self::settings::{
+    ConfCommand, ConfCommands, read_ciphers, read_curves, read_passwords, read_protocols,
+};
+pub use self::stapling::{Responder, Stapling};
 
 use crate::request::Request;
 
@@ -40,6 +48,10 @@ pub struct ServerTls {
     pub rejects: bool,
     /// There are certificates.
     pub has_certificates: bool,
+    /// OCSP answers for its certificates.
+    pub staplings: Vec<Arc<Stapling>>,
+    /// What is asked of clients' certificates.
+    pub client: Option<ClientPolicy>,
     /// Certificates whose names have variables.
     pub certificates: Option<Arc<dyn Certificates>>,
 }
@@ -57,6 +69,8 @@ impl ServerTls {
             http2: OnceLock::new(),
             rejects: false,
             has_certificates: false,
+            staplings: Vec::new(),
+            client: None,
             certificates: None,
         })
     }

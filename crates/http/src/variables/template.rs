@@ -199,8 +199,12 @@ impl Template {
     /// The value; `None` where a variable in it has none.
     #[must_use]
     pub fn try_value(&self, r: &Request) -> Option<Vec<u8>> {
+        let list = match &self.0 {
+            Parts::Literal(text) => return Some(text.to_vec()),
+            Parts::List(list) => list,
+        };
         let mut out = Vec::new();
-        for part in &self.parts {
+        for part in list {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
                 Part::Variable(id) => r.append_fresh_variable(*id, &mut out).then_some(())?,

@@ -44,7 +44,7 @@ impl Module for Proxy {
     }
 
     fn shared_rows() -> &'static [&'static [Row<ProxySettings>]] {
-        &rows::RELAY_ROWS
+        &rows::SHARED_ROWS
     }
 
     fn register(registry: &mut Registry) {
@@ -120,9 +120,12 @@ impl Settings for ProxySettings {
             self.program = Arc::new(Program::new(&self.set_fields));
         }
         if self.has_own_pass
-            && let Some(pass) = &self.pass
+            && let Some(pass) = self.pass.clone()
         {
-            self.redirects.complete(|| Rewrite::default_of(pass));
+            self.redirects.complete(|| Rewrite::default_of(&pass));
+            if pass.may_need_tls() {
+                self.relay.tls.make(cx, "proxy")?;
+            }
         }
         Ok(())
     }
@@ -149,8 +152,13 @@ impl Protocol for Proxy {
         request::create(r, plan)
     }
 
+    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
+        pass::parts(r).filter(|parts| parts.is_https()).map(|_| &b""[..])
+    }
+
     fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"http://");
+        let is_https = pass::parts(r).is_some_and(pass::Parts::is_https);
+        out.extend_from_slice(if is_https { b"https://" } else { b"http://" });
         out.extend_from_slice(peer.as_bytes());
         if peer.starts_with("unix:") {
             out.push(b':');

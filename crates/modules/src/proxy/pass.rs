@@ -48,6 +48,7 @@ pub(super) struct Parts {
     pub port: Option<Box<[u8]>>,
     /// The path and arguments, if any.
     pub uri: Box<[u8]>,
+    scheme: Scheme,
 }
 
 /// That the request came to the location's handler: `$proxy_host` has a value from then on.
@@ -57,24 +58,40 @@ pub(super) struct Entered;
 pub(super) struct Evaluated(pub Parts);
 
 impl Parts {
-    fn new(url: &UpstreamUrl<'_>) -> Self {
+    fn new(scheme: Scheme, url: &UpstreamUrl<'_>) -> Self {
+        let uri = url.uri.into();
         if url.is_unix() {
-            return Self { host: b"localhost"[..].into(), port: None, uri: url.uri.into() };
+            return Self { host: b"localhost"[..].into(), port: None, uri, scheme };
         }
-        match url.port {
-            None | Some(80) => {
-                Self { host: url.host.into(), port: Some(b"80"[..].into()), uri: url.uri.into() }
+        match url.port.filter(|port| *port != scheme.port()) {
+            None => {
+                let port = scheme.port().to_string().into_bytes();
+                Self { host: url.host.into(), port: Some(port.into()), uri, scheme }
             }
             Some(_) => Self {
                 host: [url.host, b":", url.port_text].concat().into(),
                 port: Some(url.port_text.into()),
-                uri: url.uri.into(),
+                uri,
+                scheme,
             },
         }
+    }
+
+    /// Whether the request goes over TLS.
+    pub fn is_https(&self) -> bool {
+        self.scheme == Scheme::Https
     }
 }
 
 impl Pass {
+    /// Whether requests go over TLS, or may.
+    pub fn may_need_tls(&self) -> bool {
+        match self {
+            Self::Fixed(fixed) => fixed.parts.is_https(),
+            Self::Variable(_) => true,
+        }
+    }
+
     /// The URL without variables.
     pub fn fixed(&self) -> Option<&Fixed> {
         match self {
@@ -108,40 +125,47 @@ pub(super) fn set(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Resu
 }
 
 fn fixed(cx: &mut Cx<'_>, word: &Word) -> Result<Fixed, Error> {
-    let address = match scheme(&word.bytes) {
-        Scheme::Http(address) => address,
-        Scheme::Https => return Err(Error::at(word, "\"https://\" in \"proxy_pass\" is not supported yet")),
-        Scheme::Unknown => return Err(Error::at(word, "invalid URL prefix")),
+    let Some((scheme, address)) = scheme(&word.bytes) else {
+        return Err(Error::at(word, "invalid URL prefix"));
     };
     let url = parse_upstream_url(address, UriPart::Allowed).map_err(|why| {
         Error::at(word, format!("{why} in upstream \"{}\"", String::from_utf8_lossy(address)))
     })?;
-    let reference = UpstreamRef { host: url.host_text(), port: url.port, default_port: Some(80) };
+    let reference = UpstreamRef { host: url.host_text(), port: url.port, default_port: Some(scheme.port()) };
     let upstream = cx.upstreams.refer(reference, word);
     let replaces = matches!(cx.block.kind, Kind::Prefix | Kind::PrefixOnly | Kind::Exact);
     if !replaces && !url.uri.is_empty() {
         return Err(Error::at(word, NO_URI));
     }
     let location = if replaces { cx.block.name.clone() } else { Box::default() };
-    Ok(Fixed { upstream, url: word.bytes.clone(), location, parts: Parts::new(&url) })
+    Ok(Fixed { upstream, url: word.bytes.clone(), location, parts: Parts::new(scheme, &url) })
 }
 
-enum Scheme<'a> {
-    /// `http://` and what follows.
-    Http(&'a [u8]),
+/// What is spoken with the upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scheme {
+    #[default]
+    Http,
     Https,
-    Unknown,
 }
 
-fn scheme(url: &[u8]) -> Scheme<'_> {
-    let has = |prefix: &[u8]| url.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    if has(b"http://") {
-        Scheme::Http(url.get(7..).unwrap_or_default())
-    } else if has(b"https://") {
-        Scheme::Https
-    } else {
-        Scheme::Unknown
+impl Scheme {
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
     }
+}
+
+/// The scheme of a URL and what follows it.
+fn scheme(url: &[u8]) -> Option<(Scheme, &[u8])> {
+    let behind = |prefix: &[u8]| {
+        let (start, rest) = url.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some(rest)
+    };
+    let https = || behind(b"https://").map(|rest| (Scheme::Https, rest));
+    behind(b"http://").map(|rest| (Scheme::Http, rest)).or_else(https)
 }
 
 /// Where this request goes (`ngx_http_proxy_eval`).
@@ -171,18 +195,16 @@ pub(super) fn target(r: &mut Request) -> Result<Target, Outcome> {
 
 fn evaluate(text: &[u8]) -> Result<(Target, Parts), String> {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let address = match scheme(text) {
-        Scheme::Http(address) if !address.is_empty() => address,
-        Scheme::Https => return Err(format!("\"https://\" is not supported yet in \"{}\"", shown(text))),
-        _ => return Err(format!("invalid URL prefix in \"{}\"", shown(text))),
+    let Some((scheme, address)) = scheme(text).filter(|(_, address)| !address.is_empty()) else {
+        return Err(format!("invalid URL prefix in \"{}\"", shown(text)));
     };
     let url = parse_upstream_url(address, UriPart::Allowed)
         .map_err(|why| format!("{why} in upstream \"{}\"", shown(address)))?;
-    let mut parts = Parts::new(&url);
+    let mut parts = Parts::new(scheme, &url);
     if parts.uri.first() == Some(&b'?') {
         parts.uri = [b"/", &*parts.uri].concat().into();
     }
-    Ok((Target::Host { host: url.host_text(), port: url.port, default_port: Some(80) }, parts))
+    Ok((Target::Host { host: url.host_text(), port: url.port, default_port: Some(scheme.port()) }, parts))
 }
 
 #[cfg(test)]
@@ -197,6 +219,7 @@ mod tests {
                 host: host.as_bytes().into(),
                 port: port.map(|port| port.as_bytes().into()),
                 uri: uri.as_bytes().into(),
+                scheme: scheme(text.as_bytes()).map(|(scheme, _)| scheme).unwrap_or_default(),
             });
             assert_eq!(found, expected, "{text}");
         };
@@ -206,6 +229,9 @@ mod tests {
         check("http://a:8080?x=1", Ok(("a:8080", Some("8080"), "/?x=1")));
         check("http://[::1]:81", Ok(("[::1]:81", Some("81"), "")));
         check("http://unix:/tmp/s:/u", Ok(("localhost", None, "/u")));
+        check("https://a/x", Ok(("a", Some("443"), "/x")));
+        check("https://a:443", Ok(("a", Some("443"), "")));
+        check("https://a:80", Ok(("a:80", Some("80"), "")));
         check("backend", Err("invalid URL prefix in \"backend\""));
         check("http://", Err("invalid URL prefix in \"http://\""));
         check("http:///a", Err("no host in upstream \"/a\""));

@@ -16,6 +16,11 @@ const ALL: Contexts = Contexts::HTTP_ALL;
 const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION).or(Contexts::LIMIT_EXCEPT);
 
 http::relay_rows!("proxy", ProxySettings, RELAY_ROWS);
+http::relay_tls_rows!("proxy", ProxySettings, TLS_ROWS);
+
+/// What it shares with other upstream protocols.
+pub(super) static SHARED_ROWS: [&[Row<ProxySettings>]; 4] =
+    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], &TLS_ROWS];
 
 #[rustfmt::skip]
 pub(super) static ROWS: [Row<ProxySettings>; 13] = [

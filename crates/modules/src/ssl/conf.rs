@@ -1,18 +1,21 @@
 //! From the settings of a server block to its TLS (`ngx_http_ssl_merge_srv_conf`).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use conf::Error;
 use http::conf::compile::Cx;
 use http::request::Request;
-use http::tls::{Alpn, Certificates, Dynamic, Loaded, ServerTls, Written};
+use http::tls::{
+    Alpn, Certificates, ClientPolicy, ConfCommand, Dynamic, Loaded, ServerTls, VerifyClient, Written,
+};
 use net::tls::kept::{ProducesTickets, StoresServerSessions};
 use net::tls::{
-    Context, Identities, Identity, NoSessions, NoTickets, ServerConfig, ServerOptions, SessionCache,
-    Sessions, TicketKeys, Tickets,
+    ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, ServerConfig, ServerOptions,
+    SessionCache, Sessions, TicketKeys, Tickets, Trust,
 };
 
-use super::{Builtin, SslSettings};
+use super::{Builtin, SslSettings, stapling};
 use os::errlog::Level;
 
 /// Makes the TLS of the server that is being read, where it has any.
@@ -26,12 +29,24 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
         let sentence = format!("no \"ssl_certificate_key\" is defined for certificate \"{last}\"");
         return Err(Error::bare(sentence));
     }
-    let mut fixed = Vec::new();
+    let mut s = s.clone();
+    let mut files = [const { None }; 2];
+    s.conf_commands.clone().apply(ConfCommand {
+        ciphers: Arc::make_mut(&mut s.ciphers),
+        curves: Some(Arc::make_mut(&mut s.curves)),
+        protocols: &mut s.protocols,
+        prefers_own_order: Some(&mut s.prefer_server_ciphers),
+        tickets: Some(&mut s.session_tickets),
+        identity: &mut files,
+    })?;
+    let s = &s;
+    let mut fixed: Vec<Arc<Identity>> = Vec::new();
     let mut dynamic = Vec::new();
     for (certificate, key) in s.certificates.iter().zip(s.keys.iter()) {
         match (certificate.fixed(), key.fixed()) {
             (Some(certificate), Some(key)) => {
-                fixed.push(loaded.identity(cx, certificate, key, &s.passwords)?)
+                let identity = loaded.identity(cx, certificate, key, &s.passwords)?;
+                add(&mut fixed, identity);
             }
             _ => dynamic.push(Dynamic {
                 certificate: certificate.clone(),
@@ -42,20 +57,62 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
             }),
         }
     }
+    if let [Some(certificate), Some(key)] = &files {
+        add(&mut fixed, loaded.identity(cx, certificate, key, &s.passwords)?);
+    }
+    let staplings = if s.stapling { stapling::set_up(s, &mut fixed, cx)? } else { Vec::new() };
     let identities = Identities(fixed);
-    let context = context(s, &identities);
+    let client = client_policy(s)?;
+    let context = context(s, &identities, client.as_ref());
     let (settings, sessions) = (s.clone(), Kept::new(s, context));
     let certificates: Option<Arc<dyn Certificates>> = (!dynamic.is_empty())
         .then(|| Arc::new(ByConnection { fixed: identities.0.clone(), dynamic }) as Arc<dyn Certificates>);
     let make = move |alpn| make(&settings, &identities, &sessions, alpn);
     let mut tls = ServerTls::new(Box::new(make)).map_err(Error::bare)?;
     tls.rejects = s.reject_handshake;
+    tls.staplings = staplings;
+    tls.client = client;
     tls.certificates = certificates;
     tls.has_certificates = !s.certificates.is_empty();
     if let Some(server) = &mut cx.server {
         server.tls = Some(Arc::new(tls));
     }
     Ok(())
+}
+
+/// Adds a certificate; one with a key of the same kind gives way to it, as in OpenSSL.
+fn add(list: &mut Vec<Arc<Identity>>, identity: Arc<Identity>) {
+    list.retain(|other| !identity.replaces(other));
+    list.push(identity);
+}
+
+/// What clients' certificates must be.
+fn client_policy(s: &SslSettings) -> Result<Option<ClientPolicy>, Error> {
+    let Some(verify) = s.verify_client else { return Ok(None) };
+    let files: Vec<_> = [&s.client_certificate, &s.trusted_certificate].into_iter().flatten().collect();
+    if files.is_empty() && verify != VerifyClient::OptionalNoCa {
+        let sentence = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
+        return Err(Error::bare(sentence));
+    }
+    let failed = |path: &Path, reason: &str| {
+        Error::bare(format!("SSL_CTX_load_verify_locations(\"{}\") failed (SSL: {reason})", path.display()))
+    };
+    let texts: Vec<&[u8]> = files.iter().map(|(_, text)| &**text).collect();
+    let crl = s.crl.as_ref().map(|(_, text)| &**text);
+    let trust = Trust::read(&texts, crl, s.verify_depth).map_err(|reason| {
+        let named = if crl.is_some() && reason.contains("crl") { &s.crl } else { &None };
+        let path =
+            named.as_ref().or(files.first().copied()).map(|(path, _)| path.clone()).unwrap_or_default();
+        failed(&path, reason)
+    })?;
+    Ok(Some(ClientPolicy { verify, trust: Arc::new(trust) }))
+}
+
+/// The names of issuers that clients are told of.
+fn issuers(s: &SslSettings) -> Vec<Vec<u8>> {
+    let Some((_, text)) = &s.client_certificate else { return Vec::new() };
+    let Ok(trust) = Trust::read(&[text], None, 0) else { return Vec::new() };
+    trust.certificates().iter().map(|certificate| certificate.subject().to_vec()).collect()
 }
 
 /// Certificates of which some are known only once a client connects.
@@ -81,10 +138,11 @@ impl Certificates for ByConnection {
 }
 
 /// What sessions of this server are good for: its certificates and whom it trusts.
-fn context(s: &SslSettings, identities: &Identities) -> Context {
+fn context(s: &SslSettings, identities: &Identities, client: Option<&ClientPolicy>) -> Context {
     let names: Vec<String> = s.certificates.iter().map(|written| format!("{written:?}")).collect();
     let own = identities.0.iter().map(|identity| identity.chain().leaf().der());
-    Context::of(own.chain(names.iter().map(String::as_bytes)))
+    let policy = client.map(|policy| format!("{:?} {:?}", policy.verify, policy.trust.context()));
+    Context::of(own.chain(names.iter().chain(&policy).map(String::as_bytes)))
 }
 
 /// Sessions and tickets of a server; all its configurations use the same.
@@ -132,7 +190,7 @@ fn make(s: &SslSettings, identities: &Identities, kept: &Kept, alpn: Alpn) -> Re
         curves: &s.curves,
         prefers_own_order: s.prefer_server_ciphers,
         identities: identities.clone(),
-        client_auth: None,
+        client_auth: s.verify_client.map(|_| ClientAuth { issuers: issuers(s) }),
         record_size: s.buffer_size,
         alpn: protocols,
         sessions: Arc::clone(&kept.sessions),

@@ -5,15 +5,17 @@
 
 mod conf;
 mod rows;
+mod stapling;
 mod variables;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::conf::Error;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
-use http::tls::{Loaded, ObjectCache, Written};
+use http::tls::{ConfCommands, Loaded, ObjectCache, VerifyClient, Written};
 use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
 
 /// `ngx_http_ssl_module`.
@@ -83,7 +85,20 @@ pub struct SslSettings {
     session_timeout_sec: u64,
     reject_handshake: bool,
     early_data: bool,
+    conf_commands: ConfCommands,
+    stapling: bool,
+    stapling_file: Option<File>,
+    stapling_responder: Option<Box<[u8]>>,
+    stapling_verify: bool,
+    verify_client: Option<VerifyClient>,
+    verify_depth: usize,
+    client_certificate: Option<File>,
+    trusted_certificate: Option<File>,
+    crl: Option<File>,
 }
+
+/// A file's name and its text.
+type File = (PathBuf, Arc<[u8]>);
 
 impl Default for SslSettings {
     fn default() -> Self {
@@ -109,12 +124,23 @@ impl Default for SslSettings {
             session_timeout_sec: 0,
             reject_handshake: false,
             early_data: false,
+            conf_commands: ConfCommands::default(),
+            stapling: false,
+            stapling_file: None,
+            stapling_responder: None,
+            stapling_verify: false,
+            verify_client: None,
+            verify_depth: 1,
+            client_certificate: None,
+            trusted_certificate: None,
+            crl: None,
         }
     }
 }
 
 impl Settings for SslSettings {
     fn enter(&mut self) {
+        self.conf_commands.enter();
         self.has_own_certificates = false;
         self.has_own_keys = false;
         self.has_own_cache = false;

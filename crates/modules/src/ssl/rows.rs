@@ -2,34 +2,77 @@
 
 use std::sync::Arc;
 
-use conf::{Arity, Contexts, Directive, Error, Level, Word};
+use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
-use http::rows::{Row, flag, row, size, time, value, without_effect};
-use http::tls::{ObjectCache, Written};
-use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
+use http::relay::tls::read_file;
+use http::rows::{Row, flag, number, row, size, time, value, without_effect};
+use http::tls::{
+    ObjectCache, VerifyClient, Written, read_ciphers, read_curves, read_passwords, read_protocols,
+};
+use net::tls::{SessionCache, TicketKeys};
 
 use super::{Builtin, SslSettings};
 
 const ALL: Contexts = Contexts::HTTP_SERVER;
 
 #[rustfmt::skip]
-pub(super) static ROWS: [Row<SslSettings>; 16] = [
+pub(super) static ROWS: [Row<SslSettings>; 27] = [
     row("ssl_certificate", ALL, Arity::ONE, "", "A certificate with its chain.", certificate).many(),
     row("ssl_certificate_key", ALL, Arity::ONE, "", "The key of a certificate.", certificate_key).many(),
     value("ssl_certificate_cache", ALL, Arity::TAKE123, "off", "Keeps certificates whose names have variables.", |s, d| {
         s.cache = ObjectCache::read(d)?;
         Ok(())
     }),
-    row("ssl_protocols", ALL, Arity::MORE1, "TLSv1.2 TLSv1.3", "Versions of TLS.", protocols),
-    row("ssl_ciphers", ALL, Arity::ONE, "HIGH:!aNULL:!MD5", "Ciphers in OpenSSL's language.", ciphers),
+    row("ssl_protocols", ALL, Arity::MORE1, "TLSv1.2 TLSv1.3", "Versions of TLS.", |s, cx, d| {
+        s.protocols = read_protocols(cx, d)?;
+        Ok(())
+    }),
+    row("ssl_ciphers", ALL, Arity::ONE, "HIGH:!aNULL:!MD5", "Ciphers in OpenSSL's language.", |s, cx, d| {
+        s.ciphers = Arc::new(read_ciphers(cx, d)?);
+        Ok(())
+    }),
     flag("ssl_prefer_server_ciphers", ALL, "off", "The server's order of ciphers counts.", |s, v| s.prefer_server_ciphers = v),
-    row("ssl_ecdh_curve", ALL, Arity::ONE, "auto", "Groups for the key exchange.", ecdh_curve),
+    row("ssl_ecdh_curve", ALL, Arity::ONE, "auto", "Groups for the key exchange.", |s, cx, d| {
+        s.curves = Arc::new(read_curves(cx, d)?);
+        Ok(())
+    }),
     size("ssl_buffer_size", ALL, "16k", "Size of the records that are sent.", |s, v| s.buffer_size = v),
     value("ssl_session_cache", ALL, Arity::TAKE12, "none", "Where sessions are kept.", session_cache),
     flag("ssl_session_tickets", ALL, "on", "Clients keep sessions in tickets.", |s, v| s.session_tickets = v),
     row("ssl_session_ticket_key", ALL, Arity::ONE, "", "A file with a key for tickets.", ticket_key).many(),
     time("ssl_session_timeout", ALL, "5m", "How long a session may be resumed.", |s, v| s.session_timeout_sec = v / 1000),
     flag("ssl_reject_handshake", ALL, "off", "Refuses handshakes.", |s, v| s.reject_handshake = v),
+    row("ssl_password_file", ALL, Arity::ONE, "", "Passwords of encrypted keys.", |s, cx, d| {
+        s.passwords = read_passwords(cx, d.arg(0)?)?;
+        Ok(())
+    }),
+    value("ssl_conf_command", ALL, Arity::TWO, "", "A setting by OpenSSL's own name.", |s: &mut SslSettings, d| s.conf_commands.add(d)).many(),
+    value("ssl_verify_client", ALL, Arity::ONE, "off", "Whether clients are asked for certificates.", verify_client),
+    number("ssl_verify_depth", ALL, "1", "Certificates between a client's and a trusted one.", |s, v| {
+        s.verify_depth = usize::try_from(v).unwrap_or(usize::MAX);
+    }),
+    row("ssl_client_certificate", ALL, Arity::ONE, "", "Whose certificates are good; clients are told.", |s, cx, d| {
+        s.client_certificate = Some(read_file(cx, d.arg(0)?)?);
+        Ok(())
+    }),
+    row("ssl_trusted_certificate", ALL, Arity::ONE, "", "Whose certificates are good.", |s, cx, d| {
+        s.trusted_certificate = Some(read_file(cx, d.arg(0)?)?);
+        Ok(())
+    }),
+    row("ssl_crl", ALL, Arity::ONE, "", "Lists of revoked certificates.", |s, cx, d| {
+        s.crl = Some(read_file(cx, d.arg(0)?)?);
+        Ok(())
+    }),
+    flag("ssl_stapling", ALL, "off", "Sends OCSP answers with certificates.", |s, v| s.stapling = v),
+    row("ssl_stapling_file", ALL, Arity::ONE, "", "A file with the answer.", |s, cx, d| {
+        s.stapling_file = Some(read_file(cx, d.arg(0)?)?);
+        Ok(())
+    }),
+    value("ssl_stapling_responder", ALL, Arity::ONE, "", "Who is asked, instead of whom the certificate names.", |s, d| {
+        s.stapling_responder = Some(d.arg(0)?.bytes.clone());
+        Ok(())
+    }),
+    flag("ssl_stapling_verify", ALL, "off", "Judges who has signed the answers.", |s, v| s.stapling_verify = v),
     flag("ssl_early_data", ALL, "off", "Takes requests before the handshake has ended.", |s, v| s.early_data = v),
     without_effect("ssl_dhparam", ALL, Arity::ONE, "there are no ciphers with Diffie-Hellman over finite fields"),
     without_effect("ssl_certificate_compression", ALL, Arity::FLAG, "certificates are sent as they are"),
@@ -55,66 +98,14 @@ fn certificate_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Resul
     Ok(())
 }
 
-const PROTOCOLS: [(&str, u32); 6] =
-    [("SSLv2", 1), ("SSLv3", 2), ("TLSv1", 4), ("TLSv1.1", 8), ("TLSv1.2", 16), ("TLSv1.3", 32)];
-
-fn protocols(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    let bits = d.bits(&PROTOCOLS, &mut cx.notices)?;
-    let mut chosen = Protocols::NONE;
-    if bits & 16 != 0 {
-        chosen = chosen.with(Protocols::TLS12);
-    }
-    if bits & 32 != 0 {
-        chosen = chosen.with(Protocols::TLS13);
-    }
-    let old: Vec<&str> =
-        PROTOCOLS.iter().filter(|(_, bit)| bits & bit != 0 && *bit < 16).map(|(name, _)| *name).collect();
-    let word = d.arg(0)?;
-    if chosen == Protocols::NONE {
-        let sentence = format!(
-            "\"{}\" in \"ssl_protocols\" cannot be had here, only TLSv1.2 and TLSv1.3",
-            old.join(" ")
-        );
-        return Err(Error::at(word, sentence));
-    }
-    if !old.is_empty() {
-        let sentence = format!("\"{}\" in \"ssl_protocols\" cannot be had here, ignored", old.join(" "));
-        cx.notices.push(Error::at(word, sentence).with_level(Level::Warn));
-    }
-    s.protocols = chosen;
+fn verify_client(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {
+    s.verify_client = d.one_of(&[
+        ("off", None),
+        ("on", Some(VerifyClient::On)),
+        ("optional", Some(VerifyClient::Optional)),
+        ("optional_no_ca", Some(VerifyClient::OptionalNoCa)),
+    ])?;
     Ok(())
-}
-
-fn ciphers(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    let word = d.arg(0)?;
-    let text = word.as_str();
-    let list = CipherList::parse(&text)
-        .map_err(|error| Error::bare(format!("SSL_CTX_set_cipher_list(\"{text}\") failed ({error})")))?;
-    if list.lacks_tls12() {
-        warn(cx, word, "no cipher of \"ssl_ciphers\" for TLSv1.2 can be had here, only TLSv1.3 is left");
-    }
-    s.ciphers = Arc::new(list);
-    Ok(())
-}
-
-fn ecdh_curve(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    let word = d.arg(0)?;
-    let text = word.as_str();
-    let list = CurveList::parse(&text)
-        .ok_or_else(|| Error::bare(format!("SSL_CTX_set1_curves_list(\"{text}\") failed")))?;
-    let lacking = list.lacking().join(":");
-    if list.is_empty() {
-        return Err(Error::at(word, format!("\"{lacking}\" in \"ssl_ecdh_curve\" cannot be had here")));
-    }
-    if !lacking.is_empty() {
-        warn(cx, word, &format!("\"{lacking}\" in \"ssl_ecdh_curve\" cannot be had here, ignored"));
-    }
-    s.curves = Arc::new(list);
-    Ok(())
-}
-
-fn warn(cx: &mut Cx<'_>, word: &Word, sentence: &str) {
-    cx.notices.push(Error::at(word, sentence).with_level(Level::Warn));
 }
 
 /// Bytes that OpenSSL's cache of so many sessions would take here.
@@ -160,7 +151,7 @@ fn session_cache(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {
 
 fn ticket_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let path = cx.conf_path(&d.arg(0)?.bytes);
-    let file = cx.resources.read(&path).map_err(|error| {
+    let file = cx.resources.read_object(&path).map_err(|error| {
         Error::bare(format!("open() \"{}\" failed {}", path.display(), os::errlog::Errno(&error)))
     })?;
     if !s.has_own_ticket_files {

@@ -31,6 +31,8 @@ pub enum Purpose {
     Client,
     /// A server shows it.
     Server,
+    /// Whatever it is for.
+    Any,
 }
 
 /// Whom is trusted, how far, and who is not any more.
@@ -277,6 +279,7 @@ fn fits(certificate: &Certificate, purpose: Purpose, is_leaf: bool) -> bool {
     let (id, usage) = match purpose {
         Purpose::Client => (oid::CLIENT_AUTH, SIGN | AGREE),
         Purpose::Server => (oid::SERVER_AUTH, SIGN | ENCIPHER | AGREE),
+        Purpose::Any => return true,
     };
     certificate.allows(id) && (!is_leaf || certificate.key_usage.is_none_or(|own| own[0] & usage != 0))
 }

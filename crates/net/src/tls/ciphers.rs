@@ -75,6 +75,13 @@ impl CipherList {
         Ok(())
     }
 
+    /// This list with the ciphers for TLS 1.3 of another.
+    #[must_use]
+    pub fn with_tls13_of(mut self, other: &Self) -> Self {
+        self.tls13.clone_from(&other.tls13);
+        self
+    }
+
     /// Whether there is nothing for TLS 1.2 in it that rustls has.
     #[must_use]
     pub fn lacks_tls12(&self) -> bool {

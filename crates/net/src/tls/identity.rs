@@ -82,7 +82,11 @@ pub(super) fn is_certificate(block: &Block) -> bool {
 
 /// A private key.
 #[derive(Clone, Debug)]
-pub struct Key(Arc<dyn SigningKey>);
+pub struct Key {
+    signing: Arc<dyn SigningKey>,
+    /// The file was encrypted: its key is not to be kept beyond its use.
+    pub is_encrypted: bool,
+}
 
 impl Key {
     /// Reads a key from PEM; an encrypted one is tried with each of the passwords.
@@ -97,10 +101,11 @@ impl Key {
             .into_iter()
             .find(|block| block.label.ends_with("PRIVATE KEY"))
             .ok_or_else(|| fail("error:1E08010C:DECODER routines::unsupported"))?;
+        let is_encrypted = super::key_file::is_encrypted(&block);
         let der = super::key_file::decrypt(block, passwords).map_err(fail)?;
-        let key =
+        let signing =
             any_supported_type(&der).map_err(|_| fail("error:1E08010C:DECODER routines::unsupported"))?;
-        Ok(Self(key))
+        Ok(Self { signing, is_encrypted })
     }
 }
 
@@ -128,11 +133,32 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Mismatch`].
     pub fn new(chain: Chain, key: &Key) -> Result<Self, IdentityError> {
-        if key.0.public_key().is_some_and(|public| public.as_ref() != chain.leaf.public_key()) {
+        if key.signing.public_key().is_some_and(|public| public.as_ref() != chain.leaf.public_key()) {
             return Err(IdentityError::Mismatch);
         }
-        let certified = CertifiedKey::new(chain.certificates.clone(), Arc::clone(&key.0));
+        let certified = CertifiedKey::new(chain.certificates.clone(), Arc::clone(&key.signing));
         Ok(Self { chain, certified: RwLock::new(Arc::new(certified)) })
+    }
+
+    /// The same certificate and key, to be sent with OCSP answers of its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut certified = CertifiedKey::clone(&self.certified());
+        certified.ocsp = None;
+        Self { chain: self.chain.clone(), certified: RwLock::new(Arc::new(certified)) }
+    }
+
+    /// Whether its key is of the same kind as another's, so that it takes the other's place.
+    #[must_use]
+    pub fn replaces(&self, other: &Self) -> bool {
+        self.certified().key.algorithm() == other.certified().key.algorithm()
+    }
+
+    /// Whether it is the same certificate and key.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.chain.certificates == other.chain.certificates
+            && Arc::ptr_eq(&self.certified().key, &other.certified().key)
     }
 
     /// The chain.

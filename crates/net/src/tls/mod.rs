@@ -14,6 +14,8 @@ mod error;
 mod hello;
 mod identity;
 mod key_file;
+pub mod names;
+pub mod ocsp;
 pub mod pem;
 mod server;
 mod session;

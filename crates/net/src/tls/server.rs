@@ -36,6 +36,12 @@ impl Protocols {
         Self(self.0 | other.0)
     }
 
+    /// Those that are in both.
+    #[must_use]
+    pub fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether all of `other` is in it.
     #[must_use]
     pub fn has(self, other: Self) -> bool {
@@ -139,9 +145,10 @@ impl ServerConfig {
         config.alpn_protocols = options.alpn;
         config.session_storage = options.sessions;
         config.ticketer = options.tickets;
-        if options.early_data {
+        // An answer to a request that comes early has to wait for nothing, not even for a certificate.
+        if options.early_data && options.client_auth.is_none() {
             config.max_early_data_size = EARLY_DATA;
-            config.send_half_rtt_data = options.client_auth.is_none();
+            config.send_half_rtt_data = true;
         }
         Ok(Self(Arc::new(config)))
     }

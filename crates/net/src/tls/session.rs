@@ -3,7 +3,7 @@
 //! rustls is driven without buffers of its own: an idle session holds no ciphertext, and what is written is
 //! encrypted into one scratch buffer of the thread and leaves from there in large pieces.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -17,6 +17,7 @@ use rustls::{CommonState, HandshakeKind};
 use super::error::{self, Error};
 use super::hello::Hello;
 use super::server::ServerConfig;
+use super::sessions::Context as Policy;
 use super::verify::Verification;
 use crate::buf::Buf;
 use crate::socket::Socket;
@@ -27,8 +28,10 @@ const BATCH: usize = 64 << 10;
 const RECORD_OVERHEAD: usize = 5 + 16 + 48;
 /// The shortest records that may be asked for (`ssl_buffer_size`).
 const SHORTEST_RECORD: usize = 512;
-/// Room for a batch in the shortest records, and for handshake messages in front of it.
-const SCRATCH: usize = BATCH + (BATCH / SHORTEST_RECORD + 1) * RECORD_OVERHEAD + (8 << 10);
+/// Most bytes that wait to leave and are sent together with a batch behind them.
+const MOST_IN_FRONT: usize = 8 << 10;
+/// Room for a batch in the shortest records, and for what is in front of it.
+const SCRATCH: usize = BATCH + (BATCH / SHORTEST_RECORD + 1) * RECORD_OVERHEAD + 2 * MOST_IN_FRONT;
 /// The longest record of the wire.
 const LONGEST_RECORD: usize = 5 + (16 << 10) + 2048;
 /// Plaintext of a record.
@@ -77,7 +80,7 @@ pub struct Session {
     state: RefCell<State>,
     hello: Option<Box<Hello>>,
     accepted_name: OnceCell<Box<[u8]>>,
-    verification: OnceCell<Verification>,
+    verification: Cell<Option<(Policy, Verification)>>,
 }
 
 struct State {
@@ -145,7 +148,7 @@ impl Session {
             state: RefCell::new(state),
             hello,
             accepted_name: OnceCell::new(),
-            verification: OnceCell::new(),
+            verification: Cell::new(None),
         }
     }
 
@@ -173,15 +176,16 @@ impl Session {
         state.taken < state.plain.len() || state.start < state.incoming.len()
     }
 
-    /// How the peer's certificate was judged, once [`Self::set_verification`] has said so.
-    #[must_use]
-    pub fn verification(&self) -> Option<&Verification> {
-        self.verification.get()
-    }
-
-    /// Keeps how the peer's certificate was judged.
-    pub fn set_verification(&self, verification: Verification) {
-        let _ = self.verification.set(verification);
+    /// How the peer's certificate was judged under a policy; `judge` is asked once for each.
+    pub fn judged(&self, policy: Policy, judge: impl FnOnce() -> Verification) -> Verification {
+        if let Some((known, verification)) = self.verification.get()
+            && known == policy
+        {
+            return verification;
+        }
+        let verification = if self.has_peer_certificate() { judge() } else { Verification::Absent };
+        self.verification.set(Some((policy, verification)));
+        verification
     }
 
     /// The peer's certificates in DER, its own first; empty without any.
@@ -551,24 +555,16 @@ impl State {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.bring_to_write()?;
+        if self.outgoing.len() - self.sent > MOST_IN_FRONT {
+            ready!(self.poll_outgoing(socket, cx))?;
+        }
         SCRATCH_BUF.with(|scratch| {
             let mut scratch = scratch.borrow_mut();
             if scratch.len() < SCRATCH {
                 scratch.resize(SCRATCH, 0);
             }
-            let mut length = 0;
-            let mut taken = 0;
-            for slice in slices {
-                let bytes = slice.get(..slice.len().min(BATCH - taken)).unwrap_or_default();
-                if bytes.is_empty() {
-                    continue;
-                }
-                self.bring_to_write()?;
-                // Tickets and the like go in front, in the same packet.
-                length += self.take_outgoing(scratch.get_mut(length..).unwrap_or_default());
-                length += self.encrypt(bytes, scratch.get_mut(length..).unwrap_or_default())?;
-                taken += bytes.len();
-            }
+            let (taken, length) = self.encrypt_slices(slices, &mut scratch)?;
             let ready = scratch.get(..length).unwrap_or_default();
             let sent = match socket.poll_write_with(cx, |fd| os::io::send(fd, ready)) {
                 Poll::Ready(Ok(sent)) => sent,
@@ -589,6 +585,23 @@ impl State {
         })
     }
 
+    /// Encrypts as much as is sent at once; says how many bytes were taken and how many they have become.
+    fn encrypt_slices(&mut self, slices: &[IoSlice<'_>], room: &mut [u8]) -> io::Result<(usize, usize)> {
+        let (mut taken, mut length) = (0, 0);
+        for slice in slices {
+            let bytes = slice.get(..slice.len().min(BATCH - taken)).unwrap_or_default();
+            if bytes.is_empty() {
+                continue;
+            }
+            self.bring_to_write()?;
+            // Tickets and the like go in front, in the same packet.
+            length += self.take_outgoing(room.get_mut(length..).unwrap_or_default())?;
+            length += self.encrypt(bytes, room.get_mut(length..).unwrap_or_default())?;
+            taken += bytes.len();
+        }
+        Ok((taken, length))
+    }
+
     /// Encrypts bytes behind what waits to leave.
     fn encrypt_behind(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.bring_to_write()?;
@@ -604,18 +617,19 @@ impl State {
         })
     }
 
-    /// Copies what waits to leave to `room`, if all of it fits.
-    fn take_outgoing(&mut self, room: &mut [u8]) -> usize {
+    /// Copies what waits to leave to `room`.
+    fn take_outgoing(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let waiting = self.outgoing.get(self.sent..).unwrap_or_default();
-        if waiting.is_empty() || waiting.len() > 8 << 10 {
-            return 0;
+        if waiting.is_empty() {
+            return Ok(0);
         }
-        let Some(target) = room.get_mut(..waiting.len()) else { return 0 };
+        // Records may not overtake each other.
+        let target = room.get_mut(..waiting.len()).ok_or(io::ErrorKind::BrokenPipe)?;
         target.copy_from_slice(waiting);
         let length = waiting.len();
         self.outgoing = Buf::empty();
         self.sent = 0;
-        length
+        Ok(length)
     }
 
     /// Goes on until rustls takes bytes to encrypt; plaintext that turns up waits for its reader.

@@ -51,7 +51,7 @@ pub static ROWS: &[Row] = &Row::of(
             .no_effect("TLS does not come from OpenSSL")
             .doc("A device for cryptography."),
         Row::new("ssl_object_cache_inheritable", MAIN, Arity::FLAG)
-            .no_effect("keys and certificates are read anew at each reload")
+            .default("on")
             .doc("Whether a reload keeps unchanged keys and certificates."),
         Row::new("debug_points", MAIN, Arity::ONE)
             .no_effect("there are no debug points")

@@ -1,0 +1,95 @@
+//! `ssl_stapling*`: what is sent with a server's certificates, from a file or from the issuer's responder
+//! (`ngx_event_openssl_stapling.c`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use conf::{Error, Level};
+use http::conf::compile::Cx;
+use http::conf::core::Core;
+use http::conf::{UriPart, parse_upstream_url};
+use http::tls::{Responder, Stapling};
+use net::tls::x509::Certificate;
+use net::tls::{Identity, Trust};
+
+use super::SslSettings;
+
+/// Gives the certificates OCSP answers of their own; what cannot have one is warned of.
+pub(super) fn set_up(
+    s: &SslSettings,
+    identities: &mut [Arc<Identity>],
+    cx: &mut Cx<'_>,
+) -> Result<Vec<Arc<Stapling>>, Error> {
+    let trusted: Vec<&[u8]> = s.trusted_certificate.iter().map(|(_, text)| &**text).collect();
+    let trust = Trust::read(&trusted, None, 100).map_err(|reason| Error::bare(reason.to_owned()))?;
+    let trust = Arc::new(trust);
+    let core = cx.block.slots.share::<Core>();
+    let mut staplings = Vec::new();
+    for slot in identities {
+        let identity = Arc::new(slot.copy());
+        *slot = Arc::clone(&identity);
+        if let Some((_, answer)) = &s.stapling_file {
+            identity.staple(Some(answer.to_vec()));
+            continue;
+        }
+        let leaf = identity.chain().leaf();
+        let subject = String::from_utf8_lossy(&net::tls::names::rfc2253(leaf.subject())).into_owned();
+        let mut ignore = |why: &str| {
+            let sentence = format!("\"ssl_stapling\" ignored, {why} \"{subject}\"");
+            cx.notices.push(Error::bare(sentence).with_level(Level::Warn));
+        };
+        let Some(issuer) = issuer_of(&identity, &trust) else {
+            ignore("issuer certificate not found for certificate");
+            continue;
+        };
+        let url = s.stapling_responder.as_deref().or(leaf.ocsp_url()).map(<[u8]>::to_vec);
+        let Some(url) = url else {
+            ignore("no OCSP responder URL in the certificate");
+            continue;
+        };
+        let responder = match responder(&url, cx) {
+            Ok(responder) => responder,
+            Err(why) => {
+                let shown = String::from_utf8_lossy(&url);
+                let sentence = format!(
+                    "\"ssl_stapling\" ignored, {why} in OCSP responder \"{shown}\" in the certificate \"{subject}\""
+                );
+                cx.notices.push(Error::bare(sentence).with_level(Level::Warn));
+                continue;
+            }
+        };
+        let trust = s.stapling_verify.then(|| Arc::clone(&trust));
+        staplings.push(Arc::new(Stapling::new(identity, issuer, responder, trust, Arc::clone(&core))));
+    }
+    Ok(staplings)
+}
+
+/// The issuer: the next certificate of the chain, or a trusted one.
+fn issuer_of(identity: &Identity, trust: &Trust) -> Option<Certificate> {
+    let leaf = identity.chain().leaf();
+    let next = identity.chain().issuer_der().and_then(|der| Certificate::parse(der).ok());
+    let is_issuer = |one: &Certificate| one.subject() == leaf.issuer();
+    next.filter(is_issuer).or_else(|| trust.certificates().iter().find(|one| is_issuer(one)).cloned())
+}
+
+fn responder(url: &[u8], cx: &mut Cx<'_>) -> Result<Responder, String> {
+    let address = url.strip_prefix(b"http://").ok_or("invalid URL prefix")?;
+    let parts = parse_upstream_url(address, UriPart::Allowed)?;
+    let (host, port) = (parts.host_text(), parts.port.unwrap_or(80));
+    let path = match String::from_utf8_lossy(parts.uri).into_owned() {
+        path if path.starts_with('/') => path,
+        rest => format!("/{rest}"),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let addrs = match bare.parse() {
+        Ok(ip) => vec![SocketAddr::new(ip, port)],
+        Err(_) => {
+            let found = cx.resources.resolve(bare).map_err(|_| "host not found")?;
+            found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+        }
+    };
+    if addrs.is_empty() {
+        return Err("host not found".to_owned());
+    }
+    Ok(Responder { host, port, path, addrs })
+}
