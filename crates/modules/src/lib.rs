@@ -51,12 +51,14 @@ pub mod zstd;
 
 use http::Registry;
 use http::conf::core::Core;
+use http::server::h2::Http2;
 
 /// All modules. Their order is that of nginx: of the handlers of a phase, of content handlers, of header filters.
 #[must_use]
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.add::<Core>();
+    registry.add::<Http2>();
     // PostRead, Rewrite, PreAccess, Access and Log; variables.
     registry.add::<rewrite::Rewrite>();
     registry.add::<realip::Realip>();
