@@ -252,29 +252,28 @@ impl BodyReader {
             out.extend(self.ahead.drain(..count));
             return Poll::Ready(Ok(count));
         }
-        let count = stream.take(out, max);
-        if count > 0 {
-            self.decoded += count as u64;
-            if self.is_unmeasured {
-                if self.limit > 0 && self.decoded > self.limit {
-                    return Poll::Ready(Err(BodyError::StreamTooLarge(self.decoded)));
-                }
-            } else {
-                self.left = match self.left.checked_sub(count as u64) {
-                    Some(left) => left,
-                    None => return Poll::Ready(Err(BodyError::MoreThanDeclared)),
-                };
-            }
-            return Poll::Ready(Ok(count));
-        }
         if stream.is_gone() {
             return Poll::Ready(Err(BodyError::Closed));
         }
-        if stream.is_ended() {
-            if self.left > 0 {
-                let declared = self.decoded + self.left;
-                return Poll::Ready(Err(BodyError::LessThanDeclared(self.decoded, declared)));
+        // Nothing is handed on of a body that is known to be wrong.
+        let available = stream.available() as u64;
+        let so_far = self.decoded + available;
+        if self.is_unmeasured {
+            if self.limit > 0 && so_far > self.limit {
+                return Poll::Ready(Err(BodyError::StreamTooLarge(so_far)));
             }
+        } else if available > self.left {
+            return Poll::Ready(Err(BodyError::MoreThanDeclared));
+        } else if available < self.left && stream.is_ended() {
+            return Poll::Ready(Err(BodyError::LessThanDeclared(so_far, self.decoded + self.left)));
+        }
+        let count = stream.take(out, max);
+        if count > 0 {
+            self.decoded += count as u64;
+            self.left = self.left.saturating_sub(count as u64);
+            return Poll::Ready(Ok(count));
+        }
+        if stream.is_ended() {
             self.is_open = false;
             return Poll::Ready(Ok(0));
         }

@@ -164,6 +164,12 @@ impl Stream {
         self.update_window();
     }
 
+    /// Bytes that have come and were not asked for yet.
+    pub(crate) fn available(&self) -> usize {
+        let incoming = self.incoming.borrow();
+        incoming.bytes.len() - incoming.at
+    }
+
     /// Appends up to `max` bytes that have come to `out`.
     pub(crate) fn take(&self, out: &mut Vec<u8>, max: usize) -> usize {
         let count = {

@@ -7,6 +7,8 @@ use super::{TABLE_SIZE, huffman, integer, static_table};
 
 /// Fields whose like came before and may enter the table when they come again.
 const SEEN: usize = 64;
+/// Bytes of a value that the table has room for: a longer one would push out too many others.
+const MAX_INDEXED: usize = 512;
 
 /// Whether a field may be kept in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl Encoder {
                 return;
             }
         }
-        if indexing != Indexing::Allowed {
+        if indexing != Indexing::Allowed || value.len() > MAX_INDEXED {
             let mark = if indexing == Indexing::Never { 0x10 } else { 0 };
             literal(mark, 4, first, name, value, out);
             return;
