@@ -271,6 +271,7 @@ impl BodyReader {
         if count > 0 {
             self.decoded += count as u64;
             self.left = self.left.saturating_sub(count as u64);
+            self.is_open = !(stream.is_ended() && stream.available() == 0);
             return Poll::Ready(Ok(count));
         }
         if stream.is_ended() {
@@ -504,7 +505,10 @@ pub async fn begin_stream(r: &mut Request) -> Result<(), Outcome> {
 fn memory_for(r: &Request) -> usize {
     let size = r.location().core.client_body_buffer_size;
     match r.content_length {
-        Some(length) if length < (size + size / 4) as u64 => usize::try_from(length).unwrap_or(0),
+        // A stream says in a frame of its own that it ends; there is room for a byte more until that comes.
+        Some(length) if length < (size + size / 4) as u64 => {
+            usize::try_from(length).unwrap_or(0) + usize::from(r.stream().is_some())
+        }
         _ => size,
     }
 }

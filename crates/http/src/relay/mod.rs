@@ -235,7 +235,14 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
     if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
-        // An error page leads here: what the first upstream got of the body is gone.
+        // An error page leads here: what the first upstream got of the body is gone. Nothing is lost where the
+        // method gives it no meaning.
+        if matches!(r.method, Method::Get | Method::Head) {
+            r.body = RequestBody::None;
+            r.content_length = None;
+        }
+    }
+    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
         r.log(Level::Error, format_args!("request body was passed to another upstream already"));
         return Outcome::Status(502);
     }
