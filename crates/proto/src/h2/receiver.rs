@@ -124,10 +124,17 @@ impl Receiver {
         }
     }
 
-    /// Whether the peer is in the middle of a header block, which it must not take its time for.
+    /// The stream whose header block has begun to come and is not there as a whole, which the peer must not take its
+    /// time for; `rest` is what of the input was left.
     #[must_use]
-    pub fn is_in_block(&self) -> bool {
-        matches!(self.state, State::Continuation(..))
+    pub fn stream_of_block(&self, rest: &[u8]) -> Option<u32> {
+        match self.state {
+            State::Continuation(frame, _) => Some(frame.stream),
+            State::Head => {
+                FrameHead::read(rest).filter(|head| head.kind == Kind::HEADERS).map(|head| head.stream)
+            }
+            _ => None,
+        }
     }
 
     /// Whether the peer is in the middle of a frame.
@@ -379,7 +386,7 @@ impl Receiver {
 
     /// Lets go of memory, as an idle connection does.
     pub fn release(&mut self) {
-        if !self.is_in_block() {
+        if !matches!(self.state, State::Continuation(..)) {
             self.block = Vec::new();
         }
     }

@@ -94,6 +94,8 @@ struct Driver {
     is_going_away: bool,
     /// Nothing more is read: only the streams' ends and the last bytes are waited for.
     ending: Option<End>,
+    /// A stream whose head took too long; the rest of that is only decoded.
+    late_stream: u32,
     /// Bytes came with the preface and have not been looked at.
     has_unread: bool,
     /// Times that it woke from idling.
@@ -135,6 +137,7 @@ impl Driver {
             is_acknowledged: false,
             is_going_away: false,
             ending: None,
+            late_stream: 0,
             has_unread: true,
             wakings: 0,
         }
@@ -148,16 +151,23 @@ impl Driver {
             self.go_away(ErrorCode::NO_ERROR);
         }
         self.pay();
-        match self.read_all(cx) {
-            Ok(0) => {}
-            Ok(_) => {
-                // What was begun puts its answers behind what is there.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+        let is_blocked = loop {
+            match self.read_all(cx) {
+                Ok(0) => {}
+                Ok(_) => {
+                    // What was begun puts its answers behind what is there.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(violation) => self.violate(violation),
             }
-            Err(violation) => self.violate(violation),
-        }
-        let is_blocked = self.write(cx);
+            let was_full = self.session.is_full();
+            let is_blocked = self.write(cx);
+            // Nothing is read while too much waits to be written, so nothing would wake us for it.
+            if !was_full || self.session.is_full() {
+                break is_blocked;
+            }
+        };
         if let Some(end) = self.end() {
             return Poll::Ready(end);
         }
@@ -259,7 +269,7 @@ impl Driver {
             None if used == 0 => return Ok(None),
             None => {}
             Some(Event::Headers(frame, mut block)) => {
-                let is_wanted = frame.is_new && !self.is_going_away;
+                let is_wanted = frame.is_new && !self.is_going_away && frame.stream != self.late_stream;
                 let head = decode(&mut self.decoder, &mut block, &self.core, is_wanted)?;
                 match head {
                     Some(head) => *began += self.begin(frame, head, *began)?,
@@ -352,7 +362,7 @@ impl Driver {
 
     /// A header block on a stream that was begun before.
     fn trailers(&mut self, frame: HeadersFrame) -> Result<(), Violation> {
-        if frame.is_new {
+        if frame.is_new || frame.stream == self.late_stream {
             // The client has been told that nobody looks at it.
             return Ok(());
         }
@@ -457,10 +467,11 @@ impl Driver {
 
     /// Waits for the client or the streams, and for the client only so long.
     fn watch(&mut self, cx: &mut Context<'_>, is_blocked: bool) -> Poll<End> {
+        let reading = self.receiver.stream_of_block(&self.input).filter(|stream| *stream != self.late_stream);
+        let is_fresh = self.receiver.last_stream == 0 && self.late_stream == 0;
         let wait = if is_blocked {
             Wait::Write
-        } else if self.receiver.is_in_block() || (self.wait == Wait::Header && self.receiver.last_stream == 0)
-        {
+        } else if reading.is_some() || (self.wait == Wait::Header && is_fresh) {
             Wait::Header
         } else if self.session.len() > 0 {
             Wait::Streams
@@ -488,8 +499,17 @@ impl Driver {
             Wait::Write => self.lose(),
             Wait::Header => {
                 self.log(Level::Info, format_args!("client timed out (110: Connection timed out)"));
-                self.go_away(ErrorCode::PROTOCOL);
-                self.give_up();
+                match reading {
+                    // Only this stream is given up (`ngx_http_v2_close_stream_handler`).
+                    Some(stream) => {
+                        self.late_stream = stream;
+                        self.session.reset(stream, ErrorCode::PROTOCOL);
+                    }
+                    None => {
+                        self.go_away(ErrorCode::PROTOCOL);
+                        self.give_up();
+                    }
+                }
             }
             Wait::Idle => {
                 self.go_away(ErrorCode::NO_ERROR);
