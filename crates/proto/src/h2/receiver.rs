@@ -240,7 +240,11 @@ impl Receiver {
 
     /// A stream that nobody has begun cannot be reset (RFC 9113, 5.1). nginx does not mind.
     fn check_known(&self, stream: u32) -> Result<(), Violation> {
-        if self.role == Role::Client && stream % 2 == 0 { Err(Violation::IdleStream) } else { Ok(()) }
+        if self.role == Role::Client && stream.is_multiple_of(2) {
+            Err(Violation::IdleStream)
+        } else {
+            Ok(())
+        }
     }
 
     fn begin_data<'a>(&'a mut self, input: &'a [u8], head: FrameHead) -> Result<Step<'a>, Violation> {
@@ -342,7 +346,7 @@ impl Receiver {
     /// Whether a HEADERS frame begins a stream. The peer counts its own upwards and in odd numbers.
     fn begin_stream(&mut self, stream: u32) -> Result<bool, Violation> {
         let is_new = stream > self.last_stream;
-        let is_wrong = stream % 2 == 0 || (self.role == Role::Client && is_new);
+        let is_wrong = stream.is_multiple_of(2) || (self.role == Role::Client && is_new);
         if is_wrong {
             return Err(Violation::HeadersStream(stream, self.last_stream));
         }
@@ -405,7 +409,7 @@ fn check_length(head: FrameHead) -> Result<(), Violation> {
         Kind::PRIORITY if head.length != 5 => Err(Violation::PriorityLength(head.length)),
         Kind::RST_STREAM if head.length != 4 => Err(Violation::ResetLength(head.length)),
         Kind::SETTINGS if head.flags.has(Flags::ACK) && head.length != 0 => Err(Violation::SettingsAckLength),
-        Kind::SETTINGS if head.length % 6 != 0 || head.length > MAX_SETTINGS => {
+        Kind::SETTINGS if !head.length.is_multiple_of(6) || head.length > MAX_SETTINGS => {
             Err(Violation::SettingsLength(head.length))
         }
         Kind::PING if head.length != 8 => Err(Violation::PingLength(head.length)),
