@@ -422,6 +422,20 @@ fn poll_body(
     }
 }
 
+/// As [`read_some`], for who sets the deadline and waits himself.
+pub(crate) fn poll_some(
+    r: &mut Request,
+    cx: &mut Context<'_>,
+    out: &mut Vec<u8>,
+    max: usize,
+) -> Poll<Result<usize, BodyError>> {
+    r.reader.limit = r.location().core.client_max_body_size;
+    let count = ready!(poll_body(r, cx, out, max))?;
+    r.received += count as u64;
+    r.client_deadline().set_after(r.location().core.client_body_timeout);
+    Poll::Ready(Ok(count))
+}
+
 /// Reads some of the body, waiting at most `client_body_timeout` for each piece.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ pub struct Connected {
     pub pooled: Pooled<PeerConn>,
     /// It has served a request before, so its failure may be its age's.
     pub is_reused: bool,
-    key: PeerKey,
+    pub(super) key: PeerKey,
 }
 
 impl Connected {
@@ -56,11 +56,13 @@ pub fn reuse(
     upstream: &Upstream,
     peer: &Peer,
     location: u32,
+    channel: Option<Arc<str>>,
     worker: &Worker,
     now: Now,
 ) -> Option<Connected> {
     let keepalive = upstream.keepalive.as_ref()?;
-    let key = key_of(peer, keepalive.is_local, location);
+    let mut key = key_of(peer, keepalive.is_local, location);
+    key.channel = key.channel.or(channel);
     while let Some(pooled) = upstream.pool().take(worker.index, &key, &keepalive.limits, now) {
         if !pooled.conn.stream.is_quiet() {
             continue;
@@ -125,7 +127,7 @@ pub async fn open(
     }
     let worker = Worker::current();
     let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
-    let conn = PeerConn { stream, owner: worker.index };
+    let conn = PeerConn { stream, owner: worker.index, session: None };
     let now = super::now();
     Ok(Connected { pooled: Pooled::new(conn, now), is_reused: false, key: key_of(peer, is_local, location) })
 }

@@ -10,6 +10,7 @@ mod exchange;
 pub mod follow;
 mod head;
 mod http1;
+mod http2;
 mod params;
 mod pass;
 mod pump;
@@ -32,10 +33,13 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::Method;
 
-pub use self::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain, Wire};
+pub use self::codec::{
+    BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, SendError, Wire,
+};
 pub use self::connect::parse_bind;
 pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
+pub use self::http2::{Http2, Session};
 pub use self::params::Params;
 pub use self::pass::{Pass, push_peer_url};
 pub use self::settings::RelaySettings;
@@ -403,6 +407,8 @@ impl Relay<'_> {
         let allowed = self.settings.next_upstream;
         let is_late = self.settings.next_upstream_timeout > 0
             && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
+        // A codec that takes the body from the client itself does not tell.
+        self.body_is_spent |= matches!(r.body, RequestBody::Streaming) && r.reader.is_spent();
         if self.attempt.tries() == 0 || allowed & kind != kind || self.body_is_spent || is_late {
             return Some(status);
         }
@@ -432,6 +438,7 @@ impl Relay<'_> {
         let may = self.attempt.tries() > 1
             && self.settings.next_upstream & needed == needed
             && !self.body_is_spent
+            && !(matches!(r.body, RequestBody::Streaming) && r.reader.is_spent())
             && !is_late;
         may.then_some(kind)
     }
