@@ -15,6 +15,7 @@ mod directory;
 pub mod empty_gif;
 pub mod fastcgi;
 pub mod geo;
+pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
@@ -85,6 +86,7 @@ pub fn registry() -> Registry {
     registry.add::<fastcgi::Fastcgi>();
     registry.add::<uwsgi::Uwsgi>();
     registry.add::<scgi::Scgi>();
+    registry.add::<grpc::Grpc>();
     registry.add::<memcached::Memcached>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();

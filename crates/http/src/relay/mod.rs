@@ -7,6 +7,7 @@ pub mod cgi;
 mod codec;
 mod connect;
 mod exchange;
+pub mod fields;
 pub mod follow;
 mod head;
 mod http1;

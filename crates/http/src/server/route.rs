@@ -8,12 +8,12 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{HeadError, Known, Method, Persistence, Version};
 
+use super::tls;
 use crate::body::BodyReader;
 use crate::conf::listen::Address;
 use crate::conf::server_name::Found;
 use crate::cycle::Cycle;
 use crate::request::Request;
-use super::tls;
 use crate::trace;
 
 /// Starts the request under the default server of its address, so that even a bad head has settings.

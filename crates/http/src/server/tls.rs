@@ -97,8 +97,7 @@ async fn accept(r: &Request, address: &Address) -> bool {
         return false;
     }
     let Some(session) = conn.stream.tls() else { return false };
-    let speaks_http2 =
-        address.options.http2 || http.location(own.root).settings::<Http2>().enable;
+    let speaks_http2 = address.options.http2 || http.location(own.root).settings::<Http2>().enable;
     let alpn = if speaks_http2 { Alpn::Http2 } else { Alpn::Http1 };
     let config = match (tls.config(alpn), &tls.certificates) {
         (Ok(config), None) => Some(config),

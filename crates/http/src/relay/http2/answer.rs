@@ -1,7 +1,6 @@
 //! The head of an answer, out of its header block (`ngx_http_grpc_process_header`).
 
 use base::Span;
-use os::errlog::Level;
 use proto::h1::{Field, Known, ResponseHead, Version};
 use proto::h2::Violation;
 use proto::h2::hpack::{BlockLimits, Decoded, Decoder};
@@ -92,12 +91,22 @@ fn trim(value: Span, text: &[u8]) -> Span {
     Span::new(from, from + length)
 }
 
+/// Whether the client gets the trailers too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passing {
+    /// It does.
+    On,
+    /// They are for variables only.
+    Off,
+}
+
 /// Takes over the trailers of a block.
 pub(super) fn trailers(
     r: &mut Request,
     decoder: &mut Decoder,
     mut block: &[u8],
     limits: BlockLimits,
+    passing: Passing,
 ) -> Result<(), Invalid> {
     let (mut limits, mut text) = (limits, Vec::new());
     let mut result = Ok(());
@@ -112,9 +121,9 @@ pub(super) fn trailers(
         }
         result = check(name, value);
         r.upstream_head.trailers.push((name.to_vec(), value.to_vec()));
-    }
-    if let Err(Invalid(sentence)) = &result {
-        r.log(Level::Debug, format_args!("trailers: {sentence}"));
+        if passing == Passing::On {
+            r.response.trailers.push(name, value);
+        }
     }
     result
 }

@@ -13,7 +13,7 @@ use proto::h2::{
     push_ping, push_settings_ack, push_window_update,
 };
 
-use super::answer::{self, Invalid};
+use super::answer::{self, Invalid, Passing};
 use super::body::{Outgoing, Piece, Source};
 use super::head;
 use super::session::Session;
@@ -52,6 +52,8 @@ pub struct Http2 {
     send_timeout: u64,
     /// Bytes of the answer's body that were announced and have not come.
     left: Option<u64>,
+    /// What becomes of trailers.
+    passing: Passing,
     /// The head's text.
     text: Vec<u8>,
     is_head_done: bool,
@@ -83,6 +85,7 @@ impl Default for Http2 {
             input: Buf::empty(),
             send_timeout: 0,
             left: None,
+            passing: Passing::Off,
             text: Vec::new(),
             is_head_done: false,
         }
@@ -102,6 +105,7 @@ impl Codec for Http2 {
         self.stream = session.begin_stream();
         self.window = SendWindow::new(session.receiver.peer.initial_window);
         self.send_timeout = settings.send_timeout;
+        self.passing = if settings.pass_trailers { Passing::On } else { Passing::Off };
         let start = out.len();
         out.extend_from_slice(&[0; FRAME_HEAD]);
         let end = head::write(&plan.head, b"http", &mut session.encoder, out);
@@ -161,6 +165,9 @@ impl Codec for Http2 {
                 Ok(HeadStep::Partial)
             }
             Ok(Heard::Head) => {
+                if self.passing == Passing::On && !self.is_ended && r.stream().is_some() {
+                    r.response.expect_trailers = true;
+                }
                 let body = self.text.len();
                 *buf = Buf::with_capacity(body + rest.len());
                 buf.extend_from_slice(&self.text);
@@ -332,7 +339,7 @@ impl Http2 {
                     if !frame.is_end {
                         return Err(Invalid("sent trailer without end stream flag".into()));
                     }
-                    answer::trailers(r, &mut session.decoder, block, limits)?;
+                    answer::trailers(r, &mut session.decoder, block, limits, self.passing)?;
                     self.is_ended = true;
                     return Ok((used, Heard::End));
                 }
