@@ -13,13 +13,17 @@ use net::{Buf, Deadline, Stream};
 use os::errlog::Level;
 use proto::h1::{ChunkLimits, ChunkStep, ChunkedDecoder, Framing, Trailers};
 
+use crate::client::Client;
 use crate::conf::core::BodyInFile;
 use crate::phases::Outcome;
 use crate::request::Request;
+use crate::server::h2;
 use crate::temp_file;
 
 /// Bytes that one read asks for.
 const READ_SIZE: usize = 16 << 10;
+/// Bytes that a client may have under way on a stream whose body is stored as it comes in.
+const STREAM_WINDOW: usize = 1 << 20;
 
 /// The body as far as it was read for a handler.
 #[derive(Debug, Default)]
@@ -101,6 +105,12 @@ pub enum BodyError {
     Invalid,
     /// More than `client_max_body_size`: bytes so far, and those of the chunk that is too much.
     TooLarge(u64, u64),
+    /// A stream brought more than `client_max_body_size`: bytes so far.
+    StreamTooLarge(u64),
+    /// A stream brought more than its `Content-Length` says.
+    MoreThanDeclared,
+    /// A stream ended before its `Content-Length`: bytes that came, and that were declared.
+    LessThanDeclared(u64, u64),
     /// The temporary file failed.
     File(io::Error),
 }
@@ -110,6 +120,31 @@ impl BodyError {
     #[must_use]
     pub fn outcome(&self, r: &Request) -> Outcome {
         match self {
+            Self::Closed if r.stream().is_some() => {
+                r.log(Level::Info, format_args!("client prematurely closed stream"));
+                Outcome::Broken(499)
+            }
+            Self::StreamTooLarge(so_far) => {
+                r.log(
+                    Level::Error,
+                    format_args!("client intended to send too large chunked body: {so_far} bytes"),
+                );
+                Outcome::Status(413)
+            }
+            Self::MoreThanDeclared => {
+                r.log(Level::Info, format_args!("client intended to send body data larger than declared"));
+                Outcome::Status(400)
+            }
+            Self::LessThanDeclared(came, declared) => {
+                r.log(
+                    Level::Info,
+                    format_args!(
+                        "client prematurely closed stream: only {came} out of {declared} bytes of request body \
+                         received"
+                    ),
+                );
+                Outcome::Status(400)
+            }
             Self::Closed => {
                 r.log(Level::Info, format_args!("client prematurely closed connection"));
                 Outcome::Broken(400)
@@ -145,6 +180,8 @@ pub struct BodyReader {
     /// Bytes that were decoded and handed back.
     ahead: Buf,
     is_open: bool,
+    /// It comes on a stream, and how long it is shows at its end.
+    is_unmeasured: bool,
     /// Bytes decoded so far.
     pub decoded: u64,
     /// Most bytes of a chunked body; zero: any number.
@@ -162,7 +199,7 @@ impl BodyReader {
                 (0, Some(Box::new(ChunkedDecoder::new(Trailers::Discard, ChunkLimits::default()))), true)
             }
         };
-        Self { left, decoder, pending, at: 0, ahead: Buf::empty(), is_open, decoded: 0, limit: 0 }
+        Self { left, decoder, pending, is_open, ..Self::default() }
     }
 
     /// Whether bytes of the body are still to be read.
@@ -184,10 +221,65 @@ impl BodyReader {
         self.decoded > self.ahead.len() as u64
     }
 
-    /// Whether the body comes in chunks.
+    /// Whether the body comes without its length: in chunks, or on a stream.
     #[must_use]
     pub fn is_chunked(&self) -> bool {
-        self.decoder.is_some()
+        self.decoder.is_some() || self.is_unmeasured
+    }
+
+    /// Begins a body that comes as frames of a stream, with its length where that was declared.
+    #[must_use]
+    pub fn of_stream(length: Option<u64>, is_open: bool) -> Self {
+        Self {
+            left: length.unwrap_or(0),
+            is_unmeasured: length.is_none() && is_open,
+            is_open,
+            ..Self::default()
+        }
+    }
+
+    /// As [`Self::poll_read`], from a stream.
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &h2::Stream,
+        deadline: &Deadline,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<Result<usize, BodyError>> {
+        if !self.ahead.is_empty() || !self.is_open {
+            let count = self.ahead.len().min(max);
+            out.extend(self.ahead.drain(..count));
+            return Poll::Ready(Ok(count));
+        }
+        if stream.is_gone() {
+            return Poll::Ready(Err(BodyError::Closed));
+        }
+        // Nothing is handed on of a body that is known to be wrong.
+        let available = stream.available() as u64;
+        let so_far = self.decoded + available;
+        if self.is_unmeasured {
+            if self.limit > 0 && so_far > self.limit {
+                return Poll::Ready(Err(BodyError::StreamTooLarge(so_far)));
+            }
+        } else if available > self.left {
+            return Poll::Ready(Err(BodyError::MoreThanDeclared));
+        } else if available < self.left && stream.is_ended() {
+            return Poll::Ready(Err(BodyError::LessThanDeclared(so_far, self.decoded + self.left)));
+        }
+        let count = stream.take(out, max);
+        if count > 0 {
+            self.decoded += count as u64;
+            self.left = self.left.saturating_sub(count as u64);
+            self.is_open = !(stream.is_ended() && stream.available() == 0);
+            return Poll::Ready(Ok(count));
+        }
+        if stream.is_ended() {
+            self.is_open = false;
+            return Poll::Ready(Ok(0));
+        }
+        stream.watch(cx);
+        deadline.poll_over(cx).map(|()| Err(BodyError::TimedOut))
     }
 
     /// Bytes that came in behind the body: the next request's.
@@ -309,6 +401,10 @@ pub async fn send_continue(r: &mut Request) -> io::Result<()> {
     if !r.expects_continue.take() {
         return Ok(());
     }
+    if let Client::Stream(stream) = &r.client {
+        h2::send_continue(stream);
+        return Ok(());
+    }
     r.client_deadline().set_after(r.location().core.send_timeout);
     r.conn.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n", &r.conn.deadline).await
 }
@@ -320,7 +416,24 @@ fn poll_body(
     out: &mut Vec<u8>,
     max: usize,
 ) -> Poll<Result<usize, BodyError>> {
-    r.reader.poll_read(cx, &r.conn.stream, &r.conn.deadline, out, max)
+    match &r.client {
+        Client::Connection => r.reader.poll_read(cx, &r.conn.stream, &r.conn.deadline, out, max),
+        Client::Stream(stream) => r.reader.poll_stream(cx, stream, &r.stream_deadline, out, max),
+    }
+}
+
+/// As [`read_some`], for who sets the deadline and waits himself.
+pub(crate) fn poll_some(
+    r: &mut Request,
+    cx: &mut Context<'_>,
+    out: &mut Vec<u8>,
+    max: usize,
+) -> Poll<Result<usize, BodyError>> {
+    r.reader.limit = r.location().core.client_max_body_size;
+    let count = ready!(poll_body(r, cx, out, max))?;
+    r.received += count as u64;
+    r.client_deadline().set_after(r.location().core.client_body_timeout);
+    Poll::Ready(Ok(count))
 }
 
 /// Reads some of the body, waiting at most `client_body_timeout` for each piece.
@@ -350,6 +463,9 @@ pub async fn read_all(r: &mut Request) -> Result<(), Outcome> {
     if send_continue(r).await.is_err() {
         return Err(Outcome::Broken(400));
     }
+    if let Client::Stream(stream) = &r.client {
+        stream.open_window(STREAM_WINDOW);
+    }
     match gather(r).await {
         Ok(body) => {
             r.content_length = Some(body.length());
@@ -374,6 +490,9 @@ pub async fn begin_stream(r: &mut Request) -> Result<(), Outcome> {
         return Err(Outcome::Broken(400));
     }
     let in_memory = memory_for(r);
+    if let Client::Stream(stream) = &r.client {
+        stream.open_window(r.location().core.client_body_buffer_size);
+    }
     let mut buf = Buf::with_capacity(in_memory.min(READ_SIZE));
     r.client_deadline().set_after(r.location().core.client_body_timeout);
     r.reader.limit = r.location().core.client_max_body_size;
@@ -400,7 +519,10 @@ pub async fn begin_stream(r: &mut Request) -> Result<(), Outcome> {
 fn memory_for(r: &Request) -> usize {
     let size = r.location().core.client_body_buffer_size;
     match r.content_length {
-        Some(length) if length < (size + size / 4) as u64 => usize::try_from(length).unwrap_or(0),
+        // A stream says in a frame of its own that it ends; there is room for a byte more until that comes.
+        Some(length) if length < (size + size / 4) as u64 => {
+            usize::try_from(length).unwrap_or(0) + usize::from(r.stream().is_some())
+        }
         _ => size,
     }
 }

@@ -316,6 +316,37 @@ impl Queue {
         }
     }
 
+    /// Moves the first `count` bytes, which must be there, to the end of `out`; files are read.
+    ///
+    /// # Errors
+    /// The error of reading a file; `out` is then as it was.
+    pub fn take_into(&mut self, count: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let start = out.len();
+        let mut left = count;
+        for chunk in &self.chunks {
+            if left == 0 {
+                break;
+            }
+            let length = usize::try_from(chunk.len()).unwrap_or(usize::MAX).min(left);
+            left -= length;
+            let Chunk::File { file, offset, .. } = chunk else {
+                out.extend_from_slice(
+                    chunk.bytes().and_then(|bytes| bytes.get(..length)).unwrap_or_default(),
+                );
+                continue;
+            };
+            let at = out.len();
+            out.resize(at + length, 0);
+            let read = std::os::unix::fs::FileExt::read_exact_at(&**file, &mut out[at..], *offset);
+            if let Err(error) = read {
+                out.truncate(start);
+                return Err(error);
+            }
+        }
+        self.consume(count as u64);
+        Ok(())
+    }
+
     /// Writes as much as the socket takes, at most `limit` bytes; ready with the count once something was
     /// written, or with zero when the queue is empty.
     ///

@@ -2,21 +2,34 @@
 //!
 //! Whoever waits asks here and not at the socket, since under HTTP/2 a request is one of many on it.
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use net::Deadline;
 
 use crate::request::Request;
+use crate::server::h2::Stream;
+
+/// Who asks.
+#[derive(Clone, Default)]
+pub enum Client {
+    /// All of the connection, until the request is answered.
+    #[default]
+    Connection,
+    /// One of its streams.
+    Stream(Rc<Stream>),
+}
 
 impl Request {
     /// Ready when nobody is left who would read the answer: the client closed, or it reset the stream. A
     /// subrequest leaves the watch to the main request.
     #[inline]
     pub fn poll_client_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_subrequest {
-            return Poll::Pending;
+        match &self.client {
+            _ if self.is_subrequest => Poll::Pending,
+            Client::Connection => self.conn.stream.poll_peer_closed(cx),
+            Client::Stream(stream) => stream.poll_gone(cx),
         }
-        self.conn.stream.poll_peer_closed(cx)
     }
 
     /// Bytes sent to the client, and those of them that are no head. To a subrequest it is what the main request
@@ -39,6 +52,19 @@ impl Request {
     #[inline]
     #[must_use]
     pub fn client_deadline(&self) -> &Deadline {
-        &self.conn.deadline
+        match &self.client {
+            Client::Connection => &self.conn.deadline,
+            Client::Stream(_) => &self.stream_deadline,
+        }
+    }
+
+    /// The stream that the request came on, under HTTP/2.
+    #[inline]
+    #[must_use]
+    pub fn stream(&self) -> Option<&Rc<Stream>> {
+        match &self.client {
+            Client::Connection => None,
+            Client::Stream(stream) => Some(stream),
+        }
     }
 }

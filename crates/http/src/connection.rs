@@ -51,6 +51,8 @@ pub struct Conn {
     pub verbosity: Verbosity,
     /// Waiting for its next request.
     pub is_idle: Cell<bool>,
+    /// Its deadline is not the one of a single request, so it can tell the connection that the worker ends.
+    pub is_multiplexed: Cell<bool>,
     /// To be closed at once: the worker ends.
     pub is_aborted: Cell<bool>,
     /// The kernel holds small packets back (`tcp_nodelay off`).
@@ -86,6 +88,7 @@ impl Conn {
             started_ms: net::timer::now_ms(),
             verbosity,
             is_idle: Cell::new(true),
+            is_multiplexed: Cell::new(false),
             is_aborted: Cell::new(false),
             is_delayed: Cell::new(false),
             leftover: Cell::new(None),

@@ -19,7 +19,7 @@ use os::errlog::ErrorLog;
 use crate::conf::HttpConf;
 use crate::connection::Conn;
 use crate::request::Request;
-use crate::server::h1::Handler;
+use crate::server::Handler;
 
 /// Most handlers that a thread keeps for reuse.
 const KEPT_HANDLERS: usize = 1024;
@@ -271,7 +271,7 @@ impl Worker {
         // They hold the worker, which would hold its configuration beyond the thread's end.
         drop(self.handlers.take());
         self.each(|conn| {
-            if conn.is_idle.get() {
+            if conn.is_idle.get() || conn.is_multiplexed.get() {
                 conn.deadline.set_at(0);
             }
         });

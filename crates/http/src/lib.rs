@@ -7,7 +7,7 @@ pub mod body;
 pub mod body_file;
 mod chain;
 pub mod chunk;
-mod client;
+pub mod client;
 pub mod coding;
 pub mod conf;
 pub mod connection;

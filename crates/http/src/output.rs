@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use net::{Buf, Deadline};
@@ -14,10 +15,12 @@ use proto::h1::{Known, Method, Version};
 
 use crate::chain::Chain;
 use crate::chunk::{Chunk, FileWrite, Queue};
+use crate::client::Client;
 use crate::conf::core::ServerTokens;
 use crate::filters::{BodyFilter, ENOUGH, Filtered, More};
 use crate::phases::{Body, Outcome};
 use crate::request::Request;
+use crate::server::h2;
 use crate::status::status_line;
 use crate::subrequest;
 use crate::trace;
@@ -62,6 +65,8 @@ pub struct Output {
     pub sent: u64,
     /// Bytes of the head.
     pub header_size: u64,
+    /// Under HTTP/2 the head is made into bytes when its turn comes.
+    pub is_head_queued: bool,
     /// The last byte of the body is in the queue.
     pub is_ended: bool,
     /// Where a subrequest's answer is gathered instead of being sent.
@@ -82,6 +87,7 @@ impl Output {
         self.framing = Framing::None;
         self.sent = 0;
         self.header_size = 0;
+        self.is_head_queued = false;
         self.is_ended = false;
         self.capture = None;
         self.had_body = false;
@@ -185,13 +191,18 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         }
     }
     r.response.head_sent = true;
-    if r.version() == Version::HTTP_09 && !r.is_subrequest {
+    if r.version() == Version::HTTP_09 && !r.is_subrequest && r.stream().is_none() {
         r.output.framing = Framing::UntilClose;
         r.keepalive = false;
         return Ok(());
     }
     decide_framing(r);
     if r.is_subrequest {
+        return Ok(());
+    }
+    if let Client::Stream(_) = r.client {
+        r.output.is_head_queued = true;
+        trace::answer(r, b"");
         return Ok(());
     }
     let mut out = Buf::with_capacity(4096);
@@ -255,7 +266,8 @@ fn decide_framing(r: &mut Request) {
     let may_chunk = is_11 && r.cycle.http.location(r.location).core.chunked_transfer_encoding;
     r.output.framing = if matches!(response.status, 0..=199 | 204 | 304) || r.method == Method::Head {
         Framing::None
-    } else if r.method == Method::Connect && response.status < 300 {
+    } else if (r.method == Method::Connect && response.status < 300) || matches!(r.client, Client::Stream(_))
+    {
         Framing::UntilClose
     } else if let Some(length) = response.content_length
         && !(response.expect_trailers && may_chunk)
@@ -342,6 +354,8 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Our name with `server_tokens build`.
+pub(crate) const BUILD: &str = concat!("nginx/1.31.5 (tidegate/", env!("CARGO_PKG_VERSION"), ")");
 const BUILD_LINE: &str = concat!("Server: nginx/1.31.5 (tidegate/", env!("CARGO_PKG_VERSION"), ")\r\n");
 
 fn write_status(status: u16, line: &[u8], out: &mut Vec<u8>) {
@@ -554,7 +568,7 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
         while steps > 0 && r.output.queue.len() < ENOUGH && r.output.is_behind() {
             steps -= refill(r, steps)?;
         }
-        if r.output.queue.is_empty() {
+        if !has_queued(r) {
             if r.output.is_broken {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
@@ -573,6 +587,11 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
         }
         if r.is_subrequest {
             ready!(subrequest::hand_over(r, cx));
+            continue;
+        }
+        if let Client::Stream(stream) = &r.client {
+            let stream = Rc::clone(stream);
+            ready!(h2::poll_send(r, &stream, cx))?;
             continue;
         }
         let limit = match rate_limit(r, cx) {
@@ -624,8 +643,17 @@ fn subrequest_awaited(r: &Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     Poll::Pending
 }
 
+/// Whether something is ready to be written.
+#[inline]
+fn has_queued(r: &Request) -> bool {
+    match &r.client {
+        Client::Stream(stream) if !r.is_subrequest => h2::has_more(r, stream),
+        _ => !r.output.queue.is_empty(),
+    }
+}
+
 /// How many bytes may be written now; pending while `limit_rate` holds the answer back.
-fn rate_limit(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
+pub(crate) fn rate_limit(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
     if r.limit_rate.is_none() && r.location().core.limit_rate.is_none() {
         return Poll::Ready(u64::MAX);
     }
@@ -651,7 +679,7 @@ fn rate_limit(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
 }
 
 /// Waits as long after a write as `limit_rate` says that its bytes take.
-fn pause(r: &mut Request, sent: u64) {
+pub(crate) fn pause(r: &mut Request, sent: u64) {
     let (Some(rate @ 1..), after) = (r.limit_rate, r.limit_rate_after.unwrap_or(0)) else { return };
     let before = r.output.sent.saturating_sub(sent).saturating_sub(after);
     let wait_ms = (r.output.sent.saturating_sub(after) - before).saturating_mul(1000) / rate;
@@ -678,7 +706,7 @@ fn rates(r: &mut Request) -> (u64, u64) {
 /// # Errors
 /// As [`poll_flush`].
 pub async fn flush(r: &mut Request) -> io::Result<()> {
-    if r.output.is_idle() {
+    if r.output.is_idle() && !has_queued(r) {
         return Ok(());
     }
     r.client_deadline().set_after(r.location().core.send_timeout);

@@ -552,8 +552,11 @@ impl Request {
         if !self.response.head_sent || self.response.status == 0 {
             self.response.status = status;
         }
-        if status == 444 || status == 408 {
-            self.conn_timed_out();
+        match self.stream() {
+            Some(stream) if status == 408 => stream.time_out(),
+            Some(_) => {}
+            None if status == 444 || status == 408 => self.conn_timed_out(),
+            None => {}
         }
     }
 

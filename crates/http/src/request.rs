@@ -15,6 +15,7 @@ use os::socket::PeerAddr;
 use proto::h1::{Known, Method, PathFlags, RequestHead, Version};
 
 use crate::body::{BodyReader, RequestBody};
+use crate::client::Client;
 use crate::conf::location::Location;
 use crate::conf::{LocationId, Server, ServerId};
 use crate::connection::Conn;
@@ -78,6 +79,10 @@ pub struct Request {
     pub cycle: Rc<Local>,
     /// The connection that it came over.
     pub conn: Rc<Conn>,
+    /// The connection as a whole, or one stream of it.
+    pub client: Client,
+    /// The deadline of whatever a stream waits for; a connection has its own.
+    pub stream_deadline: Deadline,
     /// The bytes of the head.
     pub head: Buf,
     /// The head, parsed: offsets into [`Self::head`].
@@ -192,6 +197,8 @@ impl Request {
         Self {
             cycle,
             conn,
+            client: Client::Connection,
+            stream_deadline: Deadline::new(),
             head: Buf::empty(),
             line: RequestHead::default(),
             server: ServerId(0),
@@ -252,6 +259,7 @@ impl Request {
     pub fn reset(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
         self.cycle = cycle;
         self.conn = conn;
+        self.client = Client::Connection;
         self.head.clear();
         self.line.reset();
         self.uri.clear();
@@ -305,6 +313,8 @@ impl Request {
     pub(crate) fn release(&mut self, cycle: Rc<Local>, nobody: Rc<Conn>) {
         self.cycle = cycle;
         self.conn = nobody;
+        self.client = Client::Connection;
+        self.stream_deadline.clear();
         self.head = Buf::empty();
         self.body = RequestBody::Unread;
         self.reader = BodyReader::default();

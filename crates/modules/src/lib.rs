@@ -15,6 +15,7 @@ mod directory;
 pub mod empty_gif;
 pub mod fastcgi;
 pub mod geo;
+pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
@@ -51,12 +52,14 @@ pub mod zstd;
 
 use http::Registry;
 use http::conf::core::Core;
+use http::server::h2::Http2;
 
 /// All modules. Their order is that of nginx: of the handlers of a phase, of content handlers, of header filters.
 #[must_use]
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.add::<Core>();
+    registry.add::<Http2>();
     // PostRead, Rewrite, PreAccess, Access and Log; variables.
     registry.add::<rewrite::Rewrite>();
     registry.add::<realip::Realip>();
@@ -83,6 +86,7 @@ pub fn registry() -> Registry {
     registry.add::<fastcgi::Fastcgi>();
     registry.add::<uwsgi::Uwsgi>();
     registry.add::<scgi::Scgi>();
+    registry.add::<grpc::Grpc>();
     registry.add::<memcached::Memcached>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();

@@ -6,6 +6,8 @@ use proto::h1::{
     ChunkLimits, ChunkStep, ChunkedDecoder, HeadLimits, Method, Progress, RequestHead, ResponseHead,
     Trailers, request_framing, request_persistence, response_framing,
 };
+use proto::h2::hpack::{BlockLimits, Decoder};
+use proto::h2::{Event, Receiver, RequestReader, Role, Violation};
 use proto::uri::{self, MergeSlashes, Unescape};
 use proto::{cgi, date, fastcgi, haproxy, memcached, range};
 
@@ -339,5 +341,75 @@ fn cgi_heads_and_memcached_answers() {
             | memcached::Step::Invalid(count)) = value.next(&text[used..]);
             assert!(used + count <= text.len() && count as u64 <= length);
         }
+    }
+}
+
+const FRAMES: &[&[u8]] = &[
+    b"\0\0\0\x04\0\0\0\0\0",
+    b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\x05",
+    b"\0\0\x08\x06\0\0\0\0\x0012345678",
+    b"\0\0\x04\x08\0\0\0\0\x01\0\0\0\x09",
+    b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08",
+    b"\0\0\x05\x02\0\0\0\0\x03\0\0\0\0\x10",
+    b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a",
+    b"\0\0\x06\x01\x04\0\0\0\x03\x82\x86\x84\xbe\x01a",
+    b"\0\0\x02\x01\0\0\0\0\x05\x82\x86",
+    b"\0\0\x05\x09\x04\0\0\0\x05\x84\x40\x01x\0",
+    b"\0\0\x05\0\x01\0\0\0\x03hello",
+    b"\0\0\x05\0\x08\0\0\0\x03\x02ab\0\0",
+    b"\0\0\x03\x2a\0\0\0\0\0abc",
+    b"\0\0\x09\x07\0\0\0\0\0\0\0\0\0\0\0\0\0!",
+];
+
+/// All that a connection says until it ends, with bodies as one text.
+fn hear(dice: &mut Dice, input: &[u8]) -> (Vec<String>, Vec<u8>, Option<Violation>) {
+    let mut receiver = Receiver::new(Role::Server, 100, 4096);
+    let (mut decoder, mut said, mut bodies) = (Decoder::default(), Vec::new(), Vec::new());
+    let (mut at, mut end) = (0, 0);
+    while end < input.len() {
+        end += 1 + dice.roll(input.len() - end);
+        loop {
+            let step = match receiver.next(&input[at..end]) {
+                Ok(step) => step,
+                Err(violation) => return (said, bodies, Some(violation)),
+            };
+            at += step.used;
+            match step.event {
+                None if step.used == 0 => break,
+                None => {}
+                Some(Event::Headers(frame, mut block)) => {
+                    let mut limits = BlockLimits { field: 1000, total: 4096 };
+                    let (mut text, mut head) = (Vec::new(), RequestHead::default());
+                    let mut reader = RequestReader::default();
+                    loop {
+                        match decoder.next(&mut block, &mut limits, &mut text) {
+                            Ok(None) => break,
+                            Ok(Some(field)) => {
+                                reader.field(field, &mut head, &text, &HeadLimits::default());
+                            }
+                            Err(violation) => return (said, bodies, Some(violation)),
+                        }
+                    }
+                    let finished = reader.finish(&mut head, &mut text);
+                    said.push(format!("{frame:?} {finished:?} {}", text.escape_ascii()));
+                }
+                Some(Event::Data { bytes, .. }) => bodies.extend_from_slice(bytes),
+                Some(event) => said.push(format!("{event:?}")),
+            }
+        }
+    }
+    (said, bodies, None)
+}
+
+#[test]
+fn frames_of_http2() {
+    let mut dice = Dice(0x5eed_0000_0002);
+    for _ in 0..20_000 {
+        let text = dice.text(FRAMES);
+        let whole = hear(&mut Dice(u64::MAX), &text);
+        let pieces = hear(&mut dice, &text);
+        // An error may show earlier in a piece of a frame than in all of it, but never another one.
+        assert_eq!((&whole.0, whole.2), (&pieces.0, pieces.2), "{}", text.escape_ascii());
+        assert_eq!(whole.1, pieces.1, "{}", text.escape_ascii());
     }
 }

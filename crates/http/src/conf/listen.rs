@@ -24,6 +24,8 @@ pub struct AddressOptions {
     pub proxy_protocol: bool,
     /// Connections are under TLS.
     pub ssl: bool,
+    /// HTTP/2 is spoken whatever `http2` of the servers says.
+    pub http2: bool,
 }
 
 /// One address of one `listen` line.
@@ -135,7 +137,11 @@ impl ListenDraft {
                 self.options.ssl = true;
                 is_socket_option = false;
             }
-            (b"http2" | b"quic", None) => {
+            (b"http2", None) => {
+                self.options.http2 = true;
+                is_socket_option = false;
+            }
+            (b"quic", None) => {
                 let sentence =
                     format!("the \"{}\" parameter of \"listen\" is not supported yet", word.as_str());
                 return Err(Error::at(word, sentence));
@@ -411,6 +417,7 @@ fn merge(merged: &mut Vec<Merged>, server: ServerId, listen: &ListenDraft) -> Re
     }
     entry.draft.options.proxy_protocol |= listen.options.proxy_protocol;
     entry.draft.options.ssl |= listen.options.ssl;
+    entry.draft.options.http2 |= listen.options.http2;
     if listen.is_default {
         if entry.explicit_default.is_some() {
             return Err(fail(format!("a duplicate default server for {shown}")));

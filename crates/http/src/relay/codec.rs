@@ -3,11 +3,17 @@
 //! One value serves one attempt at one peer. HTTP/1 is a variant of its own, so that the plain proxy path allocates
 //! nothing for it; what other protocols do is asked for once per read, never per byte.
 
-use net::Buf;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use net::{Buf, Deadline, Stream};
 use proto::h1::{FramingError, Method, ResponseFraming};
 
-use super::RelaySettings;
 use super::http1::Http1;
+use super::upstream::PeerConn;
+use super::{Plan, RelaySettings};
+use crate::body::BodyError;
 use crate::chunk::{Chunk, Queue};
 use crate::request::Request;
 
@@ -56,8 +62,60 @@ pub enum Closing {
     Premature,
 }
 
+/// Who writes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The relay, as the plan says.
+    Plan,
+    /// The codec.
+    Codec,
+}
+
+/// Why a request cannot be written on.
+#[derive(Debug)]
+pub enum SendError {
+    /// The upstream's connection failed.
+    Peer(io::Error),
+    /// The client's body failed.
+    Client(BodyError),
+}
+
 /// An upstream protocol at work on one connection.
 pub trait Codec {
+    /// What must agree besides the peer for a connection to be used again; `None` where nothing must.
+    fn channel(&self) -> Option<Arc<str>> {
+        None
+    }
+
+    /// A connection stands. A codec that writes the request itself, from then on by [`Self::poll_send`], takes over
+    /// from the plan what it needs.
+    fn open(
+        &mut self,
+        _r: &Request,
+        _conn: &mut PeerConn,
+        _plan: &Plan,
+        _settings: &RelaySettings,
+    ) -> Opening {
+        Opening::Plan
+    }
+
+    /// Writes what the codec has to write, whatever else is waited for; ready when there is nothing more to come.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    fn poll_send(
+        &mut self,
+        _r: &mut Request,
+        _stream: &Stream,
+        _deadline: &Deadline,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// The connection goes to the pool: what the codec knows of it goes along.
+    fn release(&mut self, _conn: &mut PeerConn) {}
+
     /// Reads the head of the answer. `buf` holds all that has come; the codec may move bytes within it and drop
     /// what it has used, and fills in `r.upstream_head.head`.
     ///
@@ -120,6 +178,32 @@ impl Default for Wire {
 }
 
 impl Codec for Wire {
+    #[inline]
+    fn channel(&self) -> Option<Arc<str>> {
+        each!(self, codec => codec.channel())
+    }
+
+    #[inline]
+    fn open(&mut self, r: &Request, conn: &mut PeerConn, plan: &Plan, settings: &RelaySettings) -> Opening {
+        each!(self, codec => codec.open(r, conn, plan, settings))
+    }
+
+    #[inline]
+    fn poll_send(
+        &mut self,
+        r: &mut Request,
+        stream: &Stream,
+        deadline: &Deadline,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        each!(self, codec => codec.poll_send(r, stream, deadline, cx))
+    }
+
+    #[inline]
+    fn release(&mut self, conn: &mut PeerConn) {
+        each!(self, codec => codec.release(conn));
+    }
+
     #[inline]
     fn head(&mut self, r: &mut Request, buf: &mut Buf, settings: &RelaySettings) -> Result<HeadStep, u32> {
         each!(self, codec => codec.head(r, buf, settings))

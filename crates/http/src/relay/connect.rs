@@ -21,7 +21,7 @@ pub struct Connected {
     pub pooled: Pooled<PeerConn>,
     /// It has served a request before, so its failure may be its age's.
     pub is_reused: bool,
-    key: PeerKey,
+    pub(super) key: PeerKey,
 }
 
 impl Connected {
@@ -58,11 +58,13 @@ pub fn reuse(
     peer: &Peer,
     location: u32,
     wanted: Option<&Wanted>,
+    channel: Option<Arc<str>>,
     worker: &Worker,
     now: Now,
 ) -> Option<Connected> {
     let keepalive = upstream.keepalive.as_ref()?;
-    let key = key_of(peer, keepalive.is_local, location, wanted);
+    let mut key = key_of(peer, keepalive.is_local, location, wanted);
+    key.channel = key.channel.or(channel);
     while let Some(pooled) = upstream.pool().take(worker.index, &key, &keepalive.limits, now) {
         if !pooled.conn.stream.is_quiet() {
             continue;
@@ -137,7 +139,7 @@ pub async fn open(
     }
     let worker = Worker::current();
     let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
-    let conn = PeerConn { stream, owner: worker.index };
+    let conn = PeerConn { stream, owner: worker.index, session: None };
     let now = super::now();
     Ok(Connected {
         pooled: Pooled::new(conn, now),

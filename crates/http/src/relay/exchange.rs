@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 
-use super::codec::{Codec, HeadStep};
+use super::codec::{Codec, HeadStep, Opening, SendError};
 use super::connect::{self, Connected, OpenError};
 use super::settings::next;
 use super::tls::{TlsError, Wanted};
@@ -59,6 +59,7 @@ impl Failure {
 /// What ends a wait for the upstream.
 enum Waited {
     Ready,
+    Unsent(SendError),
     TimedOut,
     ClientGone,
 }
@@ -107,8 +108,14 @@ impl Relay<'_> {
     }
 
     async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Answer, Trouble> {
-        let conn = self.connect(r, deadline).await?;
-        self.send(r, &conn, deadline).await?;
+        let mut conn = self.connect(r, deadline).await?;
+        if self.wire.open(r, &mut conn.pooled.conn, &self.plan, self.settings) == Opening::Plan {
+            self.send(r, &conn, deadline).await?;
+        } else {
+            self.is_request_sent = true;
+            self.is_request_whole = true;
+            conn.send_small_pieces();
+        }
         let (buf, body) = self.read_head(r, &conn, deadline).await?;
         Ok(Answer { conn, buf, body })
     }
@@ -126,7 +133,8 @@ impl Relay<'_> {
             },
         };
         let wanted = wanted.as_ref();
-        if let Some(conn) = connect::reuse(&self.upstream, peer, self.location, wanted, &worker, now()) {
+        let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
+        if let Some(conn) = connect::reuse(upstream, peer, location, wanted, channel, &worker, now()) {
             if let Some(state) = r.upstreams.last_mut() {
                 state.connect_ms = Some(0);
             }
@@ -153,7 +161,8 @@ impl Relay<'_> {
             Some(opened) => opened,
         };
         match opened {
-            Ok(conn) => {
+            Ok(mut conn) => {
+                conn.key.channel = conn.key.channel.take().or_else(|| self.wire.channel());
                 if let Some(state) = r.upstreams.last_mut() {
                     state.connect_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
                 }
@@ -496,8 +505,11 @@ impl Relay<'_> {
         .await
     }
 
-    async fn wait(&self, r: &Request, conn: &Connected, deadline: &Deadline) -> Waited {
+    async fn wait(&mut self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Waited {
         poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
+                return Poll::Ready(Waited::Unsent(error));
+            }
             if conn.stream().poll_readable(cx).is_ready() {
                 return Poll::Ready(Waited::Ready);
             }
@@ -525,6 +537,14 @@ impl Relay<'_> {
             deadline.set_after(self.settings.read_timeout);
             match self.wait(r, conn, deadline).await {
                 Waited::Ready => {}
+                Waited::Unsent(SendError::Peer(error)) => {
+                    r.log(Level::Error, format_args!("send() failed {} while {SENDING}", Errno(&error)));
+                    return Err(fail(next::ERROR));
+                }
+                Waited::Unsent(SendError::Client(error)) => {
+                    let outcome = error.outcome(r);
+                    return Err(Trouble::Client(outcome));
+                }
                 Waited::ClientGone => return Err(Trouble::Client(client_gone(r, SENDING))),
                 Waited::TimedOut => {
                     r.log(

@@ -7,9 +7,11 @@ pub mod cgi;
 mod codec;
 mod connect;
 mod exchange;
+pub mod fields;
 pub mod follow;
 mod head;
 mod http1;
+mod http2;
 mod params;
 mod pass;
 mod pump;
@@ -33,10 +35,13 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::Method;
 
-pub use self::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain, Wire};
+pub use self::codec::{
+    BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, SendError, Wire,
+};
 pub use self::connect::parse_bind;
 pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
+pub use self::http2::{Http2, Session};
 pub use self::params::Params;
 pub use self::pass::{Pass, push_peer_url};
 pub use self::settings::RelaySettings;
@@ -241,7 +246,14 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
     if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
-        // An error page leads here: what the first upstream got of the body is gone.
+        // An error page leads here: what the first upstream got of the body is gone. Nothing is lost where the
+        // method gives it no meaning.
+        if matches!(r.method, Method::Get | Method::Head) {
+            r.body = RequestBody::None;
+            r.content_length = None;
+        }
+    }
+    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
         r.log(Level::Error, format_args!("request body was passed to another upstream already"));
         return Outcome::Status(502);
     }
@@ -402,6 +414,8 @@ impl Relay<'_> {
         let allowed = self.settings.next_upstream;
         let is_late = self.settings.next_upstream_timeout > 0
             && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
+        // A codec that takes the body from the client itself does not tell.
+        self.body_is_spent |= matches!(r.body, RequestBody::Streaming) && r.reader.is_spent();
         if self.attempt.tries() == 0 || allowed & kind != kind || self.body_is_spent || is_late {
             return Some(status);
         }
@@ -431,6 +445,7 @@ impl Relay<'_> {
         let may = self.attempt.tries() > 1
             && self.settings.next_upstream & needed == needed
             && !self.body_is_spent
+            && !(matches!(r.body, RequestBody::Streaming) && r.reader.is_spent())
             && !is_late;
         may.then_some(kind)
     }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 
-use super::codec::{BodyLength, Closing, Codec, Decoded, Wire};
+use super::codec::{BodyLength, Closing, Codec, Decoded, SendError, Wire};
 use super::connect::Connected;
 use super::exchange::Answer;
 use super::{Relay, now};
@@ -82,7 +82,7 @@ pub(super) async fn run(
     if r.response.header_only {
         return finish_head_only(relay, r, answer).await;
     }
-    let Answer { conn, buf, body } = answer;
+    let Answer { mut conn, buf, body } = answer;
     let may_go_on = relay.may_go_on();
     let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
     let deadline = Rc::clone(&r.peer_deadline);
@@ -120,6 +120,7 @@ pub(super) async fn run(
     match end {
         End::Complete => {
             if may_go_on && is_done && relay.wire.may_keep(r) {
+                relay.wire.release(&mut conn.pooled.conn);
                 conn.keep(&relay.upstream, &Worker::current(), now());
             }
             Outcome::Sent
@@ -152,6 +153,21 @@ impl Pump<'_> {
 
     fn poll(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            match self.wire.poll_send(r, self.conn.stream(), self.deadline, cx) {
+                Poll::Ready(Err(SendError::Peer(error))) => {
+                    r.log(
+                        Level::Error,
+                        format_args!("send() failed {} while sending request to upstream", Errno(&error)),
+                    );
+                    return Poll::Ready(End::Truncated);
+                }
+                Poll::Ready(Err(SendError::Client(error))) => {
+                    // What the log says of it; the answer is under way already.
+                    let _ = error.outcome(r);
+                    return Poll::Ready(End::ClientFailed);
+                }
+                _ => {}
+            }
             let is_stuck = match output::poll_flush(r, cx) {
                 Poll::Ready(Ok(())) => {
                     if self.is_done {

@@ -9,6 +9,7 @@ use net::Stream;
 use tokio::sync::Notify;
 use upstream::{Group, Limits, Live, Pool};
 
+use super::http2::Session;
 use super::queue::Queue;
 use super::state_file::StateFile;
 use super::sticky::Sticky;
@@ -20,6 +21,8 @@ pub struct PeerConn {
     pub stream: Stream,
     /// The worker thread that it belongs to.
     pub owner: usize,
+    /// What HTTP/2 remembers of it.
+    pub session: Option<Box<Session>>,
 }
 
 impl PeerConn {
@@ -31,7 +34,7 @@ impl PeerConn {
         if self.owner == thread {
             return Ok(self);
         }
-        Ok(Self { stream: self.stream.move_here()?, owner: thread })
+        Ok(Self { stream: self.stream.move_here()?, owner: thread, session: self.session })
     }
 }
 

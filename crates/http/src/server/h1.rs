@@ -3,9 +3,6 @@
 //! While a connection idles, all that is left is a small future with the connection; when bytes arrive it
 //! borrows a handler from the thread, with a request whose memory has served others before.
 
-use std::cell::Cell;
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +11,8 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{HeadLimits, InvalidFields, Progress, Underscores};
 
+use super::h2::{self, Preface};
+use super::handler::{Handler, Job, Next};
 use super::{is_quitting, lingering, proxy_header, route, stats, tls};
 use crate::body;
 use crate::conf::core::{CoreSettings, LingeringClose};
@@ -26,46 +25,14 @@ use crate::request::Request;
 /// Bytes of the buffer that a head is first read into.
 const HEAD_SIZE: usize = 4096;
 
-/// What becomes of a connection that has nothing to do.
-enum Next {
-    /// It waits for another request, so many milliseconds.
-    Idle(u64),
-    Close,
-}
-
-/// Something that handles the requests of one connection after another and keeps its memory in between.
-///
-/// Its future never ends: it is given a connection, says what becomes of it, and waits for the next one. So
-/// what is large about a request is made once per thread and concurrent request, not once per request.
-pub(crate) struct Handler {
-    future: Pin<Box<dyn Future<Output = Infallible>>>,
-    slot: Rc<Slot>,
-}
-
-#[derive(Default)]
-struct Slot {
-    conn: Cell<Option<Rc<Conn>>>,
-    next: Cell<Option<Next>>,
-}
-
-impl Handler {
-    fn new() -> Self {
-        let slot = Rc::<Slot>::default();
-        Self { future: Box::pin(handle_connections(Rc::clone(&slot))), slot }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let _ = self.future.as_mut().poll(cx);
-        self.slot.next.take().map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
 /// The task of a connection. Written by hand, since an idle connection pays for each of its bytes: an `async fn`
 /// would take twice the memory.
 pub struct Serve {
     conn: Rc<Conn>,
     /// Handles what has arrived; none while the connection idles.
     handler: Option<Box<Handler>>,
+    /// Does all of that in the place of this driver, under HTTP/2.
+    http2: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Serve {
@@ -73,15 +40,13 @@ impl Serve {
     #[must_use]
     pub fn new(conn: Rc<Conn>) -> Self {
         conn.deadline.set_after(first_timeout(&conn));
-        Self { conn, handler: None }
+        Self { conn, handler: None, http2: None }
     }
 
     /// Bytes have arrived.
     fn begin(&mut self) {
         self.conn.is_idle.set(false);
-        let handler = Worker::current().take_handler().unwrap_or_else(|| Box::new(Handler::new()));
-        handler.slot.conn.set(Some(Rc::clone(&self.conn)));
-        self.handler = Some(handler);
+        self.handler = Some(Handler::take(Job::Connection(Rc::clone(&self.conn))));
     }
 
     /// Goes over to waiting for another request.
@@ -98,6 +63,9 @@ impl Future for Serve {
         net::timer::worked();
         let this = &mut *self;
         loop {
+            if let Some(http2) = &mut this.http2 {
+                return http2.as_mut().poll(cx);
+            }
             let Some(handler) = &mut this.handler else {
                 match this.conn.stream.poll_readable(cx) {
                     Poll::Ready(Ok(())) => this.begin(),
@@ -112,6 +80,7 @@ impl Future for Serve {
             }
             match next {
                 Next::Idle(timeout_ms) if !is_quitting() => this.idle(timeout_ms),
+                Next::Http2 => this.http2 = Some(Box::pin(h2::serve(Rc::clone(&this.conn)))),
                 Next::Idle(_) | Next::Close => return Poll::Ready(()),
             }
         }
@@ -121,25 +90,13 @@ impl Future for Serve {
 impl Drop for Serve {
     fn drop(&mut self) {
         self.handler = None;
+        self.http2 = None;
         // The log says what happened before the client can see the end.
         crate::log_buffer::flush();
         if let Some(worker) = Worker::try_current() {
             worker.leave(&self.conn);
         }
         stats::shift(&stats::own().active, -1);
-    }
-}
-
-/// The future of a [`Handler`].
-async fn handle_connections(slot: Rc<Slot>) -> Infallible {
-    let worker = Worker::current();
-    let mut r = worker.new_request();
-    loop {
-        let conn = poll_fn(|_| slot.conn.take().map_or(Poll::Pending, Poll::Ready)).await;
-        let next = active(&worker, &mut r, &conn).await;
-        worker.release(&mut r);
-        drop(conn);
-        slot.next.set(Some(next));
     }
 }
 
@@ -150,7 +107,7 @@ fn first_timeout(conn: &Conn) -> u64 {
 }
 
 /// Handles the requests that are there.
-async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
+pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
     if !conn.is_tls() {
         if !proxy_header::read(worker, conn).await || !tls::begin(worker, r, conn).await {
             return Next::Close;
@@ -158,6 +115,11 @@ async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
         if conn.stream.tls().is_some_and(|session| !session.has_pending()) {
             return Next::Idle(first_timeout(conn));
         }
+    }
+    match h2::read_preface(&worker.cycle(), conn).await {
+        Preface::Http1 => {}
+        Preface::Http2 => return Next::Http2,
+        Preface::Closed => return Next::Close,
     }
     loop {
         r.reset(worker.cycle(), Rc::clone(conn));
@@ -341,7 +303,7 @@ fn start(r: &mut Request) {
     r.conn.deadline.set_after(r.location().core.client_header_timeout);
 }
 
-fn head_limits(core: &CoreSettings) -> HeadLimits {
+pub(super) fn head_limits(core: &CoreSettings) -> HeadLimits {
     HeadLimits {
         initial: core.client_header_buffer_size,
         large_count: core.large_client_header_buffers.0 as usize,

@@ -2,11 +2,15 @@
 
 pub mod accept;
 pub mod h1;
+pub mod h2;
+mod handler;
 mod lingering;
 mod proxy_header;
 mod route;
 pub mod stats;
 mod tls;
+
+pub(crate) use handler::Handler;
 
 use crate::cycle::Worker;
 

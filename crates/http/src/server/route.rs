@@ -8,23 +8,18 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{HeadError, Known, Method, Persistence, Version};
 
+use super::tls;
 use crate::body::BodyReader;
+use crate::conf::listen::Address;
 use crate::conf::server_name::Found;
+use crate::cycle::Cycle;
 use crate::request::Request;
 use crate::trace;
-
-use super::tls;
 
 /// Starts the request under the default server of its address, so that even a bad head has settings.
 pub(super) fn begin(r: &mut Request) {
     let cycle = Rc::clone(&r.cycle);
-    let listener = r.conn.listener_in(&cycle);
-    let Some(listener) = listener.and_then(|index| cycle.http.listeners.get(index)) else { return };
-    let address = if listener.needs_local_address() {
-        listener.address(r.conn.local_ip())
-    } else {
-        listener.address(None)
-    };
+    let Some(address) = address_in(&cycle, r) else { return };
     r.server = match r.conn.stream.tls().and_then(net::tls::Session::accepted_name) {
         None => address.default_server,
         // The name of the hello has picked the server; under another configuration it may be another one.
@@ -34,6 +29,17 @@ pub(super) fn begin(r: &mut Request) {
         },
     };
     r.location = r.server().root;
+}
+
+/// The address that the request came to.
+pub(super) fn address_of(r: &Request) -> Option<&Address> {
+    address_in(&r.cycle, r)
+}
+
+fn address_in<'c>(cycle: &'c Cycle, r: &Request) -> Option<&'c Address> {
+    let listener = cycle.http.listeners.get(r.conn.listener_in(cycle)?)?;
+    let local = if listener.needs_local_address() { r.conn.local_ip() } else { None };
+    Some(listener.address(local))
 }
 
 /// The status of a head that cannot be parsed, logged as nginx does.
@@ -73,11 +79,7 @@ pub(super) fn refuse(r: &Request, error: HeadError) -> u16 {
 pub(super) fn route(r: &mut Request) -> Result<(), u16> {
     r.method = r.line.method;
     r.received = r.line.request_length() as u64;
-    r.args.extend_from_slice(r.line.args.unwrap_or_default().of(&r.head));
-    normalize(r)?;
-    r.valid_unparsed_uri = !r.line.path_flags.has(proto::h1::PathFlags::EMPTY);
-    log_ignored(r);
-    find_server(r)?;
+    place(r)?;
     trace::head(r);
     let framing = proto::h1::request_framing(&r.line, &r.head).map_err(|error| {
         r.log(Level::Info, format_args!("client sent {error} while reading client request headers"));
@@ -116,6 +118,18 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
     Ok(())
 }
 
+/// The path and the server of a head, whatever version it came in.
+///
+/// # Errors
+/// The status to answer a bad request with.
+pub(super) fn place(r: &mut Request) -> Result<(), u16> {
+    r.args.extend_from_slice(r.line.args.unwrap_or_default().of(&r.head));
+    normalize(r)?;
+    r.valid_unparsed_uri = !r.line.path_flags.has(proto::h1::PathFlags::EMPTY);
+    log_ignored(r);
+    find_server(r)
+}
+
 fn normalize(r: &mut Request) -> Result<(), u16> {
     let flags = r.line.path_flags;
     let path = r.line.path.of(&r.head);
@@ -142,6 +156,13 @@ fn log_ignored(r: &Request) {
     }
     for span in &r.line.ignored {
         let line = String::from_utf8_lossy(span.of(&r.head)).into_owned();
+        if r.stream().is_some() {
+            r.log(
+                Level::Info,
+                format_args!("client sent invalid header: \"{line}\" while reading client request headers"),
+            );
+            continue;
+        }
         r.log(
             Level::Info,
             format_args!("client sent invalid header line: \"{line}\" while reading client request headers"),
@@ -164,10 +185,7 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
         }
     }
     let cycle = Rc::clone(&r.cycle);
-    let Some(listener) = r.conn.listener_in(&cycle).and_then(|index| cycle.http.listeners.get(index)) else {
-        return Ok(());
-    };
-    let address = listener.address(if listener.needs_local_address() { r.conn.local_ip() } else { None });
+    let Some(address) = address_in(&cycle, r) else { return Ok(()) };
     if address.hosts.lead_only_to(address.default_server) {
         return tls::check(r, address);
     }

@@ -15,6 +15,7 @@ use crate::conf::server_name::Found;
 use crate::connection::Conn;
 use crate::cycle::{Cycle, Worker};
 use crate::request::Request;
+use crate::server::h2::Http2;
 use crate::tls::{Alpn, VerifyClient};
 
 /// Does the handshake where the listener wants TLS and it has not been done; says whether the connection may go
@@ -99,7 +100,9 @@ async fn accept(r: &Request, address: &Address) -> bool {
         stapling.freshen(&cycle.globals.log);
     }
     let Some(session) = conn.stream.tls() else { return false };
-    let config = match (tls.config(Alpn::Http1), &tls.certificates) {
+    let speaks_http2 = address.options.http2 || http.location(own.root).settings::<Http2>().enable;
+    let alpn = if speaks_http2 { Alpn::Http2 } else { Alpn::Http1 };
+    let config = match (tls.config(alpn), &tls.certificates) {
         (Ok(config), None) => Some(config),
         (Ok(config), Some(certificates)) => {
             certificates.for_connection(r).map(|identities| config.with_identities(identities))

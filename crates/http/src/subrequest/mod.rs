@@ -109,6 +109,7 @@ impl Request {
             return Err(Refused);
         }
         let mut sr = Box::new(Self::new(Rc::clone(&self.cycle), Rc::clone(&self.conn)));
+        sr.client = self.client.clone();
         sr.uri.extend_from_slice(uri);
         sr.args.extend_from_slice(args);
         self.lend(&mut sr);

@@ -1,9 +1,8 @@
-//! `ngx_http_proxy_module`: requests passed on over HTTP/1, with the URI, fields and cookies rewritten.
+//! `ngx_http_proxy_module`: requests passed on over HTTP/1 or HTTP/2, with the URI, fields and cookies rewritten.
 //!
 //! All that a request needs is made at load; what is left is copying bytes.
 
 mod cookie;
-mod fields;
 mod pass;
 mod redirect;
 mod request;
@@ -18,13 +17,13 @@ use http::conf::Location;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
-use http::relay::{BodyUse, Plan, Protocol, RelaySettings, Rewritten, Target};
+use http::relay::fields::{Line, PROXY_FIELDS, Program};
+use http::relay::{BodyUse, Http2, Plan, Protocol, RelaySettings, Rewritten, Target, Wire};
 use http::request::Request;
 use http::rows::Row;
 use http::variables::Template;
 
 use self::cookie::CookieRewrites;
-use self::fields::{Line, Program};
 use self::pass::Pass;
 use self::redirect::{Redirects, Rewrite};
 
@@ -60,6 +59,8 @@ pub enum HttpVersion {
     /// `1.1`.
     #[default]
     Http11,
+    /// `2`.
+    Http2,
 }
 
 /// A directive that is a list or `off`, as far as the current block says it.
@@ -117,7 +118,7 @@ impl Settings for ProxySettings {
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.relay.finish(cx, "proxy", &HIDDEN)?;
         if self.has_own_fields || self.program.is_unmade() {
-            self.program = Arc::new(Program::new(&self.set_fields));
+            self.program = Arc::new(Program::new(&self.set_fields, PROXY_FIELDS));
         }
         if self.has_own_pass
             && let Some(pass) = self.pass.clone()
@@ -140,8 +141,15 @@ impl Protocol for Proxy {
         let settings = r.location().settings::<Self>();
         let may_stream = settings.body.is_none()
             && settings.relay.pass_request_body
-            && (!r.reader.is_chunked() || settings.http_version == HttpVersion::Http11);
+            && (!r.reader.is_chunked() || settings.http_version != HttpVersion::Http10);
         Ok(if may_stream { BodyUse::Stream } else { BodyUse::Whole })
+    }
+
+    fn wire(&self, r: &Request) -> Wire {
+        match r.location().settings::<Self>().http_version {
+            HttpVersion::Http2 => Wire::Other(Box::<Http2>::default()),
+            HttpVersion::Http10 | HttpVersion::Http11 => Wire::default(),
+        }
     }
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
@@ -153,7 +161,9 @@ impl Protocol for Proxy {
     }
 
     fn tls(&self, r: &Request) -> Option<&'static [u8]> {
-        pass::parts(r).filter(|parts| parts.is_https()).map(|_| &b""[..])
+        pass::parts(r).filter(|parts| parts.is_https())?;
+        let speaks_http2 = r.location().settings::<Self>().http_version == HttpVersion::Http2;
+        Some(if speaks_http2 { b"h2" } else { b"" })
     }
 
     fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {

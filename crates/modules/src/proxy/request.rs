@@ -10,8 +10,8 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 
-use super::fields::{BodyLength, Default};
 use super::{HttpVersion, Proxy, ProxySettings, pass, uri};
+use http::relay::fields::{BodyLength, Default};
 
 /// Bytes that nearly every head fits in; a buffer of its own is found for a longer one.
 const HEAD_SIZE: usize = 4096;
@@ -41,7 +41,8 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
             out.extend_from_slice(b" HTTP/1.0\r\n");
             Default::WhenUnset(&parts.host)
         }
-        HttpVersion::Http11 => {
+        // The head is translated for HTTP/2 once its connection is known.
+        HttpVersion::Http11 | HttpVersion::Http2 => {
             out.extend_from_slice(b" HTTP/1.1\r\n");
             Default::WhenEmpty(&parts.host)
         }
@@ -52,8 +53,10 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         settings.program.write_rest(&r.line.fields, &r.head, out);
     }
     out.extend_from_slice(b"\r\n");
-    plan.may_upgrade = asked.upgrade && r.header(Known::Upgrade).is_some();
-    plan.closes = asked.close;
+    if settings.http_version != HttpVersion::Http2 {
+        plan.may_upgrade = asked.upgrade && r.header(Known::Upgrade).is_some();
+        plan.closes = asked.close;
+    }
     plan.body = match set_body {
         Some(body) => {
             out.extend_from_slice(&body);
@@ -61,7 +64,7 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         }
         None => passed_body(r, settings),
     };
-    if plan.body == PlanBody::Stream && r.reader.is_chunked() {
+    if plan.body == PlanBody::Stream && r.reader.is_chunked() && settings.http_version != HttpVersion::Http2 {
         plan.framing = Framing::Pieces;
     }
     plan.head = head;

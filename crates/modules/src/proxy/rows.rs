@@ -9,8 +9,8 @@ use http::conf::compile::Cx;
 use http::rows::{Row, flag, row, template, value, without_effect};
 use http::variables::Template;
 
-use super::fields::Line;
 use super::{HttpVersion, ProxySettings, cookie, pass, redirect};
+use http::relay::fields::Line;
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION).or(Contexts::LIMIT_EXCEPT);
@@ -58,10 +58,7 @@ fn set_body(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(),
 }
 
 fn http_version(s: &mut ProxySettings, d: &Directive) -> Result<(), Error> {
-    let word = d.arg(0)?;
-    if word.is("2") {
-        return Err(Error::at(word, "value \"2\" in \"proxy_http_version\" is not supported yet"));
-    }
-    s.http_version = d.one_of(&[("1.0", HttpVersion::Http10), ("1.1", HttpVersion::Http11)])?;
+    s.http_version =
+        d.one_of(&[("1.0", HttpVersion::Http10), ("1.1", HttpVersion::Http11), ("2", HttpVersion::Http2)])?;
     Ok(())
 }

@@ -8,9 +8,9 @@ use http::variables::{Variable, push_addr};
 use proto::h1::Known;
 
 use super::Proxy;
-use super::fields::BodyLength;
 use super::pass;
 use super::request::body_length;
+use http::relay::fields::BodyLength;
 
 /// The variables.
 pub(super) static VARIABLES: [Variable; 5] = [

@@ -166,6 +166,16 @@ impl RequestHead {
         self.authority.or_else(|| self.fields.first(Known::Host).map(|field| field.value))
     }
 
+    /// Takes a target that stands alone in `buffer`, as `:path` of HTTP/2 does; says whether it is one.
+    pub fn set_target(&mut self, buffer: &[u8], target: Span) -> bool {
+        let Some(line) = RequestLine::of_target(buffer, target) else { return false };
+        self.target = line.target();
+        self.path = line.path();
+        self.args = line.args();
+        self.path_flags = line.flags;
+        true
+    }
+
     /// Parses what is new in `buffer`, which begins with the same byte at every call and only grows.
     ///
     /// Follows `ngx_http_parse_request_line` and `ngx_http_parse_header_line`.

@@ -561,6 +561,37 @@ fn span((start, end): (usize, usize)) -> Span {
 }
 
 impl RequestLine {
+    /// Reads a path with arguments that stands alone, as in `:path` of HTTP/2 (`ngx_http_parse_uri`); `None` for
+    /// bytes that cannot be in one.
+    pub(crate) fn of_target(buffer: &[u8], target: Span) -> Option<Self> {
+        let (start, end) = (target.start as usize, target.end as usize);
+        let window = buffer.get(..end)?;
+        if window.get(start) != Some(&b'/') {
+            return None;
+        }
+        let mut line = Self::from(start + 1);
+        line.step = line.begin_path(start);
+        loop {
+            let next = match line.step {
+                Step::Path => line.scan_path(window),
+                Step::Rest => line.scan_rest(window),
+                _ => return None,
+            };
+            match next.ok()? {
+                Some(step) => line.step = step,
+                None => break,
+            }
+        }
+        line.target.1 = end;
+        if line.step == Step::Path {
+            line.path_end = end;
+        }
+        if line.args.0 != 0 && line.args.1 == 0 {
+            line.args.1 = end;
+        }
+        Some(line)
+    }
+
     pub(crate) fn method_text(&self) -> Span {
         Span::new(self.start, self.method_end)
     }

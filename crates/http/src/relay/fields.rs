@@ -1,24 +1,27 @@
 //! The fields of the request towards the upstream, as a program that is made once at load.
 //!
-//! First `Host`, then the lines of `proxy_set_header` and nginx's own, then what the client sent besides them.
+//! First `Host`, then the lines of `proxy_set_header` (or `grpc_set_header`) and nginx's own, then what the client
+//! sent besides them.
 
+use crate::request::Request;
+use crate::variables::Template;
 use base::Span;
-use http::request::Request;
-use http::variables::Template;
 use proto::h1::{Fields, Known, NameSet};
 
 /// One line of `proxy_set_header`.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub struct Line {
     /// The name as written.
     pub name: Box<[u8]>,
     /// The value.
     pub value: Template,
 }
 
-/// What nginx sets where the configuration does not (`ngx_http_proxy_headers`); a name alone keeps the client's
-/// field from being passed.
-const DEFAULTS: [(&str, Option<Value>); 9] = [
+/// A field that nginx sets where the configuration does not; a name alone keeps the client's from being passed.
+pub type DefaultField = (&'static str, Option<Value>);
+
+/// The fields of `proxy_pass` (`ngx_http_proxy_headers`).
+pub const PROXY_FIELDS: &[DefaultField] = &[
     ("Host", None),
     ("Connection", None),
     ("Proxy-Connection", None),
@@ -30,9 +33,22 @@ const DEFAULTS: [(&str, Option<Value>); 9] = [
     ("Upgrade", None),
 ];
 
+/// The fields of `grpc_pass` (`ngx_http_grpc_headers`).
+pub const GRPC_FIELDS: &[DefaultField] = &[
+    ("Content-Length", Some(Value::BodyLength)),
+    ("TE", Some(Value::Trailers)),
+    ("Host", None),
+    ("Connection", None),
+    ("Proxy-Connection", None),
+    ("Transfer-Encoding", None),
+    ("Keep-Alive", None),
+    ("Expect", None),
+    ("Upgrade", None),
+];
+
 /// How the request's body goes to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyLength {
+pub enum BodyLength {
     /// Neither length nor coding is told.
     Untold,
     /// `Content-Length`.
@@ -41,12 +57,16 @@ pub(super) enum BodyLength {
     Chunked,
 }
 
+/// What a field says.
 #[derive(Clone, Debug)]
-enum Value {
-    /// `$proxy_internal_body_length`.
+pub enum Value {
+    /// The length of the body, where it is known (`$proxy_internal_body_length`).
     BodyLength,
-    /// `$proxy_internal_chunked`.
+    /// That the body comes in chunks, where it does (`$proxy_internal_chunked`).
     Chunked,
+    /// That trailers are taken, where the client said so (`$grpc_internal_trailers`).
+    Trailers,
+    /// What the configuration says.
     Template(Template),
 }
 
@@ -60,7 +80,7 @@ struct Step {
 
 /// The fields of a location's requests.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Program {
+pub struct Program {
     /// `proxy_set_header Host`.
     host: Option<Template>,
     steps: Box<[Step]>,
@@ -79,7 +99,7 @@ enum Ask {
 
 /// What the fields that were written ask of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub struct Asked {
     /// There is an `Upgrade` field.
     pub upgrade: bool,
     /// `Connection: close`.
@@ -88,7 +108,8 @@ pub(super) struct Asked {
 
 impl Program {
     /// The program of these lines over nginx's own (`ngx_http_proxy_init_headers`).
-    pub fn new(lines: &[Line]) -> Self {
+    #[must_use]
+    pub fn new(lines: &[Line], defaults: &[DefaultField]) -> Self {
         let mut program = Self::default();
         let mut steps = Vec::new();
         for line in lines {
@@ -101,19 +122,20 @@ impl Program {
                 steps.push(Step::new(&line.name, Value::Template(line.value.clone())));
             }
         }
-        for (name, value) in DEFAULTS {
+        for (name, value) in defaults {
             let name = name.as_bytes();
             if program.replaced.contains(Known::of(name), name) {
                 continue;
             }
             program.replaced.insert(name);
-            steps.extend(value.map(|value| Step::new(name, value)));
+            steps.extend(value.clone().map(|value| Step::new(name, value)));
         }
         program.steps = steps.into();
         program
     }
 
     /// Whether it was never made: there is always a step for the body's length unless all are replaced.
+    #[must_use]
     pub fn is_unmade(&self) -> bool {
         !self.replaced.contains(Known::Host, b"Host")
     }
@@ -146,13 +168,18 @@ impl Program {
             match (&step.value, body) {
                 (Value::BodyLength, BodyLength::Bytes(length)) => {
                     out.extend_from_slice(&step.prefix);
-                    http::output::push_decimal(length, out);
+                    crate::output::push_decimal(length, out);
                     out.extend_from_slice(b"\r\n");
                 }
                 (Value::Chunked, BodyLength::Chunked) => {
                     out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
                 }
                 (Value::BodyLength | Value::Chunked, _) => {}
+                (Value::Trailers, _) => {
+                    if r.header(Known::Te).is_some_and(takes_trailers) {
+                        out.extend_from_slice(b"TE: trailers\r\n");
+                    }
+                }
                 (Value::Template(value), _) => {
                     let start = out.len();
                     out.extend_from_slice(&step.prefix);
@@ -205,7 +232,7 @@ impl Program {
 
 /// The `Host` where none is set.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Default<'a> {
+pub enum Default<'a> {
     /// HTTP/1.1 needs one: it stands also in the place of an empty one.
     WhenEmpty(&'a [u8]),
     /// HTTP/1.0 goes without if an empty one is set.
@@ -224,6 +251,11 @@ impl Step {
             },
         }
     }
+}
+
+/// Whether `trailers` is among the words of a `TE` field.
+fn takes_trailers(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Whether `close` is among the options of a `Connection` field.
@@ -256,7 +288,7 @@ mod tests {
 
     fn set(names: &[&str]) -> Program {
         let line = |name: &&str| Line { name: name.as_bytes().into(), value: Template::literal(b"x") };
-        Program::new(&names.iter().map(line).collect::<Vec<_>>())
+        Program::new(&names.iter().map(line).collect::<Vec<_>>(), PROXY_FIELDS)
     }
 
     #[test]

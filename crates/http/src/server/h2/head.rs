@@ -1,0 +1,61 @@
+//! A request's head on its way from the connection, which decoded it, to the handler of its stream.
+
+use std::cell::RefCell;
+
+use base::Span;
+use net::Buf;
+use proto::h1::RequestHead;
+use proto::h2::Refusal;
+
+/// Heads that a thread keeps for reuse.
+const KEPT: usize = 64;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "what is lent out is the box")]
+    static FREE: RefCell<Vec<Box<Head>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A decoded head.
+#[derive(Default)]
+pub(super) struct Head {
+    /// The text that the spans mean.
+    pub text: Buf,
+    /// The head.
+    pub line: RequestHead,
+    /// Why it is answered with an error.
+    pub refusal: Option<Refusal>,
+    /// The protocol that a CONNECT asks for (RFC 8441).
+    pub protocol: Option<Span>,
+    /// No body follows.
+    pub is_end: bool,
+    /// Bytes of its block (`$request_length`).
+    pub length: usize,
+    /// When its first frame came, monotonic milliseconds.
+    pub started_ms: u64,
+    /// The same on the wall clock.
+    pub started: (i64, u32),
+}
+
+impl Head {
+    /// An empty head, whose memory has served others before.
+    pub fn lend() -> Box<Self> {
+        let kept = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
+        let mut head = kept.unwrap_or_default();
+        head.line.reset();
+        head.text = Buf::with_capacity(4096);
+        head
+    }
+
+    /// Takes a head back that nobody needs any more.
+    pub fn give_back(mut self: Box<Self>) {
+        self.text = Buf::empty();
+        self.refusal = None;
+        self.protocol = None;
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(self);
+            }
+        });
+    }
+}

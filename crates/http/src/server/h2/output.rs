@@ -1,0 +1,210 @@
+//! An answer as frames: the head as a header block, the body as DATA, within the windows of the client.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use proto::h1::Known;
+use proto::h2::hpack::{Encoder, Indexing};
+use proto::h2::{FRAME_HEAD, Flags, push_data_head, push_headers};
+
+use super::Http2;
+use super::stream::Stream;
+use crate::conf::core::ServerTokens;
+use crate::output::{self, push_decimal};
+use crate::request::Request;
+
+/// Whether something of the answer is not in the connection's hands yet.
+pub(crate) fn has_more(r: &Request, stream: &Stream) -> bool {
+    let output = &r.output;
+    output.is_head_queued || !output.queue.is_empty() || (output.is_ended && !stream.is_answered.get())
+}
+
+/// Hands over one frame as soon as the client's windows and the other streams let it.
+///
+/// # Errors
+/// When nobody reads the answer any more, or [`io::ErrorKind::TimedOut`] after `send_timeout` without progress.
+pub(crate) fn poll_send(r: &mut Request, stream: &Rc<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    if stream.is_gone() {
+        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+    // Heads and what ends a stream without a byte of its body need no window.
+    let is_body = !r.output.is_head_queued && !r.output.queue.is_empty();
+    let mut limit = u64::MAX;
+    if is_body {
+        limit = ready!(output::rate_limit(r, cx));
+        if stream.window.get().available() == 0 {
+            return wait(r, stream, cx);
+        }
+        if !stream.session.has_window() {
+            stream.session.queue_for_window(stream);
+            return wait(r, stream, cx);
+        }
+    }
+    if !stream.session.may_send(stream) {
+        stream.session.queue(stream);
+        return wait(r, stream, cx);
+    }
+    if r.output.is_head_queued {
+        send_head(r, stream);
+    } else {
+        let sent = send_body(r, stream, limit)?;
+        output::pause(r, sent);
+    }
+    stream.session.wake();
+    r.client_deadline().set_after(r.location().core.send_timeout);
+    Poll::Ready(Ok(()))
+}
+
+fn wait(r: &Request, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    stream.watch(cx);
+    match r.client_deadline().poll_over(cx) {
+        Poll::Ready(()) => {
+            stream.is_timed_out.set(true);
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        }
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// `100 Continue` for a client that waits for it.
+pub(crate) fn send_continue(stream: &Stream) {
+    let mut sending = stream.session.sending.borrow_mut();
+    let sending = &mut *sending;
+    sending.make_room(64);
+    let start = sending.bytes.len();
+    sending.bytes.extend_from_slice(&[0; FRAME_HEAD]);
+    sending.encoder.begin(&mut sending.bytes);
+    sending.encoder.status(100, &mut sending.bytes);
+    push_headers(stream.id, Flags::NONE, sending.frame_size, start, &mut sending.bytes);
+    stream.session.wake();
+}
+
+fn send_head(r: &mut Request, stream: &Stream) {
+    r.output.is_head_queued = false;
+    let response = &r.response;
+    let is_end = response.header_only || (response.content_length == Some(0) && !response.expect_trailers);
+    let mut sending = stream.session.sending.borrow_mut();
+    let sending = &mut *sending;
+    sending.make_room(1024);
+    let start = sending.bytes.len();
+    sending.bytes.extend_from_slice(&[0; FRAME_HEAD]);
+    write_head(r, &mut sending.encoder, &mut sending.bytes);
+    let flags = if is_end { Flags::END_STREAM } else { Flags::NONE };
+    push_headers(stream.id, flags, sending.frame_size, start, &mut sending.bytes);
+    let length = (sending.bytes.len() - start) as u64;
+    r.output.sent += length;
+    r.output.header_size += length;
+    if is_end {
+        r.output.queue.clear();
+        stream.is_answered.set(true);
+    }
+}
+
+/// The fields of the answer, in nginx's order (`ngx_http_v2_header_filter`).
+fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    let response = &r.response;
+    let headers = &response.headers;
+    encoder.begin(out);
+    encoder.status(response.status, out);
+    if !headers.has(Known::Server) {
+        let server = match r.location().core.server_tokens {
+            ServerTokens::On => "nginx/1.31.5",
+            ServerTokens::Off => "nginx",
+            ServerTokens::Build => output::BUILD,
+        };
+        encoder.field(b"server", server.as_bytes(), Indexing::Allowed, out);
+    }
+    if !headers.has(Known::Date) {
+        let date = proto::date::http(net::timer::wall_clock().0);
+        encoder.field(b"date", &date, Indexing::Allowed, out);
+    }
+    if !response.content_type.is_empty() {
+        if response.charset.is_empty() {
+            encoder.field(b"content-type", &response.content_type, Indexing::Allowed, out);
+        } else {
+            let value = [&response.content_type[..], b"; charset=", &response.charset].concat();
+            encoder.field(b"content-type", &value, Indexing::Allowed, out);
+        }
+    }
+    if let Some(length) = response.content_length
+        && !headers.has(Known::ContentLength)
+    {
+        let mut digits = Vec::with_capacity(20);
+        push_decimal(length, &mut digits);
+        encoder.field(b"content-length", &digits, Indexing::Useless, out);
+    }
+    if let Some(time) = response.last_modified
+        && matches!(response.status, 200 | 206 | 304)
+        && !headers.has(Known::LastModified)
+    {
+        encoder.field(b"last-modified", &proto::date::http(time), Indexing::Allowed, out);
+    }
+    let location = crate::redirect::absolute_location(r);
+    if let Some(location) = &location {
+        encoder.field(b"location", location, Indexing::Useless, out);
+    }
+    for (name, value, known) in headers.iter() {
+        let indexing = match known {
+            Known::Location if location.is_some() => continue,
+            Known::ContentLength | Known::ETag | Known::Location | Known::ContentRange | Known::SetCookie => {
+                Indexing::Useless
+            }
+            _ => Indexing::Allowed,
+        };
+        encoder.field(name, value, indexing, out);
+    }
+}
+
+/// One DATA frame, or the trailers; gives the bytes that count for `limit_rate`.
+fn send_body(r: &mut Request, stream: &Stream, limit: u64) -> io::Result<u64> {
+    let chunk_size = r.location().settings::<Http2>().chunk_size;
+    let is_last_known = r.output.is_ended;
+    let mut sending = stream.session.sending.borrow_mut();
+    let sending = &mut *sending;
+    let mut window = stream.window.get();
+    let most = chunk_size
+        .min(sending.frame_size)
+        .min(window.available())
+        .min(sending.window.available())
+        .min(usize::try_from(limit).unwrap_or(usize::MAX));
+    let length = most.min(usize::try_from(r.output.queue.len()).unwrap_or(usize::MAX));
+    let is_last = is_last_known && length as u64 == r.output.queue.len();
+    let has_trailers = is_last && !r.response.trailers.is_empty();
+    let mut sent = 0;
+    if length > 0 || !has_trailers {
+        sending.make_room(FRAME_HEAD + length);
+        let flags = if is_last && !has_trailers { Flags::END_STREAM } else { Flags::NONE };
+        let start = sending.bytes.len();
+        push_data_head(stream.id, length, flags, &mut sending.bytes);
+        if let Err(error) = r.output.queue.take_into(length, &mut sending.bytes) {
+            sending.bytes.truncate(start);
+            return Err(error);
+        }
+        sending.window.take(length);
+        window.take(length);
+        stream.window.set(window);
+        sent = (FRAME_HEAD + length) as u64;
+        stream.session.sent.set(stream.session.sent.get() + length);
+    }
+    if has_trailers {
+        sent += send_trailers(r, stream, sending);
+    }
+    r.output.sent += sent;
+    if is_last {
+        stream.is_answered.set(true);
+    }
+    Ok(sent)
+}
+
+fn send_trailers(r: &Request, stream: &Stream, sending: &mut super::session::Sending) -> u64 {
+    sending.make_room(1024);
+    let start = sending.bytes.len();
+    sending.bytes.extend_from_slice(&[0; FRAME_HEAD]);
+    sending.encoder.begin(&mut sending.bytes);
+    for (name, value, _) in r.response.trailers.iter() {
+        sending.encoder.field(name, value, Indexing::Allowed, &mut sending.bytes);
+    }
+    push_headers(stream.id, Flags::END_STREAM, sending.frame_size, start, &mut sending.bytes);
+    (sending.bytes.len() - start) as u64
+}
