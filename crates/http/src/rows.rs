@@ -195,3 +195,10 @@ pub const fn without_effect<S>(
     row.row.status = conf::Status::NoEffect(why);
     row
 }
+
+/// A directive that is known and never will work here.
+pub const fn refused<S>(name: &'static str, contexts: Contexts, arity: Arity, why: &'static str) -> Row<S> {
+    let mut row = Row::build(name, contexts, arity, "", "", Setter::Nothing);
+    row.row.status = conf::Status::Refused(why);
+    row
+}

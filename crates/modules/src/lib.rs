@@ -5,7 +5,9 @@
 pub mod access;
 pub mod addition;
 pub mod auth_basic;
+pub mod auth_jwt;
 pub mod auth_request;
+pub mod auth_require;
 pub mod autoindex;
 pub mod brotli;
 pub mod browser;
@@ -21,6 +23,7 @@ pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
+pub mod internal_redirect;
 pub mod limit_conn;
 pub mod limit_req;
 pub mod log;
@@ -67,7 +70,9 @@ pub fn registry() -> Registry {
     registry.add::<limit_conn::LimitConn>();
     registry.add::<access::Access>();
     registry.add::<auth_basic::AuthBasic>();
+    registry.add::<auth_jwt::AuthJwt>();
     registry.add::<auth_request::AuthRequest>();
+    registry.add::<auth_require::AuthRequire>();
     registry.add::<log::Log>();
     registry.add::<browser::Browser>();
     registry.add::<geo::Geo>();
@@ -77,6 +82,7 @@ pub fn registry() -> Registry {
     registry.add::<secure_link::SecureLink>();
     registry.add::<ssl::Ssl>();
     // PreContent.
+    registry.add::<internal_redirect::InternalRedirect>();
     registry.add::<try_files::TryFiles>();
     registry.add::<mirror::Mirror>();
     registry.add::<upstream::Upstream>();

@@ -14,7 +14,7 @@ use http::logging::LIMIT_LEVELS;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
-use http::rows::{Row, flag, row, value};
+use http::rows::{Row, flag, refused, row, value};
 use http::variables::{Template, Variable};
 use os::errlog::Level;
 
@@ -89,7 +89,7 @@ impl Settings for LimitConnSettings {
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 
-static ROWS: [Row<LimitConnSettings>; 5] = [
+static ROWS: [Row<LimitConnSettings>; 6] = [
     row(
         "limit_conn_zone",
         Contexts::HTTP,
@@ -107,6 +107,7 @@ static ROWS: [Row<LimitConnSettings>; 5] = [
         d.number_between(400, 599).map(|status| s.status = u16::try_from(status).unwrap_or(503))
     }),
     flag("limit_conn_dry_run", ALL, "off", "Counts and logs without limiting.", |s, v| s.dry_run = v),
+    refused("limit_zone", Contexts::HTTP, Arity::ANY, "nginx replaced it by \"limit_conn_zone\""),
 ];
 
 static VARIABLES: [Variable; 1] = [Variable::new("limit_conn_status", |r, out| {
