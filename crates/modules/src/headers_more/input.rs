@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use http::conf::Location;
 use http::phases::{Outcome, PhaseHandler, Verdict};
 use http::request::Request;
 use proto::h1::Known;
@@ -11,11 +12,12 @@ use proto::h1::Known;
 use super::{Command, HeadersMore, How};
 
 impl PhaseHandler for HeadersMore {
+    fn concerns(&self, location: &Location) -> bool {
+        !location.settings::<Self>().input.is_empty()
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let settings = r.location().settings::<Self>();
-        if settings.input.is_empty() {
-            return Verdict::Declined;
-        }
         let commands = Arc::clone(&settings.input);
         for command in commands.iter() {
             if !is_meant(command, r) {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use http::conf::Location;
 use http::filters::{Filtered, HeaderFilter};
 use http::phases::Outcome;
 use http::request::Request;
@@ -33,11 +34,12 @@ pub(super) fn is_single(known: Known) -> bool {
 }
 
 impl HeaderFilter for HeadersMore {
+    fn concerns(&self, location: &Location) -> bool {
+        !location.settings::<Self>().output.is_empty()
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let settings = r.location().settings::<Self>();
-        if settings.output.is_empty() {
-            return Filtered::Next;
-        }
         let commands = Arc::clone(&settings.output);
         for command in commands.iter() {
             if !command.is_meant(r) {
