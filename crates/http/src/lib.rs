@@ -30,6 +30,7 @@ mod redirect;
 pub mod regex;
 pub mod relay;
 pub mod request;
+mod request_fields;
 pub mod resolver;
 pub mod response;
 pub mod rows;

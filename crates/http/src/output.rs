@@ -289,14 +289,14 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_status(response.status, &response.status_line, out);
     let headers = &response.headers;
-    if !headers.has(Known::Server) {
+    if !response.omits_server && !headers.has(Known::Server) {
         out.extend_from_slice(match core.server_tokens {
             ServerTokens::On => b"Server: nginx/1.31.5\r\n",
             ServerTokens::Off => b"Server: nginx\r\n".as_slice(),
             ServerTokens::Build => BUILD_LINE.as_bytes(),
         });
     }
-    if !headers.has(Known::Date) {
+    if !response.omits_date && !headers.has(Known::Date) {
         write_date(out);
     }
     if !response.content_type.is_empty() {

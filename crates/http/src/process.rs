@@ -275,7 +275,6 @@ enum Rewritten {
 
 async fn rewrite(r: &mut Request, phase: Phase) -> Rewritten {
     let cycle = Rc::clone(&r.cycle);
-    let mut changed = false;
     for handler in cycle.http.location(r.location).concerned.handlers(phase) {
         let verdict = match handler.run(r) {
             Verdict::Declined => continue,
@@ -283,11 +282,12 @@ async fn rewrite(r: &mut Request, phase: Phase) -> Rewritten {
         };
         match verdict {
             Verdict::Finish(outcome) => return Rewritten::Finish(outcome),
-            Verdict::Relocate => changed = true,
+            // What comes behind acts in the location that is found next.
+            Verdict::Relocate => return Rewritten::Changed,
             _ => {}
         }
     }
-    if changed { Rewritten::Changed } else { Rewritten::Same }
+    Rewritten::Same
 }
 
 async fn access(r: &mut Request) -> Option<Outcome> {

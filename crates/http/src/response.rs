@@ -131,6 +131,23 @@ impl Headers {
         }
     }
 
+    /// Gives the first field whose name `is_meant` another value and removes the others of them. Says whether
+    /// there was any.
+    pub fn replace_where(&mut self, is_meant: impl Fn(&[u8]) -> bool, value: &[u8]) -> bool {
+        let text = &self.text;
+        let is_live = |item: &Item| !item.removed && is_meant(item.name.of(text));
+        let Some(place) = self.items.iter().position(is_live) else { return false };
+        let (name, known) = (self.items[place].name.of(&self.text).to_vec(), self.items[place].known);
+        self.remove_where(|name, _| is_meant(name));
+        self.push_known(known, &name, value);
+        if let Some(item) = self.items.pop() {
+            self.items[place] = item;
+            self.removed -= 1;
+            self.is_scattered = true;
+        }
+        true
+    }
+
     /// Whether there is a field of this kind.
     #[must_use]
     pub fn has(&self, known: Known) -> bool {
@@ -222,6 +239,10 @@ pub struct Response {
     pub expires: Option<i64>,
     /// Disables the not-modified filter for answers of an upstream that decides itself.
     pub disable_not_modified: bool,
+    /// No `Server` is written unless there is a field of that name.
+    pub omits_server: bool,
+    /// No `Date` is written unless there is a field of that name.
+    pub omits_date: bool,
     /// The answer depends on `Accept-Encoding`: `gzip_vary` says so.
     pub varies_by_coding: bool,
     /// Whether the client takes gzip, once that was asked for.
@@ -250,6 +271,8 @@ impl Response {
         self.expires = None;
         self.disable_not_modified = false;
         self.expect_trailers = false;
+        self.omits_server = false;
+        self.omits_date = false;
         self.varies_by_coding = false;
         self.takes_gzip = None;
     }
@@ -346,9 +369,11 @@ mod tests {
         }
         headers.set_known(Known::ETag, b"etag", b"c");
         headers.set_known(Known::Link, b"Link", b"d");
+        assert!(headers.replace_where(|name| name.eq_ignore_ascii_case(b"x-b"), b"3"));
+        assert!(!headers.replace_where(|name| name == b"X-C", b"3"));
         let mut out = Vec::new();
         headers.write_to(&mut out);
-        assert_eq!(out, b"X-A: 1\r\netag: c\r\nX-B: 2\r\nLink: d\r\n");
+        assert_eq!(out, b"X-A: 1\r\netag: c\r\nX-B: 3\r\nLink: d\r\n");
         assert_eq!(headers.len(), 4);
     }
 

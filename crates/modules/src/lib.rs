@@ -22,6 +22,7 @@ pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
+pub mod headers_more;
 pub mod index;
 pub mod internal_redirect;
 pub mod limit_conn;
@@ -106,6 +107,7 @@ pub fn registry() -> Registry {
     // Header filters. Those in front of Postpone act on one request's output, those behind it on all of the answer.
     registry.add::<slice::Slice>();
     registry.add::<not_modified::NotModified>();
+    registry.add::<headers_more::HeadersMore>();
     registry.add::<headers::Headers>();
     registry.add::<userid::Userid>();
     registry.add::<gunzip::Gunzip>();

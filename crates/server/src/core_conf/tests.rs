@@ -44,7 +44,7 @@ fn compiled(text: &str) -> Result<(CoreConf, Vec<String>), String> {
     let paths = paths();
     let mut memory = Memory(HashMap::from([(paths.conf_file.clone(), Arc::from(text.as_bytes()))]));
     let mut sources = Sources::new();
-    let modules = [Module("stream"), Module("http_image_filter")];
+    let modules = [Module("stream"), Module("http_image_filter"), Module("http_sub")];
     let result =
         conf::parse(&paths.conf_file, &Schema::new(ROWS), &mut memory, None, &mut sources).and_then(|tree| {
             let mut notices = tree.notices.clone();
@@ -131,11 +131,12 @@ fn mistakes() {
 
 #[test]
 fn built_in_modules_need_no_loading() {
-    let (_, notices) = compiled("load_module modules/ngx_stream_module.so; events {}").expect("settings");
-    assert!(
-        notices.iter().any(|notice| notice.contains("\"ngx_stream_module.so\" is built in")),
-        "{notices:?}"
-    );
+    for file in ["ngx_stream_module.so", "ngx_http_sub_filter_module.so", "ngx_http_image_filter_module.so"] {
+        let text = format!("load_module modules/{file}; events {{}}");
+        let (_, notices) = compiled(&text).expect("settings");
+        let sentence = format!("\"{file}\" is built in");
+        assert!(notices.iter().any(|notice| notice.contains(&sentence)), "{notices:?}");
+    }
 }
 
 #[test]

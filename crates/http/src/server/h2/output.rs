@@ -107,7 +107,7 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
     let headers = &response.headers;
     encoder.begin(out);
     encoder.status(response.status, out);
-    if !headers.has(Known::Server) {
+    if !response.omits_server && !headers.has(Known::Server) {
         let server = match r.location().core.server_tokens {
             ServerTokens::On => "nginx/1.31.5",
             ServerTokens::Off => "nginx",
@@ -115,7 +115,7 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
         };
         encoder.field(b"server", server.as_bytes(), Indexing::Allowed, out);
     }
-    if !headers.has(Known::Date) {
+    if !response.omits_date && !headers.has(Known::Date) {
         let date = proto::date::http(net::timer::wall_clock().0);
         encoder.field(b"date", &date, Indexing::Allowed, out);
     }
@@ -143,6 +143,9 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
     let location = crate::redirect::absolute_location(r);
     if let Some(location) = &location {
         encoder.field(b"location", location, Indexing::Useless, out);
+    }
+    if response.varies_by_coding && r.location().core.gzip_vary {
+        encoder.field(b"vary", b"Accept-Encoding", Indexing::Allowed, out);
     }
     for (name, value, known) in headers.iter() {
         let indexing = match known {
