@@ -444,7 +444,7 @@ mod tests {
                 None => text.push('@'),
             }
         }
-        assert!(queue.is_empty() && queue.len() == 0 && queue.places == 0);
+        assert!(queue.is_empty() && queue.length == 0 && queue.places == 0);
         text
     }
 
