@@ -430,3 +430,49 @@ fn send_file(
     }
     Poll::Ready(Ok(sent as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes as they are, places as `@`.
+    fn shown(queue: &mut Queue) -> String {
+        let mut text = String::new();
+        while let Some(chunk) = queue.pop() {
+            match chunk.bytes() {
+                Some(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
+                None => text.push('@'),
+            }
+        }
+        assert!(queue.is_empty() && queue.length == 0 && queue.places == 0);
+        text
+    }
+
+    fn queue(text: &str) -> Queue {
+        let mut queue = Queue::default();
+        for part in text.split_inclusive('@') {
+            queue.push(Chunk::copied(part.trim_end_matches('@').as_bytes()));
+            if part.ends_with('@') {
+                queue.push_subrequest(Subrequest::failed());
+            }
+        }
+        queue
+    }
+
+    #[test]
+    fn places_stay_where_they_are() {
+        let check = |text: &str, before: &str, behind: &str| {
+            let (mut front, mut rest) = (Queue::default(), queue(text));
+            rest.move_to_place(&mut front);
+            assert_eq!((&*shown(&mut front), &*shown(&mut rest)), (before, behind), "{text}");
+            let mut whole = queue(behind);
+            whole.prepend(&mut queue(before));
+            assert_eq!(shown(&mut whole), text);
+        };
+        check("ab", "ab", "");
+        check("ab@cd", "ab", "@cd");
+        check("@cd", "", "@cd");
+        check("a@@b@", "a", "@@b@");
+        check("", "", "");
+    }
+}

@@ -32,6 +32,12 @@ impl Request {
         }
     }
 
+    /// Whether an upstream is to be heard out, by this request or a subrequest, even if the client is gone.
+    pub(crate) fn hears_out(&self) -> bool {
+        self.ignores_client_abort
+            || self.known_family().is_some_and(|family| family.ignores_client_abort.get())
+    }
+
     /// Bytes sent to the client, and those of them that are no head. To a subrequest it is what the main request
     /// has sent, as in nginx.
     #[must_use]

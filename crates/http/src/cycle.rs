@@ -296,7 +296,9 @@ impl Worker {
     /// for a request stay: they will take the newest.
     pub fn abort_older(&self, generation: u32) {
         self.each(|conn| {
-            if !conn.is_idle.get() && conn.generation() <= generation {
+            // One that was never asked anything is no connection that is kept for another request.
+            let is_kept = conn.is_idle.get() && conn.requests.get() > 0;
+            if !is_kept && conn.generation() <= generation {
                 conn.abort();
             }
         });

@@ -637,7 +637,7 @@ fn subrequest_awaited(r: &Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
         family.sent.set(r.bytes_sent());
     }
     // Nobody else watches the client now.
-    if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
+    if !r.hears_out() && r.poll_client_gone(cx).is_ready() {
         return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
     }
     Poll::Pending

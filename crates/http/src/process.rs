@@ -117,6 +117,10 @@ pub async fn log(r: &mut Request) {
         Box::pin(post_action(r)).await;
     }
     if let Some(family) = r.family.as_deref().map(Rc::clone) {
+        if !r.output.is_idle() {
+            // The client did not take the answer: nobody would take theirs.
+            family.abort();
+        }
         family.ended().await;
     }
     trace::end(r);

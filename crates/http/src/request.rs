@@ -128,9 +128,9 @@ pub struct Request {
     /// What modules remember, or hold, until the request ends.
     pub lasting: Contexts,
     /// `$limit_req_status`: what `limit_req` has decided, which it does once for a request.
-    pub limit_req_status: Option<&'static str>,
+    pub(crate) limit_req_status: Option<&'static str>,
     /// `$limit_conn_status`: likewise.
-    pub limit_conn_status: Option<&'static str>,
+    pub(crate) limit_conn_status: Option<&'static str>,
     /// Shared with subrequests.
     values: Rc<RefCell<Values>>,
     captures: RefCell<Captures>,

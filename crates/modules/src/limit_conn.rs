@@ -111,8 +111,8 @@ static ROWS: [Row<LimitConnSettings>; 6] = [
 ];
 
 static VARIABLES: [Variable; 1] = [Variable::new("limit_conn_status", |r, out| {
-    out.extend_from_slice(r.limit_conn_status.unwrap_or_default().as_bytes());
-    r.limit_conn_status.is_some()
+    out.extend_from_slice(r.limit_conn_status().unwrap_or_default().as_bytes());
+    r.limit_conn_status().is_some()
 })];
 
 impl Module for LimitConn {
@@ -178,7 +178,7 @@ impl PhaseHandler for LimitConn {
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
-        if r.location().settings::<Self>().limits.is_empty() || r.limit_conn_status.is_some() {
+        if r.location().settings::<Self>().limits.is_empty() || r.limit_conn_status().is_some() {
             return Verdict::Declined;
         }
         let cycle = Rc::clone(&r.cycle);
@@ -186,16 +186,16 @@ impl PhaseHandler for LimitConn {
         match settings.count(r) {
             Ok(held) if held.is_empty() => Verdict::Declined,
             Ok(held) => {
-                r.limit_conn_status = Some("PASSED");
-                r.lasting.put(Tally(held));
+                r.set_limit_conn_status("PASSED");
+                r.hold(Tally(held));
                 Verdict::Declined
             }
             Err(Refused) if settings.dry_run => {
-                r.limit_conn_status = Some("REJECTED_DRY_RUN");
+                r.set_limit_conn_status("REJECTED_DRY_RUN");
                 Verdict::Declined
             }
             Err(Refused) => {
-                r.limit_conn_status = Some("REJECTED");
+                r.set_limit_conn_status("REJECTED");
                 Verdict::Finish(Outcome::Status(settings.status))
             }
         }

@@ -112,8 +112,8 @@ static ROWS: [Row<LimitReqSettings>; 5] = [
 ];
 
 static VARIABLES: [Variable; 1] = [Variable::new("limit_req_status", |r, out| {
-    out.extend_from_slice(r.limit_req_status.unwrap_or_default().as_bytes());
-    r.limit_req_status.is_some()
+    out.extend_from_slice(r.limit_req_status().unwrap_or_default().as_bytes());
+    r.limit_req_status().is_some()
 })];
 
 impl Module for LimitReq {
@@ -219,7 +219,7 @@ impl PhaseHandler for LimitReq {
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
-        if r.location().settings::<Self>().limits.is_empty() || r.limit_req_status.is_some() {
+        if r.location().settings::<Self>().limits.is_empty() || r.limit_req_status().is_some() {
             return Verdict::Declined;
         }
         let cycle = Rc::clone(&r.cycle);
@@ -227,7 +227,7 @@ impl PhaseHandler for LimitReq {
         match decide(r, &settings.limits) {
             Decision::Unlimited => Verdict::Declined,
             Decision::Passed => {
-                r.limit_req_status = Some("PASSED");
+                r.set_limit_req_status("PASSED");
                 Verdict::Declined
             }
             Decision::Refused(by) => {
@@ -235,19 +235,19 @@ impl PhaseHandler for LimitReq {
                     settings.log(r, settings.log_level, "limiting request", "s", excess, by);
                 }
                 if settings.dry_run {
-                    r.limit_req_status = Some("REJECTED_DRY_RUN");
+                    r.set_limit_req_status("REJECTED_DRY_RUN");
                     return Verdict::Declined;
                 }
-                r.limit_req_status = Some("REJECTED");
+                r.set_limit_req_status("REJECTED");
                 Verdict::Finish(Outcome::Status(settings.status))
             }
             Decision::Delayed { delay_ms, excess, by } => {
                 settings.log(r, settings.delay_level(), "delaying request", "", excess, by);
                 if settings.dry_run {
-                    r.limit_req_status = Some("DELAYED_DRY_RUN");
+                    r.set_limit_req_status("DELAYED_DRY_RUN");
                     return Verdict::Declined;
                 }
-                r.limit_req_status = Some("DELAYED");
+                r.set_limit_req_status("DELAYED");
                 Verdict::Wait(Box::pin(async move {
                     match hold_back(r, delay_ms).await {
                         Held::Over => Verdict::Declined,

@@ -278,6 +278,9 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         Err(outcome) => return outcome,
     };
     r.ignores_client_abort = settings.ignore_client_abort;
+    if r.is_subrequest && settings.ignore_client_abort {
+        r.family().ignores_client_abort.set(true);
+    }
     let mut plan = Plan::default();
     if let Err(outcome) = protocol.create(r, &mut plan) {
         return outcome;

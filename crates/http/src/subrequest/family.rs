@@ -15,6 +15,12 @@ use crate::request::{Contexts, Request};
 /// Tasks that have ended are forgotten once there are so many.
 const TASKS_LEAST: usize = 32;
 
+#[derive(Clone, Copy, Default)]
+struct Limits {
+    requests: Option<&'static str>,
+    connections: Option<&'static str>,
+}
+
 /// A client request and its subrequests.
 #[derive(Default)]
 pub struct Family {
@@ -25,6 +31,10 @@ pub struct Family {
     tasks: RefCell<Vec<AbortHandle>>,
     /// What modules remember of all of them together.
     pub contexts: RefCell<Contexts>,
+    /// What `limit_req` and `limit_conn` have decided for a subrequest, which they do once for all of them.
+    limits: Cell<Limits>,
+    /// A subrequest passes to an upstream that is to be heard out even if the client is gone.
+    pub(crate) ignores_client_abort: Cell<bool>,
     /// Bytes that the main request has sent, as far as its subrequests know (`$bytes_sent`).
     pub(crate) sent: Cell<(u64, u64)>,
 }
@@ -90,6 +100,47 @@ impl Drop for Head {
 }
 
 impl Request {
+    fn limits(&self) -> Limits {
+        self.known_family().map(|family| family.limits.get()).unwrap_or_default()
+    }
+
+    /// `$limit_req_status`: what `limit_req` has decided, which it does once for a client request.
+    #[must_use]
+    pub fn limit_req_status(&self) -> Option<&'static str> {
+        self.limit_req_status.or_else(|| self.limits().requests)
+    }
+
+    /// Says what `limit_req` has decided.
+    pub fn set_limit_req_status(&mut self, status: &'static str) {
+        self.limit_req_status = Some(status);
+        if let Some(family) = self.known_family() {
+            family.limits.set(Limits { requests: Some(status), ..family.limits.get() });
+        }
+    }
+
+    /// `$limit_conn_status`: what `limit_conn` has decided, which it does once for a client request.
+    #[must_use]
+    pub fn limit_conn_status(&self) -> Option<&'static str> {
+        self.limit_conn_status.or_else(|| self.limits().connections)
+    }
+
+    /// Says what `limit_conn` has decided.
+    pub fn set_limit_conn_status(&mut self, status: &'static str) {
+        self.limit_conn_status = Some(status);
+        if let Some(family) = self.known_family() {
+            family.limits.set(Limits { connections: Some(status), ..family.limits.get() });
+        }
+    }
+
+    /// Holds something until the client's request ends, also where this is a subrequest of it.
+    pub fn hold<T: 'static>(&mut self, held: T) {
+        if self.is_subrequest {
+            self.family().contexts.borrow_mut().put(held);
+        } else {
+            self.lasting.put(held);
+        }
+    }
+
     /// What this request has in common with its subrequests, or with its main request and its siblings.
     pub fn family(&mut self) -> &Rc<Family> {
         if let Some(role) = &self.role {

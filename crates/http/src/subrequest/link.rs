@@ -56,8 +56,8 @@ impl Link {
         &self.family
     }
 
-    pub(super) fn end(&self, request: Box<Request>) {
-        self.request.replace(Some(request));
+    pub(super) fn end(&self, request: Option<Box<Request>>) {
+        self.request.replace(request);
         self.settle(State::Ended);
     }
 
@@ -132,7 +132,8 @@ impl Subrequest {
         Self(link)
     }
 
-    pub(super) fn failed() -> Self {
+    /// One that never was.
+    pub(crate) fn failed() -> Self {
         let link = Link::new(Rc::default());
         link.state.set(State::Failed);
         Self(Rc::new(link))
@@ -159,6 +160,9 @@ impl Subrequest {
             if self.poll_ended(cx).is_ready() {
                 return Poll::Ready(false);
             }
+            if r.hears_out() {
+                return Poll::Pending;
+            }
             r.poll_client_gone(cx).map(|()| true)
         });
         if is_gone.await {
@@ -168,7 +172,7 @@ impl Subrequest {
         self.take().ok_or(Outcome::Broken(500))
     }
 
-    /// The request, once it has ended; `None` where it failed or was taken.
+    /// The request, once it has ended; `None` where it failed, was taken, or had output of its own to give.
     #[must_use]
     pub fn take(&self) -> Option<Box<Request>> {
         self.0.request.borrow_mut().take()

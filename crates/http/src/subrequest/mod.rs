@@ -36,9 +36,10 @@ const MAX_LIVE: u32 = 65_535 - 1000;
 pub enum Kind {
     /// It is put into the answer where [`Queue::push_subrequest`] says.
     InOrder,
-    /// It is kept, at most `subrequest_output_buffer_size` bytes, for [`Subrequest::take`].
+    /// It is kept, at most `subrequest_output_buffer_size` bytes, for [`Request::on_end`].
     InMemory,
-    /// There is none; nobody waits for it but the end of the client's request.
+    /// It is dropped. Whoever asked may look at the head ([`Subrequest::ended`]) or not wait at all; the end of
+    /// the client's request waits in any case.
     Background,
 }
 
@@ -260,8 +261,9 @@ impl Running {
 
     fn end(&self, mut sr: Box<Request>) {
         self.is_over.set(true);
-        sr.role = None;
-        self.link.end(sr);
+        // Only of one without output somebody wants to see the head, and many others may wait for their turn.
+        let is_wanted = sr.role.take().is_some_and(|role| role.kind == Kind::Background);
+        self.link.end(is_wanted.then_some(sr));
     }
 }
 
