@@ -42,6 +42,16 @@ pub fn push_time_iso8601(out: &mut Vec<u8>) {
     with_texts(|texts| out.extend_from_slice(&texts.iso8601));
 }
 
+/// Appends the local time as `2026-11-24T10:00:00.123+00:00` (`$time_iso8601_ms`).
+pub fn push_time_iso8601_ms(out: &mut Vec<u8>) {
+    let (second, millis) = os::clock::realtime_coarse();
+    let text = proto::date::iso8601(second, os::clock::local_offset_min(second));
+    let (time, offset) = text.split_at(text.len() - b"+00:00".len());
+    out.extend_from_slice(time);
+    push_fraction(u64::from(millis), out);
+    out.extend_from_slice(offset);
+}
+
 /// Appends the time as seconds and milliseconds since 1970 (`$msec`).
 pub fn push_msec(out: &mut Vec<u8>) {
     let (seconds, millis) = os::clock::realtime_coarse();
@@ -79,11 +89,13 @@ mod tests {
 
     #[test]
     fn texts_have_their_lengths() {
-        let (mut local, mut iso, mut msec) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut local, mut iso, mut msec, mut iso_ms) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         push_time_local(&mut local);
         push_time_iso8601(&mut iso);
         push_msec(&mut msec);
-        assert_eq!((local.len(), iso.len()), (26, 25));
+        push_time_iso8601_ms(&mut iso_ms);
+        assert_eq!((local.len(), iso.len(), iso_ms.len()), (26, 25, 29));
+        assert_eq!(iso_ms.get(19), Some(&b'.'));
         assert_eq!(msec.iter().position(|byte| *byte == b'.'), Some(msec.len() - 4));
     }
 }

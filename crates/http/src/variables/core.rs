@@ -25,7 +25,7 @@ const fn row(name: &'static str, read: super::Read) -> Variable {
 }
 
 /// Every variable of the core module whose name is fixed.
-pub static VARIABLES: [Variable; 69] = [
+pub static VARIABLES: [Variable; 70] = [
     row("http_host", |r, out| header(r, Known::Host, b", ", out)),
     row("http_user_agent", |r, out| header(r, Known::UserAgent, b", ", out)),
     row("http_referer", |r, out| header(r, Known::Referer, b", ", out)),
@@ -100,6 +100,10 @@ pub static VARIABLES: [Variable; 69] = [
     }),
     row("time_iso8601", |_, out| {
         clock::push_time_iso8601(out);
+        true
+    }),
+    row("time_iso8601_ms", |_, out| {
+        clock::push_time_iso8601_ms(out);
         true
     }),
     row("time_local", |_, out| {
