@@ -6,6 +6,7 @@ mod by_path;
 mod format;
 mod setters;
 
+use http::conf::Location;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -131,6 +132,10 @@ impl Module for Log {
 }
 
 impl PhaseHandler for Log {
+    fn concerns(&self, location: &Location) -> bool {
+        !matches!(location.settings::<Self>().logs, Logs::Off)
+    }
+
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let cycle = Rc::clone(&r.cycle);
         let location = cycle.http.location(r.location);
