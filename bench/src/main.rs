@@ -1,6 +1,7 @@
 //! Side-by-side benchmark: the same work on two proxies in alternation, told as CPU time per request.
 //! One binary holds the load generator, the origin and the conductor, so nothing else has to be installed.
 
+mod application;
 mod args;
 mod clients;
 mod engine;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::application::Application;
 use crate::clients::{Mode, Plan};
 use crate::engine::Engine;
 use crate::error::{BenchError, Context};
@@ -47,11 +48,24 @@ struct Side<'a> {
 /// Measures one row; a server that fails is out for the rest of the row.
 pub fn measure_row(row: &Row, contenders: &[Contender; 2], pace: &Pace, scratch: &Path) -> RowResult {
     let mut result = RowResult::new(*row);
+    let application = match row.application() {
+        None => None,
+        Some(kind) => match Application::start(kind, &scratch.join(row.name)) {
+            Ok(application) => Some(application),
+            Err(error) => {
+                result.failed = [Some(error.to_string()), Some(error.to_string())];
+                return result;
+            }
+        },
+    };
+    let socket = application.as_ref().map(Application::socket);
     for round in 0..pace.rounds {
         let prefix = |which: usize| scratch.join(format!("{}-{round}-{which}", row.name));
         match row.mode {
             Mode::Idle => hold_round(contenders, pace, &prefix, &mut result),
-            Mode::KeepAlive | Mode::Close => load_round(contenders, pace, &prefix, round, &mut result),
+            Mode::KeepAlive | Mode::Close => {
+                load_round(contenders, pace, &prefix, socket, round, &mut result);
+            }
         }
     }
     result
@@ -62,6 +76,7 @@ fn load_round(
     contenders: &[Contender; 2],
     pace: &Pace,
     prefix: &dyn Fn(usize) -> PathBuf,
+    socket: Option<&Path>,
     round: usize,
     result: &mut RowResult,
 ) {
@@ -69,7 +84,7 @@ fn load_round(
     let mut sides = [None, None];
     for which in [0, 1] {
         if result.failed[which].is_none() {
-            let side = Side::start(&row, &contenders[which].binary, pace, prefix(which));
+            let side = Side::start(&row, &contenders[which].binary, pace, prefix(which), socket);
             keep(&mut sides[which], side.and_then(|side| side.warm_up(pace)), &mut result.failed[which]);
         }
     }
@@ -111,7 +126,7 @@ fn hold_round(
     let row = result.row;
     for which in [0, 1] {
         if result.failed[which].is_none() {
-            let side = Side::start(&row, &contenders[which].binary, pace, prefix(which));
+            let side = Side::start(&row, &contenders[which].binary, pace, prefix(which), None);
             let mut sample = None;
             keep(&mut sample, side.and_then(Side::hold), &mut result.failed[which]);
             result.samples[which].extend(sample);
@@ -143,15 +158,25 @@ fn keep<T>(place: &mut Option<T>, outcome: Result<T, BenchError>, failed: &mut O
 }
 
 impl<'a> Side<'a> {
-    fn start(row: &'a Row, binary: &'a Path, pace: &Pace, prefix: PathBuf) -> Result<Self, BenchError> {
+    /// Behind the server stands the application at `socket`, or else an origin of its own.
+    fn start(
+        row: &'a Row,
+        binary: &'a Path,
+        pace: &Pace,
+        prefix: PathBuf,
+        socket: Option<&Path>,
+    ) -> Result<Self, BenchError> {
         if open_files_limit().is_some_and(|limit| limit < row.connections + SPARE_FILES) {
             let text = format!("{} connections exceed the limit on open files", row.connections);
             return Err(BenchError::Server(text));
         }
         let failed = || format!("load on {}", binary.display());
         let mut engine = Engine::new().context(failed)?;
-        let origin = engine.start_origin(([127, 0, 0, 1], 0).into()).context(failed)?;
-        let server = Server::start(binary, pace.server_core, row, prefix, origin.port())?;
+        let origin = match socket {
+            Some(socket) => format!("unix:{}", socket.display()),
+            None => engine.start_origin(([127, 0, 0, 1], 0).into()).context(failed)?.to_string(),
+        };
+        let server = Server::start(binary, pace.server_core, row, prefix, &origin)?;
         engine.start_clients(Plan {
             target: server.address(),
             asks: row.asks(),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{fs, io};
 
+use crate::application::Kind;
 use crate::clients::{Ask, Mode};
 use crate::process::is_root;
 use crate::scale::Scale;
@@ -50,6 +51,8 @@ enum Content {
     Guide,
     /// Answers of a large configuration.
     Large(Scale),
+    /// Passed to a real application.
+    Application(Kind),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +93,7 @@ const LARGE: Row = Row {
 };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 20] = [
+pub const ROWS: [Row; 22] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
@@ -180,6 +183,23 @@ pub const ROWS: [Row; 20] = [
         ..PROXIED
     },
     Row {
+        name: "php-fpm",
+        what: "100 B of PHP-FPM over FastCGI on a Unix socket, 16 connections",
+        path: "/index.php",
+        connections: 16,
+        content: Content::Application(Kind::Php),
+        log: Log::Combined,
+        ..PROXIED
+    },
+    Row {
+        name: "gunicorn",
+        what: "100 B of Gunicorn on a Unix socket, as guides configure it, 16 connections",
+        connections: 16,
+        content: Content::Application(Kind::Gunicorn),
+        log: Log::Combined,
+        ..PROXIED
+    },
+    Row {
         name: "idle",
         what: "memory of idle keep-alive connections after one proxied request each",
         connections: IDLE,
@@ -207,6 +227,19 @@ pub const ROWS: [Row; 20] = [
     },
 ];
 
+/// The locations of rows with a real application.
+const PHP: &str = concat!(
+    "fastcgi_pass origin;\n",
+    include_str!("../../conf/fastcgi_params"),
+    "fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;"
+);
+const GUNICORN: &str = concat!(
+    "proxy_pass http://origin;\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";\n",
+    "proxy_set_header Host $host;\nproxy_set_header X-Real-IP $remote_addr;\n",
+    "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n",
+    "proxy_set_header X-Forwarded-Proto $scheme;\nproxy_set_header X-Request-ID $request_id;"
+);
+
 impl Row {
     /// Its requests, which take turns.
     pub fn asks(&self) -> Vec<Ask> {
@@ -216,13 +249,22 @@ impl Row {
         }
     }
 
+    /// The application that must run behind the servers.
+    pub fn application(&self) -> Option<Kind> {
+        match self.content {
+            Content::Application(kind) => Some(kind),
+            _ => None,
+        }
+    }
+
     /// Writes the configuration into the prefix directory `prefix`, and static files into `html` beside it.
     ///
-    /// Both servers read the same files: where a file's pages lie in memory is felt with long ones.
+    /// Both servers read the same files: where a file's pages lie in memory is felt with long ones. `origin` is an
+    /// address as `server` takes it.
     ///
     /// # Errors
     /// What the system says when it cannot write there.
-    pub fn prepare(&self, prefix: &Path, listen: u16, origin: u16) -> io::Result<()> {
+    pub fn prepare(&self, prefix: &Path, listen: u16, origin: &str) -> io::Result<()> {
         for name in ["logs", "temp"] {
             fs::create_dir_all(prefix.join(name))?;
         }
@@ -255,7 +297,7 @@ impl Row {
         (" ssl", lines)
     }
 
-    fn config(&self, listen: u16, origin: u16, html: &Path) -> String {
+    fn config(&self, listen: u16, origin: &str, html: &Path) -> String {
         let log = match self.log {
             Log::Off => "access_log off;",
             Log::Combined => "access_log logs/access.log;",
@@ -263,12 +305,17 @@ impl Row {
         if self.content == Content::Guide {
             return include_str!("guide.conf")
                 .replace("@LISTEN@", &listen.to_string())
-                .replace("@ORIGIN@", &origin.to_string())
+                .replace("@ORIGIN@", origin)
                 .replace("@TEMP@", &temp_paths());
         }
         let location = match self.content {
             Content::Static => format!("root {};\n            sendfile on;", html.display()),
             Content::Large(_) => String::new(),
+            Content::Application(Kind::Php) => {
+                let folder = Path::new(origin.trim_start_matches("unix:")).with_file_name("");
+                format!("root {};\n{PHP}", folder.display())
+            }
+            Content::Application(Kind::Gunicorn) => GUNICORN.to_owned(),
             Content::Proxied | Content::Guide => {
                 "proxy_pass http://origin;\n            proxy_http_version 1.1;\n            \
                                  proxy_set_header Connection \"\";"
@@ -279,10 +326,10 @@ impl Row {
         let (ssl, certificate) = self.tls();
         let servers = match self.content {
             Content::Large(scale) => scale.config(listen),
-            Content::Proxied | Content::Static | Content::Guide => format!(
+            _ => format!(
                 "
     upstream origin {{
-        server 127.0.0.1:{origin};
+        server {origin};
         keepalive 128;
     }}
 
@@ -332,8 +379,8 @@ mod tests {
         for (at, row) in ROWS.iter().enumerate() {
             assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{}", row.name);
             let known = BODIES.iter().any(|&(path, len)| path == row.path && len as u64 == row.body);
-            let is_proxied = matches!(row.content, Content::Proxied | Content::Guide);
-            assert_eq!(known, is_proxied, "{}", row.name);
+            let is_own = matches!(row.content, Content::Proxied | Content::Guide);
+            assert!(known || !is_own, "{}", row.name);
         }
     }
 
@@ -341,7 +388,8 @@ mod tests {
     fn configurations_differ_in_log_and_content() {
         let check = |name: &str, expected: &[&str]| {
             let row = ROWS.iter().find(|row| row.name == name);
-            let config = row.map(|row| row.config(8080, 9090, Path::new("/html"))).unwrap_or_default();
+            let config =
+                row.map(|row| row.config(8080, "127.0.0.1:9090", Path::new("/html"))).unwrap_or_default();
             for text in expected {
                 assert!(config.contains(text), "{name}: {text}");
             }
@@ -350,5 +398,6 @@ mod tests {
         check("proxy-100b-log", &["access_log logs/access.log;", "server 127.0.0.1:9090;", "keepalive 128;"]);
         check("proxy-100b-guide", &["listen 127.0.0.1:8080;", "server 127.0.0.1:9090;", "limit_req zone="]);
         check("static-1k", &["access_log off;", "root /html;"]);
+        check("php-fpm", &["fastcgi_pass origin;", "fastcgi_param REMOTE_ADDR", "SCRIPT_FILENAME"]);
     }
 }

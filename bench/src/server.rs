@@ -34,7 +34,7 @@ impl Server {
         core: usize,
         row: &Row,
         prefix: PathBuf,
-        origin: u16,
+        origin: &str,
     ) -> Result<Self, BenchError> {
         let port = free_port().context(|| "cannot find a free port".to_owned())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

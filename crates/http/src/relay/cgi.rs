@@ -116,7 +116,7 @@ pub fn body_use(r: &Request, settings: &RelaySettings) -> BodyUse {
 #[must_use]
 pub fn plan_body(r: &Request, settings: &RelaySettings) -> PlanBody {
     match &r.body {
-        RequestBody::Memory(_) | RequestBody::File { .. } if settings.pass_request_body => PlanBody::Whole,
+        body if body.is_whole() && settings.pass_request_body => PlanBody::Whole,
         RequestBody::Streaming => PlanBody::Stream,
         _ => PlanBody::None,
     }

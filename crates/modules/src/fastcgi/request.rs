@@ -19,8 +19,8 @@ const PARAMS_SIZE: usize = 4096;
 pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
     split::remember(r);
     let settings = r.location().settings::<Fastcgi>();
-    let in_memory = match &r.body {
-        RequestBody::Memory(body) if settings.relay.pass_request_body => &body[..],
+    let in_memory = match r.body.memory() {
+        Some(body) if settings.relay.pass_request_body => body,
         _ => b"",
     };
     let mut head = Buf::with_capacity(PARAMS_SIZE + r.head.len() + in_memory.len());
