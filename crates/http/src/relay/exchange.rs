@@ -385,7 +385,8 @@ impl Relay<'_> {
                 Err(fail(next::TIMEOUT))
             }
             Err(Wait::Failed(error)) => {
-                r.log(Level::Error, format_args!("send() failed {} while {SENDING}", Errno(&error)));
+                let call = net::tls::failed_call(&error, "send()", "SSL_write()");
+                r.log(Level::Error, format_args!("{call} failed {} while {SENDING}", Errno(&error)));
                 Err(fail(next::ERROR))
             }
         }
@@ -570,7 +571,8 @@ impl Relay<'_> {
                     }
                 }
                 Err(error) => {
-                    r.log(Level::Error, format_args!("recv() failed {} while {READING}", Errno(&error)));
+                    let call = net::tls::failed_call(&error, "recv()", "SSL_read()");
+                    r.log(Level::Error, format_args!("{call} failed {} while {READING}", Errno(&error)));
                     return Err(fail(next::ERROR));
                 }
             }

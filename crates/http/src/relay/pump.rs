@@ -393,7 +393,8 @@ fn spill(queue: &mut Queue, spool: &mut Spool) -> io::Result<()> {
 }
 
 fn upstream_failed(r: &Request, error: &io::Error) -> End {
-    r.log(Level::Error, format_args!("recv() failed {} while reading upstream", Errno(error)));
+    let call = net::tls::failed_call(error, "recv()", "SSL_read()");
+    r.log(Level::Error, format_args!("{call} failed {} while reading upstream", Errno(error)));
     End::Truncated
 }
 
@@ -406,7 +407,8 @@ fn client_failed(r: &Request, error: &io::Error) -> End {
             format_args!("client timed out (110: Connection timed out) while sending to client"),
         );
     } else {
-        r.log(Level::Info, format_args!("send() failed {} while sending to client", Errno(error)));
+        let call = net::tls::failed_call(error, "send()", "SSL_write()");
+        r.log(Level::Info, format_args!("{call} failed {} while sending to client", Errno(error)));
     }
     End::ClientFailed
 }

@@ -48,6 +48,12 @@ pub fn fault(error: &io::Error) -> Option<(&Error, Fault)> {
     Some((error, fault))
 }
 
+/// Which call a failure is told of: the socket's, or OpenSSL's where TLS has failed.
+#[must_use]
+pub fn failed_call<'a>(error: &io::Error, socket: &'a str, tls: &'a str) -> &'a str {
+    if fault(error).is_some() { tls } else { socket }
+}
+
 struct Reason<'a>(&'a rustls::Error);
 
 impl fmt::Display for Reason<'_> {

@@ -20,6 +20,8 @@ pub mod pem;
 mod server;
 mod session;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod tickets;
 mod verify;
 pub mod x509;
@@ -28,7 +30,7 @@ pub use self::chain::{Purpose, Trust, matches_host};
 pub use self::ciphers::{CipherError, CipherList, name_of_cipher};
 pub use self::client::{Channel, ClientConfig, ClientOptions};
 pub use self::curves::{CurveList, name_of_curve};
-pub use self::error::{Error, Fault, fault};
+pub use self::error::{Error, Fault, failed_call, fault};
 pub use self::hello::{Begun, Hello};
 pub use self::identity::{Chain, Identity, IdentityError, Key};
 pub use self::server::{ClientAuth, Identities, Protocols, ServerConfig, ServerOptions};

@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn refusals_and_rubbish() {
-        let text = include_bytes!("testdata/leaf.pem");
+        let text = include_bytes!("../../../../testkit/certs/localhost.crt");
         let der = super::super::pem::blocks(text).expect("PEM").remove(0).der;
         let leaf = Certificate::parse(&der).expect("a certificate");
         let check = |answer: &[u8], expected: OcspError| {

@@ -435,8 +435,8 @@ impl State {
             Err(error) => {
                 if !self.has_failed {
                     self.has_failed = true;
-                    // The next look brings the alert.
-                    let _ = self.step(None);
+                    // What was to be said before still is, and then the alert.
+                    while matches!(self.step(None), Ok(Step::Again)) {}
                     let _ = self.poll_outgoing(socket, &mut Context::from_waker(Waker::noop()));
                 }
                 Err(Error::Protocol(error).into())
