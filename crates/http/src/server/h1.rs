@@ -60,7 +60,6 @@ impl Future for Serve {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        net::timer::worked();
         let this = &mut *self;
         loop {
             if let Some(http2) = &mut this.http2 {

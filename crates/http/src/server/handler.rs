@@ -58,6 +58,7 @@ impl Handler {
 
     /// Goes on with the job; once that is done the handler can be given back.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        net::timer::worked();
         let _ = self.future.as_mut().poll(cx);
         self.slot.next.take().map_or(Poll::Pending, Poll::Ready)
     }
