@@ -8,7 +8,7 @@ mod encode;
 mod precompressed;
 
 use conf::Bufs;
-use proto::h1::{Known, Method};
+use proto::h1::Known;
 
 pub use self::accept::accepts;
 pub use self::encode::{Encode, Encoded, Encoder, Goal, Ratio, ratio};
@@ -115,10 +115,4 @@ pub fn changes_body(r: &mut Request) {
     r.response.clear_content_length();
     r.response.clear_accept_ranges();
     r.response.weaken_etag();
-}
-
-/// Whether a body follows the head at all.
-#[must_use]
-pub fn has_body(r: &Request) -> bool {
-    !r.response.header_only && r.method != Method::Head
 }
