@@ -53,15 +53,24 @@ pub(super) fn content_length(r: &Request, out: &mut Vec<u8>) -> bool {
     length.is_some()
 }
 
+/// A path is absolute as soon as it was sent so.
 pub(super) fn location(r: &Request, out: &mut Vec<u8>) -> bool {
+    if r.response.head_sent
+        && let Some(location) = crate::redirect::absolute_location(r)
+    {
+        out.extend_from_slice(&location);
+        return true;
+    }
     known(r, Known::Location, out)
 }
 
+/// A time that was not sent, since the answer is an error, is none any more.
 pub(super) fn last_modified(r: &Request, out: &mut Vec<u8>) -> bool {
     if known(r, Known::LastModified, out) {
         return true;
     }
-    let time = r.response.last_modified;
+    let is_sent = !r.response.head_sent || matches!(r.response.status, 200 | 206 | 304);
+    let time = r.response.last_modified.filter(|_| is_sent);
     if let Some(time) = time {
         out.extend_from_slice(&proto::date::http(time));
     }
