@@ -2,6 +2,7 @@
 //!
 //! It believes every certificate; what the server shows is a matter of the script.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -24,6 +25,8 @@ struct Options {
     cert: Option<String>,
     alpn: Option<String>,
     only: Option<&'static rustls::SupportedProtocolVersion>,
+    /// Connections of this name resume each other's sessions.
+    sessions: Option<String>,
 }
 
 impl Options {
@@ -34,6 +37,7 @@ impl Options {
                 ("name", name) => options.name = Some(name.to_owned()),
                 ("cert", name) => options.cert = Some(name.to_owned()),
                 ("alpn", name) => options.alpn = Some(name.to_owned()),
+                ("sessions", name) => options.sessions = Some(name.to_owned()),
                 ("tls12", "") => options.only = Some(&rustls::version::TLS12),
                 ("tls13", "") => options.only = Some(&rustls::version::TLS13),
                 _ => return Err(invalid(format!("unknown TLS option \"{word}\""))),
@@ -59,6 +63,43 @@ impl TlsStream {
             Some((options, rest)) if rest.contains(':') => (Options::read(options)?, rest),
             _ => (Options::default(), address),
         };
+        let config = match &options.sessions {
+            None => Arc::new(options.config()?),
+            Some(_) => options.kept_config()?,
+        };
+        let name = ServerName::try_from(options.name.unwrap_or("localhost".into())).map_err(invalid)?;
+        let connection = ClientConnection::new(config, name).map_err(invalid)?;
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let mut stream = StreamOwned::new(connection, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self(Arc::new(Mutex::new(stream))))
+    }
+
+    /// Does something with the socket below.
+    pub fn with_socket<T>(&self, act: impl FnOnce(&TcpStream) -> T) -> T {
+        act(&self.0.lock().unwrap_or_else(PoisonError::into_inner).sock)
+    }
+}
+
+impl Options {
+    /// The configuration of all connections with the same options, and so their sessions.
+    fn kept_config(&self) -> std::io::Result<Arc<ClientConfig>> {
+        static KEPT: Mutex<BTreeMap<String, Arc<ClientConfig>>> = Mutex::new(BTreeMap::new());
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = format!("{self:?}");
+        if let Some(config) = kept.get(&key) {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.config()?);
+        kept.insert(key, Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn config(&self) -> std::io::Result<ClientConfig> {
+        let options = self;
         let versions = options.only.map_or_else(|| rustls::ALL_VERSIONS.to_vec(), |only| vec![only]);
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&versions)
@@ -76,21 +117,8 @@ impl TlsStream {
             }
         };
         config.enable_sni = options.name.is_some();
-        config.alpn_protocols.extend(options.alpn.map(String::into_bytes));
-        let name = ServerName::try_from(options.name.unwrap_or("localhost".into())).map_err(invalid)?;
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(invalid)?;
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        let mut stream = StreamOwned::new(connection, stream);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(Self(Arc::new(Mutex::new(stream))))
-    }
-
-    /// Does something with the socket below.
-    pub fn with_socket<T>(&self, act: impl FnOnce(&TcpStream) -> T) -> T {
-        act(&self.0.lock().unwrap_or_else(PoisonError::into_inner).sock)
+        config.alpn_protocols.extend(options.alpn.clone().map(String::into_bytes));
+        Ok(config)
     }
 }
 

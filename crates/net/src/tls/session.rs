@@ -102,6 +102,7 @@ struct State {
     peer_closed: bool,
     said_farewell: bool,
     has_failed: bool,
+    failure: Option<rustls::Error>,
     received_early_data: bool,
     session_id: Option<Box<[u8]>>,
 }
@@ -141,6 +142,7 @@ impl Session {
             peer_closed: false,
             said_farewell: false,
             has_failed: false,
+            failure: None,
             received_early_data: false,
             session_id: None,
         };
@@ -430,16 +432,26 @@ impl State {
 
     /// As [`Self::step`]; a failure is remembered, and the alert that tells the peer of it is sent.
     fn step_or_fail(&mut self, socket: &Socket, into: Option<&mut Vec<u8>>) -> io::Result<Step> {
+        if let Some(error) = &self.failure {
+            return Err(Error::Protocol(error.clone()).into());
+        }
         match self.step(into) {
             Ok(step) => Ok(step),
             Err(error) => {
-                if !self.has_failed {
-                    self.has_failed = true;
-                    // What was to be said before still is, and then the alert.
-                    while matches!(self.step(None), Ok(Step::Again)) {}
-                    let _ = self.poll_outgoing(socket, &mut Context::from_waker(Waker::noop()));
-                }
+                self.fail(&error);
+                let _ = self.poll_outgoing(socket, &mut Context::from_waker(Waker::noop()));
                 Err(Error::Protocol(error).into())
+            }
+        }
+    }
+
+    /// Remembers a failure, behind which no record is looked at again, and makes ready what is still to be said of it.
+    fn fail(&mut self, error: &rustls::Error) {
+        self.has_failed = true;
+        self.failure = Some(error.clone());
+        while self.side.common().is_some_and(CommonState::wants_write) {
+            if self.step(None).is_err() {
+                break;
             }
         }
     }
@@ -642,7 +654,7 @@ impl State {
                 Ok(Step::Again) => {}
                 Ok(Step::Blocked | Step::PeerClosed) => return Ok(()),
                 Err(error) => {
-                    self.has_failed = true;
+                    self.fail(&error);
                     return Err(Error::Protocol(error).into());
                 }
             }

@@ -157,6 +157,21 @@ fn what_is_not_agreed_on_fails_on_both_sides() {
 }
 
 #[test]
+fn a_failure_stays_one() {
+    run(async {
+        let (near, far) = pair().expect("a pair");
+        let deadline = Deadline::new();
+        near.connect_tls(&client(None), channel(b"")).expect("a session");
+        far.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n", &deadline).await.expect("sent");
+        for _ in 0..3 {
+            assert!(near.handshake(&deadline).await.is_err());
+            assert!(near.recv(&mut Vec::new(), 100, &deadline).await.is_err());
+            assert!(near.send_all(b"x", &deadline).await.is_err());
+        }
+    });
+}
+
+#[test]
 fn what_is_no_hello_is_handed_back() {
     run(async {
         let (near, far) = pair().expect("a pair");
