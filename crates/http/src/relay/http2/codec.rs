@@ -117,7 +117,8 @@ impl Codec for Http2 {
         self.passing = if settings.pass_trailers { Passing::On } else { Passing::Off };
         let start = out.len();
         out.extend_from_slice(&[0; FRAME_HEAD]);
-        let end = head::write(&plan.head, b"http", &mut session.encoder, out);
+        let scheme: &[u8] = if conn.stream.tls().is_some() { b"https" } else { b"http" };
+        let end = head::write(&plan.head, scheme, &mut session.encoder, out);
         let set = plan.head.get(end..).unwrap_or_default();
         self.body = match plan.body {
             _ if !set.is_empty() => Source::Set(set.to_vec(), 0),
