@@ -520,9 +520,10 @@ fn memory_for(r: &Request) -> usize {
     let size = r.location().core.client_body_buffer_size;
     match r.content_length {
         // A stream says in a frame of its own that it ends; there is room for a byte more until that comes.
-        Some(length) if length < (size + size / 4) as u64 => {
-            usize::try_from(length).unwrap_or(0) + usize::from(r.stream().is_some())
+        Some(length) if r.stream().is_some() => {
+            usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1).min(size)
         }
+        Some(length) if length < (size + size / 4) as u64 => usize::try_from(length).unwrap_or(0),
         _ => size,
     }
 }

@@ -220,9 +220,13 @@ pub fn send_early_hints<'f>(r: &mut Request, fields: impl Iterator<Item = (&'f [
     if r.is_subrequest
         || r.is_post_action
         || r.response.head_sent
-        || r.version() != Version::HTTP_11
+        || (r.version() != Version::HTTP_11 && r.stream().is_none())
         || !conditions.iter().any(|condition| condition.holds(r))
     {
+        return;
+    }
+    if let Client::Stream(stream) = &r.client {
+        h2::send_early_hints(stream, fields);
         return;
     }
     let mut out = Buf::empty();

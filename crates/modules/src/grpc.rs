@@ -32,7 +32,9 @@ const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION);
 
 static CONNECTION_ROWS: &[Row<GrpcSettings>] = &http::relay_connection_rows!("grpc", GrpcSettings);
 static ANSWER_ROWS: &[Row<GrpcSettings>] = &http::relay_answer_rows!("grpc", GrpcSettings);
-static SHARED_ROWS: [&[Row<GrpcSettings>]; 2] = [CONNECTION_ROWS, ANSWER_ROWS];
+static SHARED_ROWS: [&[Row<GrpcSettings>]; 3] = [CONNECTION_ROWS, ANSWER_ROWS, &TLS_ROWS];
+
+http::relay_tls_rows!("grpc", GrpcSettings, TLS_ROWS);
 
 #[rustfmt::skip]
 static ROWS: [Row<GrpcSettings>; 4] = [
@@ -62,6 +64,8 @@ pub struct GrpcSettings {
     /// What all upstream protocols share.
     pub relay: RelaySettings,
     pass: Option<Pass>,
+    /// `grpcs://` without variables.
+    is_secure: bool,
     /// The name that the upstream is asked by; empty where variables say it.
     host: Arc<[u8]>,
     set_fields: Arc<Vec<Line>>,
@@ -86,6 +90,9 @@ impl Settings for GrpcSettings {
         self.relay.pass_trailers = true;
         self.relay.buffers = (8, self.relay.buffer_size);
         self.relay.finish(cx, "grpc", &HIDDEN)?;
+        if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
+            self.relay.tls.make(cx, "grpc")?;
+        }
         if self.has_own_fields || self.program.is_unmade() {
             self.program = Arc::new(Program::new(&self.set_fields, GRPC_FIELDS));
         }
@@ -164,8 +171,17 @@ impl Protocol for Grpc {
         Ok(())
     }
 
-    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url("grpc://", peer, out);
+    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
+        let settings = r.location().settings::<Self>();
+        let is_secure = match &settings.pass {
+            Some(Pass::Variable(template)) => scheme(&template.value(r)).0 == Scheme::Tls,
+            _ => settings.is_secure,
+        };
+        is_secure.then_some(b"h2")
+    }
+
+    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
+        push_peer_url(if self.tls(r).is_some() { "grpcs://" } else { "grpc://" }, peer, out);
     }
 }
 
@@ -206,10 +222,10 @@ fn scheme(text: &[u8]) -> (Scheme, &[u8]) {
 /// The setter of `grpc_pass`.
 fn pass(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    let (scheme, address) = scheme(&word.bytes);
-    if scheme == Scheme::Tls {
-        return Err(Error::at(word, "\"grpcs://\" in \"grpc_pass\" is not supported yet"));
-    }
+    // With variables in front of it, what looks like a scheme is one only once they have values.
+    let is_variable = Template::has_variables(&word.bytes);
+    let (scheme, address) = if is_variable { (Scheme::Plain, &*word.bytes) } else { scheme(&word.bytes) };
+    s.is_secure = scheme == Scheme::Tls;
     cx.block.content = Some(Content::Relay(Arc::new(Grpc)));
     cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
     let pass = Pass::compile(cx, word, address)?;

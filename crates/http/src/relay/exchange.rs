@@ -455,6 +455,11 @@ impl Relay<'_> {
             };
             self.body_is_spent |= count > 0 && matches!(pieces, Pieces::Client);
             self.frame_piece(&piece, &mut framed);
+            // The end goes along where it is known by then.
+            let is_last = count == 0 || (matches!(pieces, Pieces::Client) && !r.reader.is_open());
+            if is_last && count > 0 {
+                self.frame_piece(b"", &mut framed);
+            }
             deadline.set_after(self.settings.send_timeout);
             let mut sent = 0;
             let result = poll_fn(|cx| {
@@ -478,7 +483,7 @@ impl Relay<'_> {
             if sent < framed.len() {
                 return Ok(());
             }
-            if count == 0 {
+            if is_last {
                 self.is_request_whole = true;
                 return Ok(());
             }

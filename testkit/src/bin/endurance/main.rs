@@ -1,9 +1,10 @@
 //! `endurance [OPTION…] [PART…]`: what only time, load and malice bring to light.
 //!
 //! Options are `--quick`, `--reloads N`, `--bin PATH` and `--oracle PATH` (nginx, for its memory). Parts are
-//! `malformed`, `limits`, `peers`, `kill`, `idle` and `reload`; all without a name. With `TIDEGATE_KEEP` in the environment
-//! the folders of the runs are kept.
+//! `malformed`, `limits`, `floods`, `peers`, `kill`, `idle` and `reload`; all without a name. With `TIDEGATE_KEEP` in
+//! the environment the folders of the runs are kept.
 
+mod floods;
 mod ground;
 mod idle;
 mod kill;
@@ -39,9 +40,10 @@ struct Plan {
 
 type Part = fn(&Plan, &mut Report) -> Result<(), String>;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("malformed", malformed::run),
     ("limits", limits::run),
+    ("floods", floods::run),
     ("peers", peers::run),
     ("kill", kill::run),
     ("idle", idle::run),

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use net::{Buf, Deadline, Stream};
 use os::errlog::Level;
-use proto::h1::{FramingError, Known, Method, ResponseFraming};
+use proto::h1::{FramingError, Known, Method, NameSet, ResponseFraming};
 use proto::h2::hpack::BlockLimits;
 use proto::h2::{
     ErrorCode, Event, FRAME_HEAD, Flags, MAX_WINDOW, ReceiveWindow, SendWindow, push_data_head, push_headers,
@@ -19,6 +19,7 @@ use super::head;
 use super::session::Session;
 use crate::body::BodyError;
 use crate::chunk::{Chunk, Queue};
+use crate::output;
 use crate::relay::codec::{BodyLength, Closing, Codec, Decoded, HeadStep, Opening, SendError};
 use crate::relay::exchange::READING;
 use crate::relay::settings::next;
@@ -28,8 +29,8 @@ use crate::request::Request;
 
 /// Bytes of a request's body that wait to be written at once.
 const PIECE: usize = 16 << 10;
-/// Bytes of the names and values of an answer's head.
-const HEAD_TOTAL: usize = 256 << 10;
+/// The status of early hints (RFC 8297).
+const EARLY_HINTS: u16 = 103;
 
 /// HTTP/2 for one attempt.
 pub struct Http2 {
@@ -52,6 +53,10 @@ pub struct Http2 {
     send_timeout: u64,
     /// Bytes of the answer's body that were announced and have not come.
     left: Option<u64>,
+    /// What a block may hold: as in nginx, as much as the buffer for the head.
+    limits: BlockLimits,
+    /// Fields that are not passed on.
+    hidden: Arc<NameSet>,
     /// What becomes of trailers.
     passing: Passing,
     /// The head's text.
@@ -85,6 +90,8 @@ impl Default for Http2 {
             input: Buf::empty(),
             send_timeout: 0,
             left: None,
+            limits: BlockLimits { field: 0, total: 0 },
+            hidden: Arc::default(),
             passing: Passing::Off,
             text: Vec::new(),
             is_head_done: false,
@@ -105,10 +112,13 @@ impl Codec for Http2 {
         self.stream = session.begin_stream();
         self.window = SendWindow::new(session.receiver.peer.initial_window);
         self.send_timeout = settings.send_timeout;
+        self.limits = BlockLimits { field: settings.buffer_size, total: settings.buffer_size };
+        self.hidden = Arc::clone(&settings.hidden);
         self.passing = if settings.pass_trailers { Passing::On } else { Passing::Off };
         let start = out.len();
         out.extend_from_slice(&[0; FRAME_HEAD]);
-        let end = head::write(&plan.head, b"http", &mut session.encoder, out);
+        let scheme: &[u8] = if conn.stream.tls().is_some() { b"https" } else { b"http" };
+        let end = head::write(&plan.head, scheme, &mut session.encoder, out);
         let set = plan.head.get(end..).unwrap_or_default();
         self.body = match plan.body {
             _ if !set.is_empty() => Source::Set(set.to_vec(), 0),
@@ -153,10 +163,9 @@ impl Codec for Http2 {
         }
     }
 
-    fn head(&mut self, r: &mut Request, buf: &mut Buf, settings: &RelaySettings) -> Result<HeadStep, u32> {
+    fn head(&mut self, r: &mut Request, buf: &mut Buf, _: &RelaySettings) -> Result<HeadStep, u32> {
         let input = std::mem::replace(buf, Buf::empty());
-        let limits = limits(settings.buffer_size);
-        let (used, heard) = self.hear(r, &input, limits, &mut Vec::new());
+        let (used, heard) = self.hear(r, &input, &mut Vec::new());
         let rest = input.get(used..).unwrap_or_default();
         match heard {
             Ok(Heard::Nothing) => {
@@ -272,6 +281,17 @@ impl Http2 {
         Ok(())
     }
 
+    /// `early_hints`: an interim answer goes to the client as it is, but for what is never passed on.
+    fn pass_hints(&self, r: &mut Request) {
+        let head = std::mem::take(&mut r.upstream_head.head);
+        let text = &self.text;
+        let passed = head.fields.iter().filter(|field| {
+            field.known != Known::ContentLength && !self.hidden.contains(field.known, field.name.of(text))
+        });
+        output::send_early_hints(r, passed.map(|field| (field.name.of(text), field.value.of(text))));
+        r.upstream_head.head = head;
+    }
+
     fn take(&mut self, r: &mut Request, buf: Buf, start: usize, data: &mut Buf) -> Result<Decoded, Invalid> {
         let (input, start) = if self.input.is_empty() {
             (buf, start)
@@ -283,8 +303,7 @@ impl Http2 {
         };
         let bytes = input.get(start..).unwrap_or_default();
         *data = Buf::with_capacity(bytes.len().max(1));
-        let (used, heard) =
-            if self.is_ended { (0, Ok(Heard::End)) } else { self.hear(r, bytes, limits(HEAD_TOTAL), data) };
+        let (used, heard) = if self.is_ended { (0, Ok(Heard::End)) } else { self.hear(r, bytes, data) };
         let rest = bytes.get(used..).unwrap_or_default();
         if !rest.is_empty() {
             self.input = Buf::with_capacity(rest.len());
@@ -300,16 +319,10 @@ impl Http2 {
     }
 
     /// Takes frames until something has come to its end; gives the bytes used.
-    fn hear(
-        &mut self,
-        r: &mut Request,
-        input: &[u8],
-        limits: BlockLimits,
-        data: &mut Vec<u8>,
-    ) -> (usize, Result<Heard, Invalid>) {
+    fn hear(&mut self, r: &mut Request, input: &[u8], data: &mut Vec<u8>) -> (usize, Result<Heard, Invalid>) {
         let mut at = 0;
         loop {
-            match self.step(r, input.get(at..).unwrap_or_default(), limits, data) {
+            match self.step(r, input.get(at..).unwrap_or_default(), data) {
                 Err(invalid) => return (at, Err(invalid)),
                 Ok((0, Heard::Nothing)) => return (at, Ok(Heard::Nothing)),
                 Ok((used, Heard::Nothing)) => at += used,
@@ -318,13 +331,7 @@ impl Http2 {
         }
     }
 
-    fn step(
-        &mut self,
-        r: &mut Request,
-        input: &[u8],
-        limits: BlockLimits,
-        data: &mut Vec<u8>,
-    ) -> Result<(usize, Heard), Invalid> {
+    fn step(&mut self, r: &mut Request, input: &[u8], data: &mut Vec<u8>) -> Result<(usize, Heard), Invalid> {
         let Some(session) = &mut self.session else { return Ok((0, Heard::Nothing)) };
         let step = session.receiver.next(input)?;
         let used = step.used;
@@ -339,18 +346,22 @@ impl Http2 {
                     if !frame.is_end {
                         return Err(Invalid("sent trailer without end stream flag".into()));
                     }
-                    answer::trailers(r, &mut session.decoder, block, limits, self.passing)?;
+                    answer::trailers(r, &mut session.decoder, block, self.limits, self.passing)?;
                     self.is_ended = true;
                     return Ok((used, Heard::End));
                 }
                 self.text.clear();
                 let head = &mut r.upstream_head.head;
-                answer::read(&mut session.decoder, block, limits, head, &mut self.text)?;
+                answer::read(&mut session.decoder, block, self.limits, head, &mut self.text)?;
                 if head.status < 200 {
                     if frame.is_end {
                         return Err(Invalid("prematurely closed stream".into()));
                     }
-                    head.reset();
+                    let is_hint = head.status == EARLY_HINTS;
+                    if is_hint && !r.location().core.early_hints.is_empty() {
+                        self.pass_hints(r);
+                    }
+                    r.upstream_head.head.reset();
                     return Ok((used, Heard::Nothing));
                 }
                 self.is_head_done = true;
@@ -424,9 +435,4 @@ impl Http2 {
 
 fn unknown_stream(stream: u32) -> Invalid {
     Invalid(format!("sent frame for unknown stream {stream}"))
-}
-
-/// A head may be as long as its buffers would let one of HTTP/1 be.
-fn limits(buffer_size: usize) -> BlockLimits {
-    BlockLimits { field: buffer_size.max(8 << 10), total: buffer_size.saturating_mul(4).min(HEAD_TOTAL) }
 }

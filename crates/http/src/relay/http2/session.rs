@@ -26,11 +26,13 @@ impl Session {
     pub(super) fn begin(out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(PREFACE);
         // One stream has the connection for itself, so the socket holds the upstream back and no window need do it.
-        push_settings(&[Setting::EnablePush(0), Setting::InitialWindowSize(MAX_WINDOW)], out);
+        let settings =
+            [Setting::HeaderTableSize(0), Setting::EnablePush(0), Setting::InitialWindowSize(MAX_WINDOW)];
+        push_settings(&settings, out);
         push_window_update(0, MAX_WINDOW - DEFAULT_WINDOW, out);
         Self {
             receiver: Receiver::new(Role::Client, 1, MAX_BLOCK),
-            decoder: Decoder::default(),
+            decoder: Decoder::with_limit(0),
             encoder: Encoder::default(),
             window: SendWindow::new(DEFAULT_WINDOW),
             next_stream: 1,

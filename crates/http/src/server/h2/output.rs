@@ -80,6 +80,26 @@ pub(crate) fn send_continue(stream: &Stream) {
     stream.session.wake();
 }
 
+/// An interim answer with these fields (RFC 8297).
+pub(crate) fn send_early_hints<'f>(stream: &Stream, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+    let mut fields = fields.peekable();
+    if fields.peek().is_none() {
+        return;
+    }
+    let mut sending = stream.session.sending.borrow_mut();
+    let sending = &mut *sending;
+    sending.make_room(1024);
+    let start = sending.bytes.len();
+    sending.bytes.extend_from_slice(&[0; FRAME_HEAD]);
+    sending.encoder.begin(&mut sending.bytes);
+    sending.encoder.status(103, &mut sending.bytes);
+    for (name, value) in fields {
+        sending.encoder.field(name, value, Indexing::Allowed, &mut sending.bytes);
+    }
+    push_headers(stream.id, Flags::NONE, sending.frame_size, start, &mut sending.bytes);
+    stream.session.wake();
+}
+
 fn send_head(r: &mut Request, stream: &Stream) {
     r.output.is_head_queued = false;
     let response = &r.response;

@@ -68,5 +68,6 @@ fn is_enabled(cycle: &Cycle, conn: &Conn) -> bool {
     let local = if listener.needs_local_address() { conn.local_ip() } else { None };
     let address = listener.address(local);
     let root = cycle.http.server(address.default_server).root;
-    address.options.http2 || cycle.http.location(root).settings::<Http2>().enable
+    // A plain request on a TLS socket is only told so.
+    !address.options.ssl && (address.options.http2 || cycle.http.location(root).settings::<Http2>().enable)
 }

@@ -29,15 +29,23 @@ pub struct Decoded {
 #[derive(Debug)]
 pub struct Decoder {
     table: Table,
+    /// Most bytes that the peer may have the table hold.
+    limit: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { table: Table::new(TABLE_SIZE) }
+        Self::with_limit(TABLE_SIZE)
     }
 }
 
 impl Decoder {
+    /// With a table of at most so many bytes, as the peer was told.
+    #[must_use]
+    pub fn with_limit(limit: usize) -> Self {
+        Self { table: Table::new(limit), limit }
+    }
+
     /// Decodes the next field of `block` and takes it off there; text goes to the end of `out`. `None` is the end.
     ///
     /// # Errors
@@ -59,7 +67,7 @@ impl Decoder {
             };
             let value = take_integer(block, bits, Violation::LongInteger(what))?;
             if (0x20..0x40).contains(&first) {
-                if value > TABLE_SIZE {
+                if value > self.limit {
                     return Err(Violation::TableSize(value));
                 }
                 self.table.resize(value);
