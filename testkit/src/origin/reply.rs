@@ -6,7 +6,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::{After, Connection, PATIENCE, ReplyAct, Speech};
-use crate::message::{Message, WireError};
+use crate::message::{Message, Role, WireError};
 use crate::text::{pattern, unescape};
 
 impl Connection<'_> {
@@ -34,6 +34,11 @@ impl Connection<'_> {
                 ReplyAct::Stderr(text) => {
                     self.flush(&mut out)?;
                     self.stderr(&unescape(text).unwrap_or_default())?;
+                }
+                ReplyAct::Take => {
+                    self.flush(&mut out)?;
+                    self.reader.begin();
+                    self.reader.body(&mut request.clone(), Role::Request)?;
                 }
                 ReplyAct::Wait(ms) => {
                     self.flush(&mut out)?;

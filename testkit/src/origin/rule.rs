@@ -91,6 +91,8 @@ pub enum ReplyAct {
     Wire(String),
     /// Bytes of FastCGI's stderr.
     Stderr(String),
+    /// Reads the request's body, where the answer began before it.
+    Take,
     /// A pause in milliseconds.
     Wait(u64),
     /// Goes on when the script releases this name.

@@ -180,6 +180,7 @@ pub(super) fn reply_act(text: &str) -> Result<ReplyAct, String> {
         "hold" => ReplyAct::Hold(rest.to_owned()),
         "unended" => ReplyAct::Unended,
         "lengthless" => ReplyAct::Lengthless,
+        "take" => ReplyAct::Take,
         "close" => ReplyAct::Close,
         "stall" => ReplyAct::Stall,
         "tunnel" => ReplyAct::Tunnel,

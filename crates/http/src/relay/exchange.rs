@@ -86,6 +86,23 @@ impl Answer {
     }
 }
 
+/// What was read of an answer before its head was complete.
+#[derive(Default)]
+pub(super) struct Heard {
+    buf: Buf,
+    /// Where the body begins, or the condition of `next_upstream`, once the head is decided.
+    head: Option<Result<usize, u32>>,
+}
+
+/// What a look at the connection brought while the request is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Early {
+    /// The head, or the end of the connection: what is left of the request is not wanted.
+    Answer,
+    /// Something that is no head yet: the upstream may still wait for the rest of the request.
+    Part,
+}
+
 /// What a piece of an exchange came to when it did not succeed.
 pub(super) enum Trouble {
     /// The upstream failed.
@@ -109,6 +126,8 @@ impl Relay<'_> {
 
     async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Answer, Trouble> {
         let mut conn = self.connect(r, deadline).await?;
+        r.upstream_head.clear();
+        self.heard = Heard::default();
         if self.wire.open(r, &mut conn.pooled.conn, &self.plan, self.settings) == Opening::Plan {
             self.send(r, &conn, deadline).await?;
         } else {
@@ -262,11 +281,11 @@ impl Relay<'_> {
         let first = self.first_piece(r);
         let total = head.len() + whole.unwrap_or(first.len());
         let result = poll_fn(|cx| {
-            let body = match r.body.memory() {
-                Some(body) if whole.is_some() => body,
-                _ => &first[..],
-            };
             while sent < total {
+                let body = match r.body.memory() {
+                    Some(body) if whole.is_some() => body,
+                    _ => &first[..],
+                };
                 let written = if sent < head.len() && !body.is_empty() {
                     let slices = [io::IoSlice::new(&head[sent..]), io::IoSlice::new(body)];
                     conn.stream().poll_send_vectored(cx, &slices)
@@ -350,19 +369,57 @@ impl Relay<'_> {
 
     /// While the upstream takes no more: it may have answered already, or the client may be gone.
     fn poll_stuck(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
-        r: &Request,
+        r: &mut Request,
         conn: &Connected,
         deadline: &Deadline,
     ) -> Poll<Result<(), Wait>> {
-        if let Poll::Ready(result) = conn.stream().poll_readable(cx) {
-            return Poll::Ready(result.map_err(Wait::Failed));
+        while let Poll::Ready(result) = conn.stream().poll_readable(cx) {
+            if let Err(error) = result {
+                return Poll::Ready(Err(Wait::Failed(error)));
+            }
+            if self.hear(r, conn) == Early::Answer {
+                return Poll::Ready(Ok(()));
+            }
         }
         if !self.settings.ignore_client_abort && r.poll_client_gone(cx).is_ready() {
             return Poll::Ready(Err(Wait::ClientGone));
         }
         deadline.poll_over(cx).map(|()| Err(Wait::TimedOut))
+    }
+
+    /// Reads what has come while the request is on its way. A head that is not complete, or what stands on FastCGI's
+    /// stderr, is no answer.
+    fn hear(&mut self, r: &mut Request, conn: &Connected) -> Early {
+        let mut heard = std::mem::take(&mut self.heard);
+        heard.buf.reserve(FIRST_READ);
+        let early = match conn.stream().try_recv(&mut heard.buf, FIRST_READ) {
+            Ok(None) => Early::Part,
+            // The end shows itself again where the head is waited for.
+            Ok(Some(0)) | Err(_) => Early::Answer,
+            Ok(Some(count)) => {
+                count_received(r, count);
+                heard.head = self.parse_head(r, &mut heard.buf);
+                if heard.head.is_some() { Early::Answer } else { Early::Part }
+            }
+        };
+        self.heard = heard;
+        early
+    }
+
+    /// What the codec makes of the bytes that are there; `None`: more must be read.
+    fn parse_head(&mut self, r: &mut Request, buf: &mut Buf) -> Option<Result<usize, u32>> {
+        match self.wire.head(r, buf, self.settings) {
+            Ok(HeadStep::Complete { text, body }) => {
+                let end = text + r.upstream_head.head.length;
+                r.upstream_head.text.extend_from_slice(buf.get(text..end).unwrap_or_default());
+                trace::upstream_head(r);
+                Some(Ok(body))
+            }
+            Ok(HeadStep::Partial) => None,
+            Err(kind) => Some(Err(kind)),
+        }
     }
 
     fn conclude_sending(
@@ -446,6 +503,7 @@ impl Relay<'_> {
             };
             let count = match read {
                 Ok(Some(count)) => count,
+                Ok(None) if self.hear(r, conn) == Early::Part => continue,
                 // The upstream has answered: what is left of the body is not wanted.
                 Ok(None) => return Ok(()),
                 Err(error) => {
@@ -490,7 +548,7 @@ impl Relay<'_> {
         }
     }
 
-    /// Reads a piece of the client's body; `None` when the upstream answers first.
+    /// Reads a piece of the client's body; `None` when the upstream says something first.
     async fn read_piece(
         &self,
         r: &mut Request,
@@ -537,9 +595,13 @@ impl Relay<'_> {
         let fail = |kind| {
             Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
         };
-        let mut buf = Buf::empty();
-        r.upstream_head.clear();
+        let Heard { mut buf, mut head } = std::mem::take(&mut self.heard);
         loop {
+            match head {
+                Some(Ok(body)) => return Ok((buf, body)),
+                Some(Err(kind)) => return Err(fail(kind)),
+                None => {}
+            }
             deadline.set_after(self.settings.read_timeout);
             match self.wait(r, conn, deadline).await {
                 Waited::Ready => {}
@@ -570,32 +632,25 @@ impl Relay<'_> {
                     );
                     return Err(fail(next::ERROR));
                 }
-                Ok(Some(count)) => {
-                    if let Some(state) = r.upstreams.last_mut() {
-                        state.received += count as u64;
-                    }
-                }
+                Ok(Some(count)) => count_received(r, count),
                 Err(error) => {
                     let call = net::tls::failed_call(&error, "recv()", "SSL_read()");
                     r.log(Level::Error, format_args!("{call} failed {} while {READING}", Errno(&error)));
                     return Err(fail(next::ERROR));
                 }
             }
-            match self.wire.head(r, &mut buf, self.settings) {
-                Ok(HeadStep::Complete { text, body }) => {
-                    let end = text + r.upstream_head.head.length;
-                    r.upstream_head.text.extend_from_slice(buf.get(text..end).unwrap_or_default());
-                    trace::upstream_head(r);
-                    return Ok((buf, body));
-                }
-                Ok(HeadStep::Partial) => {}
-                Err(kind) => return Err(fail(kind)),
-            }
-            if !r.output.queue.is_empty() {
+            head = self.parse_head(r, &mut buf);
+            if head.is_none() && !r.output.queue.is_empty() {
                 // Early hints are of use only now. What the client does not take at once leaves with the answer.
                 let _ = poll_fn(|cx| Poll::Ready(crate::output::poll_flush(r, cx))).await;
             }
         }
+    }
+}
+
+fn count_received(r: &mut Request, count: usize) {
+    if let Some(state) = r.upstreams.last_mut() {
+        state.received += count as u64;
     }
 }
 

@@ -49,7 +49,7 @@ pub use self::state::{UpstreamHead, UpstreamState};
 pub use self::target::Target;
 pub use self::upstream::{KeepaliveConf, Naming, PeerConn, Upstream};
 
-use self::exchange::Failure;
+use self::exchange::{Failure, Heard};
 use self::queue::{Bell, Stranded};
 use self::sticky::Visit;
 use crate::body;
@@ -228,6 +228,7 @@ struct Relay<'a> {
     queue_ms: Option<u64>,
     plan: Plan,
     wire: Wire,
+    heard: Heard,
     started_ms: u64,
     location: u32,
     /// Bytes of the client's body were taken from it: they cannot be sent again.
@@ -297,6 +298,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         upstream,
         plan,
         wire: Wire::default(),
+        heard: Heard::default(),
         started_ms: net::timer::now_ms(),
         location: r.location.0,
         body_is_spent: false,
