@@ -50,6 +50,7 @@ pub mod stub_status;
 pub mod sub;
 pub mod try_files;
 pub mod upstream;
+pub mod upstream_hc;
 pub mod userid;
 pub mod uwsgi;
 pub mod zstd;
@@ -87,6 +88,7 @@ pub fn registry() -> Registry {
     registry.add::<try_files::TryFiles>();
     registry.add::<mirror::Mirror>();
     registry.add::<upstream::Upstream>();
+    registry.add::<upstream_hc::UpstreamHc>();
     // Content: of a location, then of all locations.
     registry.add::<stub_status::StubStatus>();
     registry.add::<proxy::Proxy>();
