@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod addition;
+pub mod api;
 pub mod auth_basic;
 pub mod auth_jwt;
 pub mod auth_request;
@@ -91,6 +92,7 @@ pub fn registry() -> Registry {
     registry.add::<upstream_hc::UpstreamHc>();
     // Content: of a location, then of all locations.
     registry.add::<stub_status::StubStatus>();
+    registry.add::<api::Api>();
     registry.add::<proxy::Proxy>();
     registry.add::<fastcgi::Fastcgi>();
     registry.add::<uwsgi::Uwsgi>();

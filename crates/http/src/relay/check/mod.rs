@@ -182,6 +182,7 @@ impl Watch {
     async fn peers(self) {
         let mut checkers: HashMap<PeerUid, Checker> = HashMap::new();
         let mut known = None;
+        let mut changes = self.upstream.changed.subscribe();
         loop {
             let group = self.upstream.group();
             if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &group)) {
@@ -207,9 +208,8 @@ impl Watch {
                 debug_assert!(checkers.iter().all(|(uid, checker)| *uid == checker.uid));
                 known = Some(group);
             }
-            // A change is told where it is made; the wait ends by itself where nobody did.
-            let changed = self.upstream.changed.notified();
-            let _ = net::timer::within(self.check.interval_ms.clamp(100, 5000), changed).await;
+            // What a name brings is not told, so the wait ends by itself too.
+            let _ = net::timer::within(self.check.interval_ms.clamp(100, 5000), changes.changed()).await;
         }
     }
 
