@@ -9,6 +9,7 @@ use os::errlog::{ErrorLog, Level, Sink, Target};
 use crate::conf::compile::Cx;
 use crate::conf::location::Content;
 use crate::error_log;
+use crate::relay::check::Subject;
 use crate::request::Request;
 
 /// The levels of `limit_req_log_level` and `limit_conn_log_level`.
@@ -47,6 +48,9 @@ pub struct Context<'a>(pub &'a Request);
 impl fmt::Display for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = self.0;
+        if let Some(subject) = r.contexts.get::<Subject>() {
+            return subject.fmt(f);
+        }
         match r.client().ip() {
             Some(ip) => write!(f, ", client: {ip}")?,
             None => f.write_str(", client: unix:")?,

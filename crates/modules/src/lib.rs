@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod addition;
+pub mod api;
 pub mod auth_basic;
 pub mod auth_jwt;
 pub mod auth_request;
@@ -50,6 +51,7 @@ pub mod stub_status;
 pub mod sub;
 pub mod try_files;
 pub mod upstream;
+pub mod upstream_hc;
 pub mod userid;
 pub mod uwsgi;
 pub mod zstd;
@@ -87,8 +89,10 @@ pub fn registry() -> Registry {
     registry.add::<try_files::TryFiles>();
     registry.add::<mirror::Mirror>();
     registry.add::<upstream::Upstream>();
+    registry.add::<upstream_hc::UpstreamHc>();
     // Content: of a location, then of all locations.
     registry.add::<stub_status::StubStatus>();
+    registry.add::<api::Api>();
     registry.add::<proxy::Proxy>();
     registry.add::<fastcgi::Fastcgi>();
     registry.add::<uwsgi::Uwsgi>();

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
-use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
+use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::cgi::{self, Cgi};
@@ -107,6 +107,10 @@ impl Protocol for Uwsgi {
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
         let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
         pass.target(r, |text| scheme(text).1)
+    }
+
+    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
+        location.settings::<Self>().pass.as_ref()?.known()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {

@@ -7,24 +7,35 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use upstream::{
-    Balancer, Group, Key, Now, Outcome, PeerAddr, PeerKey, Pool, Pooled, Ring, Scope, Server, ServerSpec,
+    Balancer, Group, Inflight, Key, LeastTime, Metric, Now, Outcome, PeerAddr, PeerKey, Pool, Pooled, Ring,
+    Scope, Server, ServerSpec,
 };
 
 const ROUNDS: u32 = 2_000_000;
 
 fn main() {
-    let methods: [(&str, Balancer); 6] = [
+    let by_time = LeastTime { metric: Metric::Head, inflight: Inflight::Ignored };
+    let methods: [(&str, Balancer); 10] = [
         ("round robin", Balancer::RoundRobin),
         ("least_conn", Balancer::LeastConn),
         ("ip_hash", Balancer::IpHash),
         ("hash", Balancer::Hash),
         ("hash consistent", Balancer::ConsistentHash(Ring::default())),
+        ("consistent bound", Balancer::BoundedHash(Ring::default(), 125)),
+        ("random", Balancer::Random),
         ("random two", Balancer::RandomTwo),
+        ("least_time", Balancer::LeastTime(by_time)),
+        ("ewma", Balancer::Ewma),
     ];
     for (name, balancer) in methods {
-        for peers in [1, 2, 4, 16] {
+        for peers in [1, 2, 4, 16, 10_000] {
+            let start = Instant::now();
             let group = group(balancer.clone(), peers);
-            println!("{name:16} {peers:3} peers {:6.1} ns", measure(|| once(&group, &balancer)));
+            let made_ms = start.elapsed().as_secs_f64() * 1e3;
+            // What looks at every peer is measured with fewer rounds.
+            let rounds = if peers > 16 { ROUNDS / 1000 } else { ROUNDS };
+            let cost = measure(rounds, || once(&group, &balancer));
+            println!("{name:16} {peers:5} peers {cost:9.1} ns, made in {made_ms:7.2} ms");
         }
     }
     let pool: Pool<u64> = Pool::new(2);
@@ -33,7 +44,7 @@ fn main() {
     let Some((_, _, peer)) = group.peers().next() else { return };
     let key = PeerKey { peer: peer.uid(), scope: Scope::Shared, channel: None };
     let mut conn = Some(Pooled::new(7, now));
-    let cost = measure(|| {
+    let cost = measure(ROUNDS, || {
         if let Some(kept) = conn.take() {
             drop(black_box(pool.put(0, key.clone(), kept, &limits, now)));
         }
@@ -53,14 +64,14 @@ fn once(group: &Arc<Group>, balancer: &Balancer) {
     black_box(attempt.release(Outcome::Success, now));
 }
 
-fn measure(mut step: impl FnMut()) -> f64 {
+fn measure(rounds: u32, mut step: impl FnMut()) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..5 {
         let start = Instant::now();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             step();
         }
-        best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS));
+        best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(rounds));
     }
     best
 }

@@ -86,6 +86,14 @@ impl Attempt {
         }
     }
 
+    /// An attempt at that peer, whatever state it is in, which counts nowhere: for health checks.
+    pub(crate) fn at(group: Arc<Group>, id: PeerId) -> Self {
+        let mut attempt = Self::new(group);
+        let counting = Counting::Check;
+        attempt.held = Some(Held { id, since: Now::from_ms(0), head_ms: None, is_error: false, counting });
+        attempt
+    }
+
     /// The group that the peers are picked from.
     #[must_use]
     pub fn group(&self) -> &Arc<Group> {
@@ -215,6 +223,9 @@ impl Attempt {
     /// Gives back the peer that is held, if one is; what is returned belongs in the error log.
     pub fn release(&mut self, outcome: Outcome, now: Now) -> Option<Notice> {
         let held = self.held.take()?;
+        if held.counting == Counting::Check {
+            return None;
+        }
         let group = &*self.group;
         let peer = group.peer(held.id)?;
         self.tries = if group.is_single() { 0 } else { self.tries.saturating_sub(1) };

@@ -277,6 +277,12 @@ impl Group {
         Attempt::new(Arc::clone(self))
     }
 
+    /// An attempt at one peer that leaves no trace in its counters: a health check.
+    #[must_use]
+    pub fn aim(self: &Arc<Self>, id: PeerId) -> Attempt {
+        Attempt::at(Arc::clone(self), id)
+    }
+
     /// The peers of a set, and the place of its first.
     #[inline]
     pub(crate) fn set(&self, role: Role) -> (usize, &[Peer]) {

@@ -15,10 +15,11 @@ use conf::{Contexts, Directive, Error, Spot, Word};
 use super::concerned::Concerned;
 use super::location::{Content, Kind, Location, LocationId, LocationTree};
 use super::server_name::ServerName;
-use super::upstreams::{Defaults, UpstreamBlock, Upstreams};
+use super::upstreams::{Defaults, UpstreamBlock, UpstreamId, Upstreams};
 use super::{HttpConf, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
+use crate::relay::check::HealthCheck;
 use crate::tls::ServerTls;
 use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, Table, VariableId};
 
@@ -89,6 +90,8 @@ pub struct Cx<'a> {
     pub upstreams: Upstreams,
     /// Shared zones known so far.
     pub zones: Zones,
+    /// `health_check` of all locations.
+    pub checks: Vec<(UpstreamId, Arc<HealthCheck>)>,
     /// A local address is `transparent`, which takes a privilege.
     pub needs_net_raw: bool,
     /// Where the `http` block ends: nginx names it for what it finds when all lines were read.
@@ -154,6 +157,7 @@ impl<'a> Cx<'a> {
             upstream: None,
             upstreams: Upstreams::default(),
             zones: Zones::default(),
+            checks: Vec::new(),
             needs_net_raw: false,
             end: None,
             notices: Vec::new(),
@@ -444,6 +448,7 @@ impl<'a> Cx<'a> {
             known_variables: self.registry.variables.clone(),
             known_families: self.registry.prefixes.clone(),
             upstreams,
+            checks: self.checks,
             zones: self.zones,
             prefix: self.paths.prefix.clone(),
             needs_net_raw: self.needs_net_raw,

@@ -65,6 +65,8 @@ pub struct HttpConf {
     pub upstreams: Vec<Arc<crate::relay::Upstream>>,
     /// Shared zones.
     pub zones: Zones,
+    /// Active health checks, and the upstreams that they check.
+    pub checks: Vec<(UpstreamId, Arc<crate::relay::check::HealthCheck>)>,
     /// A local address is `transparent`: the worker keeps `CAP_NET_RAW`.
     pub needs_net_raw: bool,
     /// The prefix (`-p`) that relative paths refer to.

@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
+use upstream::Peer;
 
 use super::codec::{Codec, HeadStep, Opening, SendError};
 use super::connect::{self, Connected, OpenError};
@@ -111,6 +111,11 @@ pub(super) enum Trouble {
     Client(Outcome),
 }
 
+/// A connection that could not be had.
+fn not_connected(kind: u32) -> Trouble {
+    Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING })
+}
+
 impl Relay<'_> {
     /// Talks to the peer that was picked. `Ok` is what becomes of the request, `Err` asks for the next peer.
     pub(super) async fn exchange(&mut self, r: &mut Request) -> Result<Outcome, Failure> {
@@ -125,7 +130,17 @@ impl Relay<'_> {
     }
 
     async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Answer, Trouble> {
-        let mut conn = self.connect(r, deadline).await?;
+        let conn = self.connect(r, deadline).await?;
+        self.talk_over(r, conn, deadline).await
+    }
+
+    /// Sends the request over a connection and reads the head of the answer.
+    pub(super) async fn talk_over(
+        &mut self,
+        r: &mut Request,
+        mut conn: Connected,
+        deadline: &Deadline,
+    ) -> Result<Answer, Trouble> {
         r.upstream_head.clear();
         self.heard = Heard::default();
         if self.wire.open(r, &mut conn.pooled.conn, &self.plan, self.settings) == Opening::Plan {
@@ -141,16 +156,8 @@ impl Relay<'_> {
 
     async fn connect(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Connected, Trouble> {
         let worker = Worker::current();
-        let fail =
-            |kind| Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING });
-        let Some(peer) = self.attempt.peer() else { return Err(fail(next::ERROR)) };
-        let wanted = match self.protocol.tls(r) {
-            None => None,
-            Some(alpn) => match Wanted::new(r, &self.settings.tls, &self.upstream.name, alpn) {
-                Ok(wanted) => Some(wanted),
-                Err(error) => return Err(self.tls_failed(r, error)),
-            },
-        };
+        let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
+        let wanted = self.wanted(r)?;
         let wanted = wanted.as_ref();
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
         if let Some(conn) = connect::reuse(upstream, peer, location, wanted, channel, &worker, now()) {
@@ -159,6 +166,27 @@ impl Relay<'_> {
             }
             return Ok(conn);
         }
+        self.open_to(r, peer, wanted, deadline).await
+    }
+
+    /// What TLS towards the peer must be, where the protocol speaks it.
+    pub(super) fn wanted(&self, r: &Request) -> Result<Option<Wanted>, Trouble> {
+        let Some(alpn) = self.protocol.tls(r) else { return Ok(None) };
+        match Wanted::new(r, &self.settings.tls, &self.upstream.name, alpn) {
+            Ok(wanted) => Ok(Some(wanted)),
+            Err(error) => Err(self.tls_failed(r, error)),
+        }
+    }
+
+    /// Opens a connection to a peer.
+    pub(super) async fn open_to(
+        &self,
+        r: &mut Request,
+        peer: &Peer,
+        wanted: Option<&Wanted>,
+        deadline: &Deadline,
+    ) -> Result<Connected, Trouble> {
+        let fail = not_connected;
         let opened = {
             let opening =
                 connect::open(r, &self.upstream, self.settings, peer, self.location, wanted, deadline);
@@ -196,7 +224,7 @@ impl Relay<'_> {
             }
             Err(OpenError::Tls(error)) => Err(self.tls_failed(r, error)),
             Err(OpenError::Refused(error)) => {
-                let name = self.attempt.peer().map(|peer| Arc::clone(&peer.name)).unwrap_or_default();
+                let name = &peer.name;
                 r.log(
                     level_of(&error),
                     format_args!("connect() to {name} failed {} while {CONNECTING}", Errno(&error)),

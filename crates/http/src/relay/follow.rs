@@ -83,6 +83,7 @@ impl Watch {
     /// Follows each server that has a name, also those that come later.
     async fn servers(self) {
         let mut followers: Vec<Follower> = Vec::new();
+        let mut changes = self.upstream.changed.subscribe();
         loop {
             let servers = self.upstream.live.servers();
             followers.retain(|follower| servers.iter().any(|server| server.id == follower.server));
@@ -96,7 +97,9 @@ impl Watch {
                     followers.push(Follower { server: id, task });
                 }
             }
-            self.upstream.changed.notified().await;
+            if changes.changed().await.is_err() {
+                return;
+            }
         }
     }
 
@@ -186,7 +189,7 @@ impl Watch {
         let is_large = found.len() + self.upstream.group().size() > MANY;
         let done = if is_large {
             let work = move || upstream.live.resolved(id, &found, now());
-            tokio::task::spawn_blocking(work).await.ok()
+            crate::blocking::run(work).await.ok()
         } else {
             Some(upstream.live.resolved(id, &found, now()))
         };

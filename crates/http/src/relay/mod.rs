@@ -4,6 +4,7 @@
 //! tunnels are here once.
 
 pub mod cgi;
+pub mod check;
 mod codec;
 mod connect;
 mod exchange;
@@ -93,17 +94,20 @@ pub async fn janitor() {
 #[derive(Default)]
 pub struct Attendants {
     followers: follow::Followers,
+    checkers: check::Checkers,
 }
 
 impl Attendants {
     /// Attends to a configuration, and to the one before no more.
     pub fn follow(&mut self, cycle: &crate::cycle::Cycle) {
         self.followers.follow(cycle);
+        self.checkers.follow(cycle);
     }
 
     /// Ends all of it.
     pub fn stop(&mut self) {
         self.followers.stop();
+        self.checkers.stop();
     }
 }
 
@@ -189,6 +193,11 @@ pub trait Protocol: Send + Sync {
     /// # Errors
     /// What becomes of a request whose target cannot be made out.
     fn target(&self, r: &mut Request) -> Result<Target, Outcome>;
+
+    /// The upstream that all requests of a location go to, where it is known at load.
+    fn upstream(&self, _location: &Location) -> Option<crate::conf::UpstreamId> {
+        None
+    }
 
     /// Writes the request.
     ///

@@ -35,6 +35,15 @@ impl Pass {
         Ok(Self::Fixed(cx.upstreams.refer(reference, word)))
     }
 
+    /// The upstream, where it is known at load.
+    #[must_use]
+    pub fn known(&self) -> Option<UpstreamId> {
+        match self {
+            Self::Fixed(id) => Some(*id),
+            Self::Variable(_) => None,
+        }
+    }
+
     /// Where this request goes; `address` cuts a scheme off what variables gave.
     ///
     /// # Errors

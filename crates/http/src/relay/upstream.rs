@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use net::Stream;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use upstream::{Group, Limits, Live, Pool};
 
 use super::http2::Session;
@@ -76,8 +76,8 @@ pub struct Upstream {
     pub naming: Naming,
     /// The peers.
     pub live: Live,
-    /// Told when servers were added or removed.
-    pub changed: Notify,
+    /// Counts how often servers were added or removed, for those who look after them.
+    pub changed: watch::Sender<u64>,
     threads: usize,
     /// Made when it is first needed, unless the configuration before left its own.
     pool: OnceLock<Arc<Pool<PeerConn>>>,
@@ -111,7 +111,7 @@ impl Upstream {
             queue: None,
             naming: Naming::default(),
             live,
-            changed: Notify::new(),
+            changed: watch::Sender::new(0),
             threads: threads.max(1),
             pool: OnceLock::new(),
             is_trimming: AtomicBool::new(false),

@@ -261,8 +261,8 @@ impl Running {
 
     fn end(&self, mut sr: Box<Request>) {
         self.is_over.set(true);
-        // Only of one without output somebody wants to see the head, and many others may wait for their turn.
-        let is_wanted = sr.role.take().is_some_and(|role| role.kind == Kind::Background);
+        // Of one whose output goes into the answer nobody wants to see more, and many may wait for their turn.
+        let is_wanted = sr.role.take().is_some_and(|role| role.kind != Kind::InOrder);
         self.link.end(is_wanted.then_some(sr));
     }
 }

@@ -13,8 +13,8 @@ mod variables;
 use std::sync::Arc;
 
 use conf::Error;
-use http::conf::Location;
 use http::conf::compile::Cx;
+use http::conf::{Location, UpstreamId};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{Line, PROXY_FIELDS, Program};
@@ -154,6 +154,10 @@ impl Protocol for Proxy {
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
         pass::target(r)
+    }
+
+    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
+        location.settings::<Self>().pass.as_ref()?.fixed().map(|fixed| fixed.upstream)
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {

@@ -50,6 +50,8 @@ pub(crate) enum Counting {
     Inflight,
     /// The group has no other peer: nothing is counted.
     Alone,
+    /// No request, but a check of this peer: it leaves no trace.
+    Check,
 }
 
 /// What is known of an attempt when it ends.

@@ -1,9 +1,12 @@
 //! `endurance [OPTION…] [PART…]`: what only time, load and malice bring to light.
 //!
 //! Options are `--quick`, `--reloads N`, `--bin PATH` and `--oracle PATH` (nginx, for its memory). Parts are
-//! `malformed`, `limits`, `floods`, `peers`, `kill`, `idle` and `reload`; all without a name. With `TIDEGATE_KEEP` in
-//! the environment the folders of the runs are kept.
+//! `malformed`, `limits`, `floods`, `peers`, `kill`, `idle`, `reload`, `chaos`, `connections` and `names`; all without
+//! a name. With `TIDEGATE_KEEP` in the environment the folders of the runs are kept.
 
+mod chaos;
+mod connections;
+mod fickle;
 mod floods;
 mod ground;
 mod idle;
@@ -11,6 +14,7 @@ mod kill;
 mod limits;
 mod load;
 mod malformed;
+mod names;
 mod peers;
 mod proc_fs;
 mod reload;
@@ -36,11 +40,17 @@ struct Plan {
     idle: usize,
     /// How long requests are counted.
     rated: Duration,
+    /// How long origins are disturbed.
+    chaos: Duration,
+    /// Requests of which the connections are counted.
+    requests: usize,
+    /// How long requests are measured while addresses change.
+    flux: Duration,
 }
 
 type Part = fn(&Plan, &mut Report) -> Result<(), String>;
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 10] = [
     ("malformed", malformed::run),
     ("limits", limits::run),
     ("floods", floods::run),
@@ -48,6 +58,9 @@ const PARTS: [(&str, Part); 7] = [
     ("kill", kill::run),
     ("idle", idle::run),
     ("reload", reload::run),
+    ("chaos", chaos::run),
+    ("connections", connections::run),
+    ("names", names::run),
 ];
 
 fn main() -> ExitCode {
@@ -63,11 +76,15 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, String> {
     let (mut binary, mut oracle, mut wanted) = (None, None, Vec::new());
     let (mut reloads, mut kills, mut idle, mut rated) = (1000, 20, 10_000, 10);
+    let (mut chaos, mut requests, mut flux) = (300, 100_000, 10);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} wants a value"));
         match word.as_str() {
-            "--quick" => (reloads, kills, idle, rated) = (100, 5, 2000, 2),
+            "--quick" => {
+                (reloads, kills, idle, rated) = (100, 5, 2000, 2);
+                (chaos, requests, flux) = (10, 10_000, 3);
+            }
             "--reloads" => {
                 let number = value()?;
                 reloads = number.to_str().and_then(|n| n.parse().ok()).ok_or("--reloads wants a number")?;
@@ -88,7 +105,8 @@ fn run() -> Result<ExitCode, String> {
     let binary = Binary::probe(&binary).map_err(|error| error.to_string())?;
     let oracle = oracle.or_else(installed_nginx).and_then(|path| Binary::probe(&path).ok());
     let oracle = oracle.filter(|oracle| oracle.kind == Kind::Nginx);
-    let plan = Plan { binary, oracle, reloads, kills, idle, rated: Duration::from_secs(rated) };
+    let [rated, chaos, flux] = [rated, chaos, flux].map(Duration::from_secs);
+    let plan = Plan { binary, oracle, reloads, kills, idle, rated, chaos, requests, flux };
     let mut report = Report::default();
     for (name, part) in PARTS {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {

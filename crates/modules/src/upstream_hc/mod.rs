@@ -1,0 +1,221 @@
+//! `ngx_http_upstream_hc_module` of nginx's commercial edition: `health_check`, and `match` in `matching.rs`.
+//!
+//! Which upstream a location's checks are for is known when all was read; `match` may stand below its use.
+
+mod matching;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use conf::{Arity, Contexts, Directive, Error, Word};
+use http::conf::LocationId;
+use http::conf::compile::Cx;
+use http::conf::location::Content;
+use http::module::{Module, Settings, Slot};
+use http::relay::check::{CheckKind, Expect, HealthCheck};
+use http::rows::{Row, row, time};
+use upstream::Checked;
+
+/// `ngx_http_upstream_hc_module`.
+pub struct UpstreamHc;
+
+static SLOT: Slot = Slot::new();
+
+type Done = Result<(), Error>;
+
+#[rustfmt::skip]
+static ROWS: [Row<HcSettings>; 7] = [
+    row("health_check", Contexts::LOCATION, Arity::ANY, "", "Asks the servers of the upstream at intervals whether they are well.", health_check).many(),
+    time("health_check_timeout", Contexts::HTTP_ALL, "0", "Longest time of one check; zero leaves it to the time-outs of the location.", |s, ms| s.timeout_ms = (ms > 0).then_some(ms)),
+    row("match", Contexts::HTTP, Arity::ONE, "", "What the answer to a check must be.", matching::block).block(Contexts::MATCH),
+    row("status", Contexts::MATCH, Arity::MORE1, "", "The statuses of which the answer's must be one.", matching::status),
+    row("header", Contexts::MATCH, Arity::MORE1, "", "What a field of the answer must be.", matching::header).many(),
+    row("body", Contexts::MATCH, Arity::TWO, "", "What the body of the answer must match.", matching::body).many(),
+    row("require", Contexts::MATCH, Arity::MORE1, "", "Variables that must be neither empty nor zero.", matching::require).many(),
+];
+
+/// Settings of the module in one block.
+#[derive(Clone, Default)]
+pub struct HcSettings {
+    checks: Arc<Vec<Draft>>,
+    timeout_ms: Option<u64>,
+}
+
+impl Settings for HcSettings {
+    fn inherited(&self) -> Option<Self> {
+        (!self.checks.is_empty()).then(|| Self { checks: Arc::default(), ..self.clone() })
+    }
+}
+
+/// What the module has once.
+#[derive(Default)]
+pub struct Matches {
+    blocks: HashMap<Box<str>, Arc<Expect>>,
+    current: Option<Expect>,
+}
+
+/// A `health_check` line whose location is not finished yet.
+#[derive(Clone)]
+struct Draft {
+    location: LocationId,
+    word: Word,
+    matching: Option<Word>,
+    kind: CheckKind,
+    interval_ms: u64,
+    jitter_ms: u64,
+    fails: u32,
+    passes: u32,
+    port: Option<u16>,
+    checked: Checked,
+    keepalive_ms: Option<u64>,
+}
+
+impl Module for UpstreamHc {
+    const NAME: &'static str = "ngx_http_upstream_hc_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = HcSettings;
+    type Main = Matches;
+
+    fn rows() -> &'static [Row<HcSettings>] {
+        &ROWS
+    }
+
+    fn finish(main: &mut Matches, cx: &mut Cx<'_>) -> Done {
+        let mut made = Vec::new();
+        for location in cx.locations() {
+            let settings = location.settings::<Self>();
+            for draft in settings.checks.iter() {
+                let refuse = |why| Err(Error::at(&draft.word, why));
+                let Some(Content::Relay(protocol)) = &location.content else {
+                    return refuse("\"health_check\" needs an upstream that the location passes requests to");
+                };
+                let Some(upstream) = protocol.upstream(location) else {
+                    return refuse("\"health_check\" needs an upstream that is known without variables");
+                };
+                let check = draft.made(main, Arc::clone(protocol), settings.timeout_ms)?;
+                made.push((upstream, draft.word.clone(), check));
+            }
+        }
+        for (upstream, word, check) in made {
+            match cx.upstreams.block(upstream) {
+                Some(block) if block.zone.is_some() => {}
+                _ => {
+                    let sentence = "\"health_check\" requires an upstream group in shared memory";
+                    return Err(Error::at(&word, sentence));
+                }
+            }
+            cx.upstreams.check(upstream, check.checked);
+            cx.checks.push((upstream, Arc::new(check)));
+        }
+        Ok(())
+    }
+}
+
+impl Draft {
+    fn made(
+        &self,
+        main: &Matches,
+        protocol: Arc<dyn http::relay::Protocol>,
+        timeout_ms: Option<u64>,
+    ) -> Result<HealthCheck, Error> {
+        let (name, expect) = match &self.matching {
+            None => (Box::default(), Arc::default()),
+            Some(word) => {
+                let name = word.as_str();
+                let found = main.blocks.get(&*name).cloned();
+                let missing = || Error::at(word, format!("match \"{name}\" not found"));
+                (Box::from(&*name), found.ok_or_else(missing)?)
+            }
+        };
+        Ok(HealthCheck {
+            name,
+            location: self.location,
+            protocol,
+            kind: self.kind.clone(),
+            interval_ms: self.interval_ms,
+            jitter_ms: self.jitter_ms,
+            fails: self.fails,
+            passes: self.passes,
+            port: self.port,
+            expect,
+            checked: self.checked,
+            keepalive_ms: self.keepalive_ms,
+            timeout_ms,
+        })
+    }
+}
+
+fn health_check(settings: &mut HcSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
+    let mut draft = Draft {
+        location: cx.block.id(),
+        word: d.name.clone(),
+        matching: None,
+        kind: CheckKind::Request { uri: b"/"[..].into() },
+        interval_ms: 5000,
+        jitter_ms: 0,
+        fails: 1,
+        passes: 1,
+        port: None,
+        checked: Checked::Optional,
+        keepalive_ms: None,
+    };
+    for word in &d.args {
+        parameter(&mut draft, word)?;
+    }
+    Arc::make_mut(&mut settings.checks).push(draft);
+    Ok(())
+}
+
+fn parameter(draft: &mut Draft, word: &Word) -> Done {
+    let invalid = || Error::at(word, format!("invalid parameter \"{}\"", word.as_str()));
+    let time = |value: &[u8]| base::parse_time_ms(value).map_err(|_| invalid());
+    let count = |value: &[u8]| {
+        let number = conf::parse_number(value).filter(|number| *number > 0);
+        number.and_then(|number| u32::try_from(number).ok()).ok_or_else(invalid)
+    };
+    if let Some(value) = word.after("interval=") {
+        draft.interval_ms = time(value)?;
+        if draft.interval_ms == 0 {
+            return Err(invalid());
+        }
+    } else if let Some(value) = word.after("jitter=") {
+        draft.jitter_ms = time(value)?;
+    } else if let Some(value) = word.after("fails=") {
+        draft.fails = count(value)?;
+    } else if let Some(value) = word.after("passes=") {
+        draft.passes = count(value)?;
+    } else if let Some(value) = word.after("uri=") {
+        draft.kind = CheckKind::Request { uri: uri(value).ok_or_else(invalid)? };
+    } else if let Some(value) = word.after("port=") {
+        let port = conf::parse_number(value).and_then(|port| u16::try_from(port).ok());
+        draft.port = Some(port.filter(|port| *port > 0).ok_or_else(invalid)?);
+    } else if let Some(value) = word.after("match=") {
+        let mut name = word.clone();
+        name.bytes = value.into();
+        draft.matching = Some(name);
+    } else if let Some(value) = word.after("keepalive_time=") {
+        draft.keepalive_ms = Some(time(value)?);
+    } else if word.is("mandatory") {
+        draft.checked = Checked::Mandatory;
+    } else if word.is("persistent") {
+        if draft.checked != Checked::Mandatory {
+            return Err(Error::at(word, "\"persistent\" requires \"mandatory\""));
+        }
+        draft.checked = Checked::Persistent;
+    } else if word.is("type=tcp") {
+        draft.kind = CheckKind::Connect;
+    } else if word.is("type=http") {
+        // It is what a check does by itself.
+    } else if word.bytes.starts_with(b"type=grpc") || word.bytes.starts_with(b"grpc_") {
+        return Err(Error::at(word, format!("parameter \"{}\" is not supported yet", word.as_str())));
+    } else {
+        return Err(invalid());
+    }
+    Ok(())
+}
+
+/// A path, perhaps with arguments, of bytes that a request line may hold.
+fn uri(value: &[u8]) -> Option<Box<[u8]>> {
+    let is_plain = value.iter().all(|byte| (b'!'..=b'~').contains(byte) && *byte != b'#');
+    (value.first() == Some(&b'/') && is_plain).then(|| value.into())
+}
