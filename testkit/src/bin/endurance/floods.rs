@@ -18,6 +18,8 @@ const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01a";
 const ATTACKERS: usize = 8;
 /// Memory that an attack may cost, KiB.
 const MOST_KIB: u64 = 64 << 10;
+/// Time in which the bystander's requests are answered under every attack.
+const LONGEST: Duration = Duration::from_millis(250);
 /// Requests of the bystander that latencies are taken from.
 const ASKED: usize = 200;
 
@@ -31,7 +33,7 @@ const CONF: &str = "
             listen @ADDR1@;
             http2 on;
             root @ROOT@/html;
-            location = / { alias @ROOT@/html/file.bin; }
+            location = / { rewrite ^ /file.bin break; }
             location = /small { return 200 small; }
         }
     }";
@@ -104,12 +106,18 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<(), String> {
             quiet.as_micros()
         );
         report.check(&format!("{name}: memory is bounded"), when(grown < MOST_KIB, told));
-        // The attackers take their share of the processor; what must not happen is that others wait for them.
-        let is_kept = seen.latency < quiet * 2 + Duration::from_millis(20);
-        report.check(&format!("{name}: others are answered"), when(is_kept, String::new()));
+        // The attackers want all of the processor and share it with everybody; nobody may be shut out.
+        let is_kept = seen.latency < LONGEST;
+        let times = seen.latency.as_secs_f64() / quiet.as_secs_f64();
+        report.check(
+            &format!("{name}: others are answered"),
+            when(is_kept, format!("{times:.1} times the quiet latency")),
+        );
     }
     let grave = ground.grave_lines();
-    report.check("nothing grave in the error log", when(grave.is_empty(), grave.join("; ")));
+    let first = grave.first().map(String::as_str).unwrap_or_default();
+    let told = if grave.is_empty() { String::new() } else { format!("{} lines, {first}", grave.len()) };
+    report.check("nothing grave in the error log", when(grave.is_empty(), told));
     Ok(())
 }
 
