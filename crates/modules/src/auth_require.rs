@@ -95,9 +95,6 @@ impl PhaseHandler for AuthRequire {
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let requirements = &r.location().settings::<Self>().requirements;
-        if requirements.is_empty() {
-            return Verdict::Declined;
-        }
         let lacking = requirements.iter().find(|one| one.values.iter().any(|value| !value.holds(r)));
         match lacking.map(|requirement| requirement.status) {
             None => Verdict::Pass,

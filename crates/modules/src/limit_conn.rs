@@ -178,7 +178,7 @@ impl PhaseHandler for LimitConn {
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
-        if r.location().settings::<Self>().limits.is_empty() || r.limit_conn_status().is_some() {
+        if r.limit_conn_status().is_some() {
             return Verdict::Declined;
         }
         let cycle = Rc::clone(&r.cycle);

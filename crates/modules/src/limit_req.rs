@@ -219,7 +219,7 @@ impl PhaseHandler for LimitReq {
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
-        if r.location().settings::<Self>().limits.is_empty() || r.limit_req_status().is_some() {
+        if r.limit_req_status().is_some() {
             return Verdict::Declined;
         }
         let cycle = Rc::clone(&r.cycle);

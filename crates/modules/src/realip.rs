@@ -134,8 +134,7 @@ impl PhaseHandler for Realip {
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let settings = r.location().settings::<Self>();
-        if !settings.from.is_empty()
-            && r.real_client.is_none()
+        if r.real_client.is_none()
             && let Some(client) = settings.client(r)
         {
             r.real_client = Some(PeerAddr::Inet(client));
