@@ -55,8 +55,11 @@ pub(super) fn missing(command: &[String]) -> Option<&str> {
 /// without anything behind it. A name with `*` at its end is one with a version behind it, such as `php-fpm*`.
 fn found(name: &str) -> Option<PathBuf> {
     let works = |path: &PathBuf| {
-        let probe = Command::new(path).arg("--version").stdin(Stdio::null()).output();
-        probe.is_ok_and(|output| output.status.success())
+        // OpenSSL has a word in the place of the option.
+        ["--version", "version"].iter().any(|asked| {
+            let probe = Command::new(path).arg(asked).stdin(Stdio::null()).output();
+            probe.is_ok_and(|output| output.status.success())
+        })
     };
     let folders = std::env::var_os("PATH")?;
     // Daemons lie where the paths of users do not lead.
