@@ -1,4 +1,4 @@
-"""Calls every method of server.py through the proxy. client.py ADDRESS [plain|tls|mutual|down|refused] CERTS"""
+"""Calls every method of server.py through the proxy. client.py ADDRESS [plain|shared|tls|mutual|down|refused] CERTS"""
 import sys
 import threading
 import time
@@ -10,7 +10,7 @@ address, how, certs = sys.argv[1:4]
 
 def channel():
     options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.max_receive_message_length", -1)]
-    if how in ("plain", "down"):
+    if how in ("plain", "shared", "down"):
         return grpc.insecure_channel(address, options)
     read = lambda name: open(f"{certs}/{name}", "rb").read()
     own = (read("client.key"), read("client.crt")) if how == "mutual" else (None, None)
@@ -124,6 +124,19 @@ def many_at_once(channel):
     assert [call.result() for call in calls] == [b"%d" % number for number in range(200)]
 
 
+def one_connection(channel):
+    """20 calls that are answered together, and one that is cancelled among them: one connection to the backend."""
+    slow = channel.unary_stream(name("Slow"))(b"", timeout=20)
+    next(slow)
+    calls = [channel.unary_unary(name("Held")).future(b"held", timeout=20) for _ in range(19)]
+    slow.cancel()
+    told_of_its_end(channel)
+    calls.append(channel.unary_unary(name("Held")).future(b"held", timeout=20))
+    assert [call.result() for call in calls] == [b"all"] * 20
+    connections = {metadata(call.trailing_metadata())["connection"] for call in calls}
+    assert len(connections) == 1, connections
+
+
 def backend_is_down(channel):
     error = failure(lambda: channel.unary_unary(name("Echo"))(b"", timeout=10))
     print(error.code().name, error.details())
@@ -137,7 +150,7 @@ def refused(channel):
 
 
 ALL = [unary, large, client_stream, server_stream, slow_reader, both_streams, errors, deadline, cancellation, many_at_once]
-calls = {"down": [backend_is_down], "refused": [refused]}.get(how, ALL)
+calls = {"shared": [*ALL, one_connection], "down": [backend_is_down], "refused": [refused]}.get(how, ALL)
 with channel() as opened:
     for call in calls:
         try:

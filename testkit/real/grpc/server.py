@@ -5,6 +5,7 @@ from concurrent import futures
 
 import grpc
 
+arrived, seen = threading.Condition(), {}
 cancelled = threading.Semaphore(0)
 
 
@@ -12,7 +13,7 @@ def echo(request, context):
     seen = dict(context.invocation_metadata())
     context.send_initial_metadata([("x-out", seen.get("x-in", "none")), ("raw-bin", seen.get("raw-bin", b""))])
     peer = context.auth_context().get("x509_common_name", [b"nobody"])[0].decode()
-    context.set_trailing_metadata([("x-real-ip", seen.get("x-real-ip", "none")), ("peer", peer), ("end-bin", b"\x00\xff")])
+    context.set_trailing_metadata([("x-real-ip", seen.get("x-real-ip", "none")), ("peer", peer), ("connection", context.peer()), ("end-bin", b"\x00\xff")])
     return request
 
 
@@ -39,6 +40,15 @@ def fail(request, context):
 def fail_late(request, context):
     yield b"first"
     context.abort(grpc.StatusCode.DATA_LOSS, "lost")
+
+
+def held(request, context):
+    """Answers once so many are here, or gives up."""
+    with arrived:
+        seen[request] = seen.get(request, 0) + 1
+        arrived.notify_all()
+        context.set_trailing_metadata([("connection", context.peer())])
+        return b"all" if arrived.wait_for(lambda: seen[request] >= 20, timeout=5) else b"alone"
 
 
 def slow(request, context):
@@ -68,6 +78,7 @@ def main():
         "Fail": one(fail),
         "FailLate": many(fail_late),
         "Slow": many(slow),
+        "Held": one(held),
         "WasCancelled": one(was_cancelled),
     }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Service", methods)])

@@ -196,7 +196,11 @@ impl<'a> Run<'a> {
     fn all_steps(&mut self) -> Result<(), Stop> {
         let scenario = self.scenario;
         if let Some(need) = scenario.needs.iter().find(|need| !self.has(need)) {
-            return Err(Stop::Skip(format!("{} fails; to install it: {}", need.command.join(" "), need.install)));
+            return Err(Stop::Skip(format!(
+                "{} fails; to install it: {}",
+                need.command.join(" "),
+                need.install
+            )));
         }
         let started_by_hand = scenario.steps.iter().any(|step| step.kind == StepKind::Start);
         let mut running = started_by_hand || !scenario.folder.join("nginx.conf").exists();

@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use super::acts::{act, framed_names, millis, number, reply_act};
-use super::{Act, ActKind, Addressee, Need, Oracle, Patience, Prelude, RequestLine, Scenario, ScriptError, Send};
+use super::{
+    Act, ActKind, Addressee, Need, Oracle, Patience, Prelude, RequestLine, Scenario, ScriptError, Send,
+};
 use super::{Step, StepKind};
 use crate::origin::{Body, Door, OriginSpec, ReplyAct, Rule, Speech};
 use crate::process::{Kind, version};
@@ -108,7 +110,8 @@ fn oracle(how: &str) -> Result<Oracle, String> {
 /// A command, and in parentheses at the end what installs it.
 fn need(text: &str) -> Result<Need, String> {
     let want = || "want: needs: COMMAND ARGUMENT... (HOW TO INSTALL IT)".to_owned();
-    let (command, install) = text.trim().strip_suffix(')').and_then(|rest| rest.rsplit_once(" (")).ok_or_else(want)?;
+    let (command, install) =
+        text.trim().strip_suffix(')').and_then(|rest| rest.rsplit_once(" (")).ok_or_else(want)?;
     let command = arguments(command)?;
     if command.is_empty() { Err(want()) } else { Ok(Need { command, install: install.to_owned() }) }
 }
@@ -391,7 +394,10 @@ mod tests {
         check("run -g 'daemon off;' -t\n  [nginx] < exit 0\n", Ok(1));
         check("program 1 node app.js @OPORT1@\nprogram 2 unix gunicorn 'a b'\n", Ok(2));
         check("program node app.js\n", Err("script:1"));
-        check("needs: node -e 'require(\"ws\")' (npm install)\nclient node a.js\n  > GET /\n  < stdout a\n", Ok(1));
+        check(
+            "needs: node -e 'require(\"ws\")' (npm install)\nclient node a.js\n  > GET /\n  < stdout a\n",
+            Ok(1),
+        );
         check("needs: node\n", Err("want: needs"));
         check("client\n", Err("unknown step"));
         check("program 1 unix\n", Err("want: program"));

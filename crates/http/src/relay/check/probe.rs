@@ -2,16 +2,18 @@
 //!
 //! It goes the way of a request but for the choice of the peer, and leaves no trace in the peer's counters.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use net::Deadline;
 use os::errlog::Level;
 use proto::h1::{HeadLimits, Method, Progress};
 use upstream::{Group, Peer, PeerAddr, PeerId};
 
-use super::super::codec::{Closing, Codec, Decoded};
-use super::super::connect::Connected;
+use super::super::codec::{Closing, Codec, Decoded, Received};
+use super::super::connect::{Connected, Link};
 use super::super::exchange::{Answer, Trouble};
 use super::super::queue::Bell;
 use super::super::sticky::Visit;
@@ -201,17 +203,25 @@ impl Probe {
             }
             (buf, start) = (net::Buf::empty(), 0);
             deadline.set_after(relay.settings.read_timeout);
-            match answer.conn.stream().recv(&mut buf, PIECE, deadline).await {
-                Ok(0) if relay.wire.closing() == Closing::Complete => return Ok((text, false)),
-                Ok(0) | Err(_) => return Err(READING),
-                Ok(_) => {}
+            let stream = answer.conn.stream();
+            let received = poll_fn(|cx| match relay.wire.poll_receive(stream, cx, &mut buf, PIECE) {
+                Poll::Ready(received) => Poll::Ready(received.ok()),
+                Poll::Pending => deadline.poll_over(cx).map(|()| None),
+            });
+            match received.await {
+                Some(Received::Closed) if relay.wire.closing() == Closing::Complete => {
+                    return Ok((text, false));
+                }
+                Some(Received::Closed) | None => return Err(READING),
+                Some(Received::Bytes(_)) => {}
             }
         }
     }
 
     fn keep(&mut self, conn: Connected) {
         if let Some(keepalive_ms) = self.check.keepalive_ms {
-            let until_ms = conn.pooled.created().ms().saturating_add(keepalive_ms);
+            let Link::Own(pooled) = &conn.link else { return };
+            let until_ms = pooled.created().ms().saturating_add(keepalive_ms);
             self.kept = Some((conn, until_ms));
         }
     }
