@@ -192,7 +192,9 @@ impl Codec for Http2 {
             if let Err(invalid) = session.feed(buf) {
                 session.fail(&Broken::Invalid(invalid));
             }
-            session.stream(id).map(|stream| stream.received = 0);
+            if let Some(stream) = session.stream(id) {
+                stream.received = 0;
+            }
             return Poll::Ready(Ok(Received::Bytes(count)));
         }
         self.home.with_stream(id, take_news).unwrap_or(Poll::Pending)
@@ -304,11 +306,10 @@ impl Codec for Http2 {
     }
 
     fn release(&mut self, conn: &mut Connected) {
+        let Link::Own(pooled) = &mut conn.link else { return };
         if let Home::Own(mut session) = std::mem::replace(&mut self.home, Home::None) {
             session.end_stream(self.stream);
-            if let Link::Own(pooled) = &mut conn.link {
-                pooled.conn.session = Some(session);
-            }
+            pooled.conn.session = Some(session);
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct Session {
     /// A frame that is not there as a whole.
     input: Buf,
     next_stream: u32,
-    streams: Vec<Box<StreamState>>,
+    streams: Vec<StreamState>,
     sharing: Sharing,
     /// The peer's settings have come.
     pub(super) is_settled: bool,
@@ -58,8 +58,7 @@ pub struct Session {
 impl Session {
     /// A new connection: the preface and the settings wait to be written.
     pub(super) fn begin(sharing: Sharing) -> Self {
-        let mut out = Outgoing::default();
-        out.bytes = Buf::with_capacity(4096);
+        let mut out = Outgoing { bytes: Buf::with_capacity(4096), at: 0 };
         out.bytes.extend_from_slice(PREFACE);
         // One stream that has the connection for itself is held back by the socket, and no window need do it.
         let window = if sharing == Sharing::On { SHARED_WINDOW } else { MAX_WINDOW };
@@ -91,19 +90,19 @@ impl Session {
         self.receiver.budget.request();
         let window = SendWindow::new(self.receiver.peer.initial_window);
         let receive = if self.sharing == Sharing::On { SHARED_WINDOW } else { MAX_WINDOW };
-        self.streams.push(Box::new(StreamState::new(id, window, ReceiveWindow::new(receive), limits)));
+        self.streams.push(StreamState::new(id, window, ReceiveWindow::new(receive), limits));
         id
     }
 
     /// A stream that was begun and not ended by [`Self::end_stream`].
     pub(super) fn stream(&mut self, id: u32) -> Option<&mut StreamState> {
         let place = self.streams.binary_search_by_key(&id, |stream| stream.id).ok()?;
-        self.streams.get_mut(place).map(|stream| &mut **stream)
+        self.streams.get_mut(place)
     }
 
     /// The stream of a connection that is one request's.
     pub(super) fn only(&self) -> Option<&StreamState> {
-        self.streams.first().map(|stream| &**stream)
+        self.streams.first()
     }
 
     /// Streams that are under way.
@@ -299,9 +298,9 @@ impl Session {
 }
 
 /// A stream that frames may still be for.
-fn find(streams: &mut [Box<StreamState>], id: u32) -> Option<&mut StreamState> {
+fn find(streams: &mut [StreamState], id: u32) -> Option<&mut StreamState> {
     let place = streams.binary_search_by_key(&id, |stream| stream.id).ok()?;
-    streams.get_mut(place).map(|stream| &mut **stream).filter(|stream| stream.broken.is_none())
+    streams.get_mut(place).filter(|stream| stream.broken.is_none())
 }
 
 impl Sharing {
@@ -381,4 +380,155 @@ fn take_data(stream: &mut StreamState, flow: usize, bytes: &[u8], is_end: bool) 
     stream.data.extend_from_slice(bytes);
     stream.is_ended = is_end;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::h2::hpack::Indexing;
+    use proto::h2::{push_data_head, push_headers};
+
+    use super::*;
+
+    const LIMITS: BlockLimits = BlockLimits { field: 1000, total: 1000 };
+
+    /// A connection of which all that was to be written is written, with so many streams.
+    fn session(sharing: Sharing, streams: usize) -> Session {
+        let mut session = Session::begin(sharing);
+        for _ in 0..streams {
+            session.begin_stream(LIMITS);
+        }
+        flush(&mut session);
+        session
+    }
+
+    /// What waits to be written.
+    fn flush(session: &mut Session) -> Vec<u8> {
+        let bytes = session.out.pending().to_vec();
+        session.out.advance(bytes.len());
+        bytes
+    }
+
+    fn feed(session: &mut Session, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Invalid> {
+        let mut bytes = Buf::with_capacity(64);
+        write(&mut bytes);
+        session.feed(bytes)
+    }
+
+    fn headers(stream: u32, flags: Flags, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; FRAME_HEAD]);
+        Encoder::default().field(b":status", b"200", Indexing::Useless, out);
+        push_headers(stream, flags, 16384, start, out);
+    }
+
+    fn data(stream: u32, length: usize, flags: Flags, out: &mut Vec<u8>) {
+        push_data_head(stream, length, flags, out);
+        out.resize(out.len() + length, b'x');
+    }
+
+    fn broken(session: &mut Session) -> Vec<(u32, Option<Broken>)> {
+        session.streams.iter().map(|stream| (stream.id, stream.broken.clone())).collect()
+    }
+
+    #[test]
+    fn answers_come_to_their_streams_in_any_order() {
+        let mut session = session(Sharing::On, 2);
+        let fed = feed(&mut session, |out| {
+            headers(3, Flags::NONE, out);
+            headers(1, Flags::NONE, out);
+            data(3, 5, Flags::END_STREAM, out);
+            data(1, 2, Flags::NONE, out);
+        });
+        assert_eq!(fed, Ok(()));
+        let seen: Vec<_> =
+            session.streams.iter().map(|s| (s.id, s.has_head, s.data.len(), s.is_ended)).collect();
+        assert_eq!(seen, [(1, true, 2, false), (3, true, 5, true)]);
+    }
+
+    #[test]
+    fn room_follows_the_settings_of_the_peer() {
+        let check = |streams, most: Option<u32>, expected: bool| {
+            let mut session = session(Sharing::On, streams);
+            if let Some(most) = most {
+                let settings = [Setting::MaxConcurrentStreams(most)];
+                assert_eq!(feed(&mut session, |out| push_settings(&settings, out)), Ok(()));
+            }
+            assert_eq!(session.has_room(), expected, "{streams} of {most:?}");
+        };
+        check(0, None, true);
+        check(1, None, false);
+        check(1, Some(2), true);
+        check(2, Some(2), false);
+        check(1, Some(0), false);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_told_apart() {
+        let refused = ErrorCode::REFUSED_STREAM;
+        let check = |write: fn(&mut Vec<u8>), expected: [Option<Broken>; 2]| {
+            let mut session = session(Sharing::On, 2);
+            assert_eq!(feed(&mut session, write), Ok(()));
+            assert_eq!(broken(&mut session), [1, 3].into_iter().zip(expected).collect::<Vec<_>>());
+            assert!(!session.has_room(), "nobody else is to come");
+        };
+        assert_eq!(refused, ErrorCode(7));
+        check(|out| push_goaway(1, ErrorCode::NO_ERROR, out), [None, Some(Broken::Unprocessed)]);
+        check(|out| push_goaway(3, ErrorCode::NO_ERROR, out), [None, None]);
+        check(|out| push_reset(1, ErrorCode::REFUSED_STREAM, out), [Some(Broken::Unprocessed), None]);
+        let rejected = Broken::Invalid(Invalid("rejected request with error 2".into()));
+        let mut session = session(Sharing::On, 2);
+        assert_eq!(feed(&mut session, |out| push_reset(1, ErrorCode::INTERNAL, out)), Ok(()));
+        assert_eq!(broken(&mut session), [(1, Some(rejected)), (3, None)]);
+    }
+
+    #[test]
+    fn a_stream_is_given_up_alone() {
+        let mut session = session(Sharing::On, 2);
+        session.end_stream(1);
+        let mut reset = Vec::new();
+        push_reset(1, ErrorCode::CANCEL, &mut reset);
+        assert_eq!(flush(&mut session), reset);
+        // What was under way for it is nobody's fault; a stream that never was is.
+        assert_eq!(feed(&mut session, |out| data(1, 10, Flags::NONE, out)), Ok(()));
+        let unknown = Err(Invalid("sent frame for unknown stream 5".into()));
+        assert_eq!(feed(&mut session, |out| data(5, 10, Flags::NONE, out)), unknown);
+        let mut own = self::session(Sharing::Off, 1);
+        own.end_stream(1);
+        let unknown = Err(Invalid("sent frame for unknown stream 1".into()));
+        assert_eq!(feed(&mut own, |out| data(1, 10, Flags::NONE, out)), unknown);
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_gets_no_more_streams() {
+        let mut session = session(Sharing::On, 0);
+        assert_eq!(feed(&mut session, |out| push_settings(&[], out)), Ok(()));
+        let id = session.begin_stream(LIMITS);
+        session.stream(id).expect("a stream").began_ms = session.heard_ms + 1;
+        assert!(session.has_room());
+        session.end_stream(id);
+        assert!(!session.has_room());
+    }
+
+    #[test]
+    fn windows_bound_what_waits_for_a_stream() {
+        let mut session = session(Sharing::On, 1);
+        let piece = 16 << 10;
+        let count = SHARED_WINDOW as usize / piece;
+        let fed = feed(&mut session, |out| {
+            headers(1, Flags::NONE, out);
+            (0..count).for_each(|_| data(1, piece, Flags::NONE, out));
+        });
+        assert_eq!(fed, Ok(()));
+        session.consumed(1);
+        assert_eq!(flush(&mut session), b"", "nothing was taken");
+        session.stream(1).expect("a stream").data = Buf::empty();
+        session.consumed(1);
+        let mut update = Vec::new();
+        push_window_update(1, SHARED_WINDOW, &mut update);
+        assert_eq!(flush(&mut session), update);
+        let fed = feed(&mut session, |out| (0..=count).for_each(|_| data(1, piece, Flags::NONE, out)));
+        assert_eq!(fed, Ok(()), "the stream is at fault, not the connection");
+        let sentence = "violated stream flow control, received 16384 data frame with window 0";
+        assert_eq!(broken(&mut session), [(1, Some(Broken::Invalid(Invalid(sentence.into()))))]);
+    }
 }
