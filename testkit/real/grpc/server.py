@@ -1,4 +1,4 @@
-"""A gRPC service without generated code: messages are bytes. server.py PORT [plain|tls|mutual] CERTS"""
+"""A gRPC service without generated code: messages are bytes. server.py PORT [plain|tls|mutual] CERTS [without-health]"""
 import sys
 import threading
 from concurrent import futures
@@ -6,6 +6,7 @@ from concurrent import futures
 import grpc
 
 arrived, seen = threading.Condition(), {}
+states = {"": 1, "test.Service": 1}
 cancelled = threading.Semaphore(0)
 
 
@@ -51,6 +52,21 @@ def held(request, context):
         return b"all" if arrived.wait_for(lambda: seen[request] >= 20, timeout=5) else b"alone"
 
 
+def health(request, context):
+    """grpc.health.v1.Health/Check: HealthCheckRequest has a name, HealthCheckResponse a status."""
+    service = request[2:].decode()
+    if service not in states:
+        context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+    return b"\x08" + bytes([states[service]])
+
+
+def set_health(request, context):
+    """SERVICE=NUMBER"""
+    service, state = request.decode().split("=")
+    states[service] = int(state)
+    return b"set"
+
+
 def slow(request, context):
     """Answers that it has begun, and then waits for the client to lose interest."""
     over = threading.Event()
@@ -78,10 +94,15 @@ def main():
         "Fail": one(fail),
         "FailLate": many(fail_late),
         "Slow": many(slow),
+        "Port": one(lambda request, context: sys.argv[1].encode()),
+        "SetHealth": one(set_health),
         "Held": one(held),
         "WasCancelled": one(was_cancelled),
     }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Service", methods)])
+    if sys.argv[4:] != ["without-health"]:
+        checks = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": one(health)})
+        server.add_generic_rpc_handlers([checks])
     address = f"127.0.0.1:{port}"
     if how == "plain":
         server.add_insecure_port(address)

@@ -201,6 +201,11 @@ pub trait Protocol: Send + Sync {
         None
     }
 
+    /// Whether it is gRPC, which has health checks of its own.
+    fn is_grpc(&self) -> bool {
+        false
+    }
+
     /// Writes the request.
     ///
     /// # Errors
