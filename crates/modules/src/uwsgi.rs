@@ -67,7 +67,7 @@ impl Settings for UwsgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish();
+        self.params.finish(&self.relay);
         self.relay.finish(cx, "uwsgi", &HIDDEN)?;
         if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
             self.relay.tls.make(cx, "uwsgi")?;
