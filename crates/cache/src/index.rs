@@ -381,7 +381,11 @@ impl Index {
     /// Nobody fetches an entry any more, if it was this one who did.
     pub fn clear_filling(&mut self, key: &Key, filling: &Arc<Filling>) {
         if let Some(node) = self.find(key)
-            && node.extra.as_ref().and_then(|extra| extra.filling.as_ref()).is_some_and(|own| Arc::ptr_eq(own, filling))
+            && node
+                .extra
+                .as_ref()
+                .and_then(|extra| extra.filling.as_ref())
+                .is_some_and(|own| Arc::ptr_eq(own, filling))
         {
             node.set_filling(None);
         }
@@ -410,7 +414,8 @@ impl Index {
         for _ in 0..=self.hot.len() {
             let Some(key) = self.hot.pop_front() else { return false };
             let Some(at) = self.by_key.get(&key).copied() else { continue };
-            let Some(hot) = self.nodes[at as usize].extra.as_ref().and_then(|extra| extra.hot.as_ref()) else {
+            let Some(hot) = self.nodes[at as usize].extra.as_ref().and_then(|extra| extra.hot.as_ref())
+            else {
                 continue;
             };
             if hot.was_used() {

@@ -123,7 +123,11 @@ fn load(zone: &Zone, stop: &Stop, tell: &Tell) {
         zone.set_loaded();
         let (path, bytes) = (zone.options().path.display(), zone.disk_bytes());
         let thousandths = bytes * 1000 / (1 << 20);
-        tell(&format!("http file cache: {path} {}.{:03}M, bsize: 4096", thousandths / 1000, thousandths % 1000));
+        tell(&format!(
+            "http file cache: {path} {}.{:03}M, bsize: 4096",
+            thousandths / 1000,
+            thousandths % 1000
+        ));
     }
 }
 
@@ -164,7 +168,9 @@ fn add(zone: &Zone, path: &Path) {
         let Ok(info) = os::file::path_info(path) else { return };
         let options = zone.options();
         let expires = now_s() + options.inactive_s;
-        if path != zone.path_of(&key) || !zone.index().add(&key, disk_size(&info), expires, options.capacity()) {
+        if path != zone.path_of(&key)
+            || !zone.index().add(&key, disk_size(&info), expires, options.capacity())
+        {
             let _ = fs::remove_file(path);
         }
         return;

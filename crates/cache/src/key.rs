@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn names_are_keys() {
-        let check = |name: &str, is_one: bool| assert_eq!(Key::parse(name.as_bytes()).is_some(), is_one, "{name}");
+        let check =
+            |name: &str, is_one: bool| assert_eq!(Key::parse(name.as_bytes()).is_some(), is_one, "{name}");
         check("b7f54b2df7773722d382f4809d65029c", true);
         check("b7f54b2df7773722d382f4809d65029", false);
         check("b7f54b2df7773722d382f4809d65029g", false);

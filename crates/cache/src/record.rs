@@ -114,7 +114,8 @@ fn size(bytes: &[u8], at: usize) -> usize {
 
 /// Writes a head; length and sum of the body are set later ([`seal`]).
 pub(crate) fn encode(meta: &Meta, key: &[u8], head: &[u8]) -> Vec<u8> {
-    let length = FIXED + KEY.len() + key.len() + 1 + meta.etag.len() + meta.vary.len() + meta.tags.len() + head.len();
+    let length =
+        FIXED + KEY.len() + key.len() + 1 + meta.etag.len() + meta.vary.len() + meta.tags.len() + head.len();
     let mut out = Vec::with_capacity(length);
     out.resize(FIXED, 0);
     let short = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();

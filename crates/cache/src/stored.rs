@@ -35,7 +35,11 @@ impl Stamp {
 /// Bytes that a file takes on the disk, as nginx counts them.
 pub(crate) fn disk_size(info: &FileInfo) -> u64 {
     // What is preallocated behind the end is not counted.
-    if info.disk_size > info.size && info.disk_size < info.size + 8 * 4096 { info.disk_size } else { info.size }
+    if info.disk_size > info.size && info.disk_size < info.size + 8 * 4096 {
+        info.disk_size
+    } else {
+        info.size
+    }
 }
 
 /// An entry that is kept in memory.
@@ -279,7 +283,11 @@ pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Ope
     }
     let body = Body::File { file, offset: start as u64, end };
     let stored = Stored { whole: whole(body), stamp, disk_size };
-    Ok(if is_known || length <= CHECK_AT_ONCE { Opened::Checked(stored) } else { Opened::Unchecked(Unverified(stored)) })
+    Ok(if is_known || length <= CHECK_AT_ONCE {
+        Opened::Checked(stored)
+    } else {
+        Opened::Unchecked(Unverified(stored))
+    })
 }
 
 /// Reads `count` bytes behind those that are there, or as many as there are.

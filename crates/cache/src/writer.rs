@@ -13,9 +13,9 @@ use std::sync::Arc;
 use os::transfer::{self, Parents};
 
 use crate::filling::{Lease, Phase, Source};
+use crate::index::Stamp;
 use crate::key::Key;
 use crate::record::{self, Meta, Record};
-use crate::index::Stamp;
 use crate::stored::{self, Hot};
 use crate::zone::{DIRECTORY, Zone, make_parent};
 
@@ -64,7 +64,13 @@ pub type TempDir = Box<dyn Fn() -> io::Result<(File, PathBuf)>>;
 impl Writer {
     /// Begins an entry. With `lease`, those who wait may read along where `may_follow` says so.
     #[must_use]
-    pub fn begin(zone: &Arc<Zone>, draft: Draft, lease: Option<Lease>, may_follow: Follow, temp_dir: TempDir) -> Self {
+    pub fn begin(
+        zone: &Arc<Zone>,
+        draft: Draft,
+        lease: Option<Lease>,
+        may_follow: Follow,
+        temp_dir: TempDir,
+    ) -> Self {
         let record = record::encode(&draft.meta, &draft.text, &draft.head);
         if let Some(lease) = &lease
             && may_follow == Follow::Allowed

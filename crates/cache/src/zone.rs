@@ -268,7 +268,8 @@ impl Zone {
     pub fn lock(self: &Arc<Self>, key: &Key, age_ms: u64, now_ms: u64, now_s: u64) -> Locked {
         let mut index = self.index();
         // What can be read along need not be fetched twice, however long it takes.
-        let counts = |filling: &Arc<Filling>| filling.until_ms() > now_ms || filling.phase() == Phase::Streaming;
+        let counts =
+            |filling: &Arc<Filling>| filling.until_ms() > now_ms || filling.phase() == Phase::Streaming;
         if let Some(filling) = index.filling(key).filter(counts) {
             return Locked::Waits(filling);
         }

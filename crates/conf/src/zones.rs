@@ -140,7 +140,12 @@ impl Zones {
     ///
     /// # Errors
     /// As [`Self::refer`].
-    pub fn refer_or<T: ZoneData>(&mut self, word: &Word, name: &str, unknown: Error) -> Result<Zone<T>, Error> {
+    pub fn refer_or<T: ZoneData>(
+        &mut self,
+        word: &Word,
+        name: &str,
+        unknown: Error,
+    ) -> Result<Zone<T>, Error> {
         let zone = self.refer(word, name)?;
         if let Some(known) = self.0.iter_mut().find(|zone| *zone.name == *name) {
             known.unknown.get_or_insert(unknown);

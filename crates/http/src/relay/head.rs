@@ -6,11 +6,11 @@ use std::sync::Arc;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 
+use super::cache::{Status, Use, heard};
 use super::codec::{BodyLength, Codec};
 use super::exchange::{Answer, Failure, READING};
 use super::settings::{ignore, next};
 use super::sticky::Moment;
-use super::cache::{Status, Use, heard};
 use super::{Protocol, Relay, RelaySettings, Rewritten, now, pump, tunnel};
 use crate::output;
 use crate::phases::Outcome;
@@ -127,7 +127,6 @@ impl Relay<'_> {
     pub(super) fn may_go_on(&self) -> bool {
         self.is_request_whole && !self.plan.closes
     }
-
 }
 
 impl Heading<'_> {

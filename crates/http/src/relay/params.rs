@@ -109,7 +109,11 @@ impl Params {
             Some(word) if word.is("if_not_empty") => When::NotEmpty,
             Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str()))),
         };
-        let param = Param { name: d.arg(0)?.bytes.clone(), value: Source::Template(Template::compile(cx, d.arg(1)?)?), when };
+        let param = Param {
+            name: d.arg(0)?.bytes.clone(),
+            value: Source::Template(Template::compile(cx, d.arg(1)?)?),
+            when,
+        };
         if d.is_default() {
             self.default = Some(Arc::new(Param { when: When::NotEmpty, ..param }));
             return Ok(());
@@ -228,7 +232,11 @@ mod tests {
     use proto::h1::{HeadLimits, RequestHead};
 
     fn param(name: &str, value: &str) -> Param {
-        Param { name: name.as_bytes().into(), value: Source::Template(Template::literal(value.as_bytes())), when: When::Always }
+        Param {
+            name: name.as_bytes().into(),
+            value: Source::Template(Template::literal(value.as_bytes())),
+            when: When::Always,
+        }
     }
 
     #[test]

@@ -13,10 +13,10 @@ use std::task::{Context, Poll};
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 
+use super::cache::{Ending, Sink};
 use super::codec::{BodyLength, Closing, Codec, Decoded, SendError, Wire};
 use super::connect::Connected;
 use super::exchange::Answer;
-use super::cache::{Ending, Sink};
 use super::{Relay, now};
 use crate::chunk::{Chunk, Queue};
 use crate::cycle::Worker;
@@ -269,7 +269,9 @@ impl Pump<'_> {
 
     /// The client failed: what it does not get still goes into the sink. Says whether there is one.
     fn go_on_alone(&mut self, r: &mut Request) -> bool {
-        let Some(sink) = self.sink.as_mut().filter(|sink| !sink.is_mute && sink.is_sound()) else { return false };
+        let Some(sink) = self.sink.as_mut().filter(|sink| !sink.is_mute && sink.is_sound()) else {
+            return false;
+        };
         sink.is_mute = true;
         r.output.discard();
         true

@@ -57,7 +57,17 @@ static ROWS: [Row<DavSettings>; 4] = [
         "Least number of elements in a path that may be deleted.",
         |s, v| s.min_delete_depth = v,
     ),
-    value("dav_access", ALL, Arity::TAKE123, "user:rw", "Permissions of new files and directories.", |s: &mut DavSettings, d| { s.access = http::rows::access(d)?; Ok(()) }),
+    value(
+        "dav_access",
+        ALL,
+        Arity::TAKE123,
+        "user:rw",
+        "Permissions of new files and directories.",
+        |s: &mut DavSettings, d| {
+            s.access = http::rows::access(d)?;
+            Ok(())
+        },
+    ),
 ];
 
 impl Module for Dav {

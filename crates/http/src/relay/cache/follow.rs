@@ -114,7 +114,9 @@ async fn stream(r: &mut Request, filling: &Arc<Filling>) -> Outcome {
 
 fn chunk(filling: &Arc<Filling>, piece: Piece) -> Option<Chunk> {
     Some(match piece {
-        Piece::File { offset, end } => Chunk::File { file: Arc::clone(filling.source()?.file()?), offset, end },
+        Piece::File { offset, end } => {
+            Chunk::File { file: Arc::clone(filling.source()?.file()?), offset, end }
+        }
         Piece::Bytes(bytes) => Chunk::copied(&bytes),
     })
 }

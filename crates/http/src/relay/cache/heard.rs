@@ -66,10 +66,10 @@ pub(in crate::relay) async fn failed(
 ) -> Option<Outcome> {
     let case = r.cache.as_mut()?;
     let settings = &*heading.settings.cache;
-    if case.is_stale_good || settings.serves_stale(kind) {
-        if let Some(stored) = case.stale.take() {
-            return serve_instead(r, heading, Status::Stale, *stored).await;
-        }
+    if (case.is_stale_good || settings.serves_stale(kind))
+        && let Some(stored) = case.stale.take()
+    {
+        return serve_instead(r, heading, Status::Stale, *stored).await;
     }
     if matches!(status, 502 | 504) && case.answer == Use::Kept {
         note_error(case, settings.valid_for(status), status);

@@ -21,7 +21,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use ::cache::{Ask, Damage, Filling, Found, Key, Lease, Locked, Meta, Phase, Stored, Trouble, Unverified, Zone};
+use ::cache::{
+    Ask, Damage, Filling, Found, Key, Lease, Locked, Meta, Phase, Stored, Trouble, Unverified, Zone,
+};
 use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method};
 
@@ -241,7 +243,9 @@ pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Out
         let (size, least) = (heading.settings.buffer_size, (NGINX_HEAD + text.len()).next_multiple_of(1024));
         r.log(
             Level::Error,
-            format_args!("buffer_size {size} is not enough for cache key, it should be increased to at least {least}"),
+            format_args!(
+                "buffer_size {size} is not enough for cache key, it should be increased to at least {least}"
+            ),
         );
         return None;
     }
@@ -348,7 +352,9 @@ fn is_beyond_range(r: &Request, settings: &CacheSettings) -> bool {
     if most == 0 {
         return true;
     }
-    let Some((unit, list)) = range.split_at_checked(6).filter(|(_, list)| !list.is_empty()) else { return false };
+    let Some((unit, list)) = range.split_at_checked(6).filter(|(_, list)| !list.is_empty()) else {
+        return false;
+    };
     if !unit.eq_ignore_ascii_case(b"bytes=") {
         return false;
     }
@@ -357,7 +363,8 @@ fn is_beyond_range(r: &Request, settings: &CacheSettings) -> bool {
         return true;
     }
     let digits = list.iter().take_while(|byte| byte.is_ascii_digit());
-    let start = digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+    let start =
+        digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
     start >= most
 }
 

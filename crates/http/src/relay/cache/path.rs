@@ -29,7 +29,8 @@ impl ZoneData for CacheZone {
 
 /// Looks after the zones of a configuration.
 pub(in crate::relay) fn keep(cycle: &Cycle) -> Option<Keeper> {
-    let zones: Vec<_> = cycle.http.zones.all::<CacheZone>().filter_map(|zone| Some(zone.data()?.zone())).collect();
+    let zones: Vec<_> =
+        cycle.http.zones.all::<CacheZone>().filter_map(|zone| Some(zone.data()?.zone())).collect();
     if zones.is_empty() {
         return None;
     }
@@ -189,7 +190,11 @@ mod tests {
         let check = |text: &str, expected: Result<(&str, u64), &str>| {
             let word = word(&format!("keys_zone={text}"));
             let seen = keys_zone(&word, text).map_err(|error| error.to_string());
-            assert_eq!(seen, expected.map(|(name, size)| (name.into(), size)).map_err(str::to_owned), "{text}");
+            assert_eq!(
+                seen,
+                expected.map(|(name, size)| (name.into(), size)).map_err(str::to_owned),
+                "{text}"
+            );
         };
         check("a:1m", Ok(("a", 1 << 20)));
         check("a", Err("invalid keys zone size \"keys_zone=a\""));

@@ -45,9 +45,13 @@ macro_rules! relay_cache_rows {
                 |s, d| s.relay.cache_mut().add_valid(d),
             )
             .many(),
-            number(concat!($prefix, "_cache_min_uses"), ALL, "1", "Requests before an answer is kept.", |s, v| {
-                s.relay.cache_mut().min_uses = v
-            }),
+            number(
+                concat!($prefix, "_cache_min_uses"),
+                ALL,
+                "1",
+                "Requests before an answer is kept.",
+                |s, v| s.relay.cache_mut().min_uses = v,
+            ),
             row(
                 concat!($prefix, "_cache_methods"),
                 ALL,
@@ -124,14 +128,9 @@ macro_rules! relay_cache_rows {
                 "Ranges behind it go to the upstream.",
                 |s, v| s.relay.cache_mut().max_range_offset = Some(v),
             ),
-            row(
-                concat!($prefix, "_store"),
-                ALL,
-                Arity::ONE,
-                "off",
-                "Saves answers as files.",
-                |s, cx, d| s.relay.cache_mut().set_store(cx, d),
-            ),
+            row(concat!($prefix, "_store"), ALL, Arity::ONE, "off", "Saves answers as files.", |s, cx, d| {
+                s.relay.cache_mut().set_store(cx, d)
+            }),
             value(
                 concat!($prefix, "_store_access"),
                 ALL,

@@ -63,6 +63,13 @@ impl Saved {
         if self.is_failed || r.upstream_head.head.status != 200 {
             return;
         }
+        let head = &r.upstream_head;
+        let announced =
+            head.head.fields.value(Known::ContentLength, &head.text).and_then(proto::h1::content_length);
+        if announced.is_some_and(|length| length != self.length) {
+            // An answer to HEAD.
+            return;
+        }
         let Some(target) = target(r, &settings.cache.store) else { return };
         if let Err(failure) = self.place(r, target, settings.cache.store_access) {
             r.log(Level::Crit, format_args!("{failure}"));

@@ -58,7 +58,12 @@ pub(super) fn load_head(r: &mut Request, head: &[u8], length: Option<u64>) -> Op
     if parsed.ok() != Some(Progress::Complete) {
         return None;
     }
-    let announced = r.upstream_head.head.fields.value(Known::ContentLength, head).and_then(proto::h1::content_length);
+    if r.upstream_head.head.status_line.of(head).ends_with(b" ") {
+        // It came without a reason.
+        r.upstream_head.head.status_line = base::Span::EMPTY;
+    }
+    let announced =
+        r.upstream_head.head.fields.value(Known::ContentLength, head).and_then(proto::h1::content_length);
     let is_empty = length == Some(0);
     match (announced, length) {
         // An answer to HEAD, or one without a body.

@@ -13,8 +13,8 @@ use os::errlog::{Errno, Level};
 use super::save::Saved;
 use super::{CacheSettings, Case, Store, Use, now, now_s, vary};
 use crate::chunk::{Chunk, Queue};
-use crate::relay::codec::{BodyLength, Closing};
 use crate::relay::RelaySettings;
+use crate::relay::codec::{BodyLength, Closing};
 use crate::request::Request;
 use crate::temp_file;
 
@@ -130,7 +130,10 @@ impl Sink {
             Target::File(_) => true,
         };
         if is_news {
-            r.log(Level::Crit, format_args!("writing to the cache failed {} while reading upstream", Errno(&error)));
+            r.log(
+                Level::Crit,
+                format_args!("writing to the cache failed {} while reading upstream", Errno(&error)),
+            );
         }
     }
 

@@ -72,7 +72,11 @@ mod tests {
         differ("X", &[("x", "1")], &[("x", "2")]);
         differ("X", &[("x", "1")], &[]);
         same("Accept-Encoding", &[("accept-encoding", "a,b")], &[("Accept-Encoding", "a, b")]);
-        same("accept-language", &[("accept-language", "a"), ("accept-language", "b")], &[("accept-language", "a,b")]);
+        same(
+            "accept-language",
+            &[("accept-language", "a"), ("accept-language", "b")],
+            &[("accept-language", "a,b")],
+        );
         differ("x", &[("x", "a,b")], &[("x", "a, b")]);
         same("x", &[("x", "a"), ("x", "b")], &[("x", "a,b")]);
         differ("a", &[], &[("a", "")].map(|_| ("a", "1")));
