@@ -69,15 +69,18 @@ impl Relay<'_> {
             self.heading().accel_redirect(r)
         });
         if let Some(outcome) = instead {
+            heard::dropped(r);
             self.succeed(r);
             self.finish_unread(answer, r);
             return Ok(outcome);
         }
         self.heading().copy_head(r, length);
         if status == 101 && self.plan.may_upgrade {
+            heard::dropped(r);
             return Ok(tunnel::run(self, r, answer).await);
         }
         if let Err(outcome) = output::send_head(r) {
+            heard::dropped(r);
             self.succeed(r);
             return Ok(outcome);
         }
