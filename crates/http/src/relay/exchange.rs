@@ -195,7 +195,7 @@ impl Relay<'_> {
             let opening =
                 connect::open(r, &self.upstream, self.settings, peer, self.location, wanted, deadline);
             let mut opening = std::pin::pin!(opening);
-            let is_abort_ignored = self.settings.ignore_client_abort;
+            let is_abort_ignored = r.ignores_client_abort;
             poll_fn(|cx| {
                 if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
                     return Poll::Ready(Some(opened));
@@ -415,7 +415,7 @@ impl Relay<'_> {
                 return Poll::Ready(Ok(()));
             }
         }
-        if !self.settings.ignore_client_abort && r.poll_client_gone(cx).is_ready() {
+        if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
             return Poll::Ready(Err(Wait::ClientGone));
         }
         deadline.poll_over(cx).map(|()| Err(Wait::TimedOut))
@@ -609,7 +609,7 @@ impl Relay<'_> {
             if self.wire.poll_readable(conn.stream(), cx).is_ready() {
                 return Poll::Ready(Waited::Ready);
             }
-            if !self.settings.ignore_client_abort && r.poll_client_gone(cx).is_ready() {
+            if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
                 return Poll::Ready(Waited::ClientGone);
             }
             deadline.poll_over(cx).map(|()| Waited::TimedOut)
