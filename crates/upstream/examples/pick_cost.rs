@@ -37,7 +37,9 @@ fn main() {
             let first_ms = start.elapsed().as_secs_f64() * 1e3;
             let rounds = if peers > 16 { ROUNDS / 10 } else { ROUNDS };
             let cost = measure(rounds, || once(&group, &balancer));
-            println!("{name:16} {peers:5} peers {cost:9.1} ns, made in {made_ms:7.2} ms, first pick {first_ms:5.2} ms");
+            println!(
+                "{name:16} {peers:5} peers {cost:9.1} ns, made in {made_ms:7.2} ms, first pick {first_ms:5.2} ms"
+            );
         }
     }
     let pool: Pool<u64> = Pool::new(2);
