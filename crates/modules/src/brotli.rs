@@ -169,19 +169,7 @@ mod tests {
             [(0, 10_000, Goal::Continue), (6, 1000, Goal::Flush), (11, 70_000, Goal::Flush)]
         {
             let mut state = State::new(level, 19, None);
-            let mut coded = Vec::new();
-            let ends = text.chunks(piece).map(|piece| (piece, goal)).chain([(&b""[..], Goal::Finish)]);
-            for (mut rest, goal) in ends {
-                loop {
-                    let mut out = Vec::with_capacity(500);
-                    let encoded = state.encode(rest, &mut out, goal).expect("no failure");
-                    coded.extend_from_slice(&out);
-                    rest = &rest[encoded.consumed..];
-                    if encoded.is_done {
-                        break;
-                    }
-                }
-            }
+            let coded = crate::testing::coded(&mut state, &text, piece, goal);
             let mut plain = Vec::new();
             brotli::Decompressor::new(&*coded, 4096).read_to_end(&mut plain).expect("brotli");
             assert!(plain == text, "level {level}");

@@ -49,6 +49,8 @@ pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod sub;
+#[cfg(test)]
+mod testing;
 pub mod try_files;
 pub mod upstream;
 pub mod upstream_hc;

@@ -161,19 +161,7 @@ mod tests {
             [(1, 10_000, Goal::Continue), (3, 1000, Goal::Flush), (19, 70_000, Goal::Flush)]
         {
             let mut state = State::new(level);
-            let mut coded = Vec::new();
-            let ends = text.chunks(piece).map(|piece| (piece, goal)).chain([(&b""[..], Goal::Finish)]);
-            for (mut rest, goal) in ends {
-                loop {
-                    let mut out = Vec::with_capacity(500);
-                    let encoded = state.encode(rest, &mut out, goal).expect("no failure");
-                    coded.extend_from_slice(&out);
-                    rest = &rest[encoded.consumed..];
-                    if encoded.is_done {
-                        break;
-                    }
-                }
-            }
+            let coded = crate::testing::coded(&mut state, &text, piece, goal);
             let mut plain = Vec::with_capacity(text.len() + 1);
             let length = zstd_safe::decompress(&mut plain, &coded).expect("zstd");
             assert!(length == text.len() && plain == text, "level {level}");
