@@ -118,6 +118,7 @@ fn origin(block: &Block<'_>) -> Result<Option<OriginSpec>, ScriptError> {
         "uwsgi" => (Speech::Uwsgi, behind),
         "scgi" => (Speech::Scgi, behind),
         "memcached" => (Speech::Memcached, behind),
+        "dns" => (Speech::Dns, behind),
         _ => (Speech::Http, rest),
     };
     let mut spec = OriginSpec { number, door, speech, rules: Vec::new() };
