@@ -9,7 +9,7 @@ use http::body::RequestBody;
 use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
-use http::conf::{UriPart, parse_upstream_url};
+use http::conf::{UpstreamId, UriPart, parse_upstream_url};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
@@ -141,6 +141,14 @@ impl Protocol for Grpc {
             r.contexts.put(Host(name.into_bytes().into()));
         }
         Ok(target)
+    }
+
+    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
+        location.settings::<Self>().pass.as_ref().and_then(Pass::known)
+    }
+
+    fn is_grpc(&self) -> bool {
+        true
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {

@@ -20,7 +20,7 @@ pub(super) fn act(step: &StepKind, text: &str) -> Result<ActKind, String> {
         return expect(rest.trim()).map(ActKind::Expect);
     }
     match step {
-        StepKind::Talk { request: None, .. } => {
+        StepKind::Talk { request: None, .. } | StepKind::Client(_) => {
             if let Some(bytes) = text.strip_prefix(">>") {
                 return escaped(bytes.strip_prefix(' ').unwrap_or(bytes)).map(Send::Bytes).map(ActKind::Send);
             }

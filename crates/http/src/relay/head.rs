@@ -121,7 +121,7 @@ impl Relay<'_> {
     /// A connection whose answer's body is not wanted serves on only where none of it is to come.
     pub(super) fn finish_unread(&mut self, mut answer: Answer, r: &Request) {
         if self.may_go_on() && self.wire.may_keep_unread(r, answer.rest()) {
-            self.wire.release(&mut answer.conn.pooled.conn);
+            self.wire.release(&mut answer.conn);
             answer.conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
         }
     }

@@ -37,6 +37,8 @@ pub mod next {
     pub const NON_IDEMPOTENT: u32 = 1 << 14;
     /// The upstream's address was denied.
     pub const DENIED: u32 = 1 << 15;
+    /// Not for the configuration: the peer says that it has not looked at the request.
+    pub const UNPROCESSED: u32 = 1 << 30;
     /// Never.
     pub const OFF: u32 = 1 << 31;
 

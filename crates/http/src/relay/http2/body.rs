@@ -10,6 +10,9 @@ use net::Buf;
 use crate::body::{self, BodyError, RequestBody};
 use crate::request::Request;
 
+/// Written bytes that are kept in front of what waits.
+const KEPT: usize = 256 << 10;
+
 /// Where a body comes from.
 pub(super) enum Source {
     /// There is none, or all of it is sent.
@@ -107,6 +110,9 @@ impl Outgoing {
         self.at += count;
         if self.at >= self.bytes.len() {
             self.bytes = Buf::empty();
+            self.at = 0;
+        } else if self.at >= KEPT {
+            self.bytes.drain(..self.at);
             self.at = 0;
         }
     }
