@@ -50,6 +50,7 @@ pub mod static_files;
 pub mod stub_status;
 pub mod sub;
 pub mod try_files;
+pub mod tunnel;
 pub mod upstream;
 pub mod upstream_hc;
 pub mod userid;
@@ -99,6 +100,7 @@ pub fn registry() -> Registry {
     registry.add::<scgi::Scgi>();
     registry.add::<grpc::Grpc>();
     registry.add::<memcached::Memcached>();
+    registry.add::<tunnel::Tunnel>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();

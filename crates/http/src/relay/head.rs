@@ -15,6 +15,7 @@ use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::response::Ranges;
+use crate::websocket;
 
 impl Relay<'_> {
     /// Goes on with a complete head.
@@ -41,6 +42,14 @@ impl Relay<'_> {
                 return Err(fail(next::INVALID_HEADER));
             }
         };
+        let is_tunnel = self.plan.tunnel == Some(status);
+        if is_tunnel && !websocket::is_accepted(r) {
+            r.log(
+                Level::Error,
+                format_args!("upstream sent invalid \"Sec-WebSocket-Accept\" header while {READING}"),
+            );
+            return Err(fail(next::INVALID_HEADER));
+        }
         if let Some(kind) = self.wants_next(r, status) {
             self.finish_unread(answer, r);
             return Err(fail(kind));
@@ -56,8 +65,9 @@ impl Relay<'_> {
             return Ok(outcome);
         }
         self.copy_head(r, length);
-        if status == 101 && self.plan.may_upgrade {
-            return Ok(tunnel::run(self, r, answer).await);
+        if is_tunnel {
+            // Boxed, as it would make the future of every request larger.
+            return Ok(Box::pin(tunnel::run(self, r, answer)).await);
         }
         if let Err(outcome) = output::send_head(r) {
             self.succeed(r);

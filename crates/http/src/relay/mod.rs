@@ -123,6 +123,9 @@ pub enum PlanBody {
     Stream,
 }
 
+/// The status by which an upstream agrees to an upgrade (RFC 9110, 15.2.2).
+pub const SWITCHING_PROTOCOLS: u16 = 101;
+
 /// What lies around the pieces of a request's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -155,8 +158,8 @@ pub struct Plan {
     pub framing: Framing,
     /// The method that the upstream is asked with, where that is not the client's: an answer to HEAD has no body.
     pub method: Option<Method>,
-    /// The client asked for an upgrade that the request passes on.
-    pub may_upgrade: bool,
+    /// The status of an answer from which on the connection is a tunnel.
+    pub tunnel: Option<u16>,
     /// The request says that it is the last on its connection, whatever the answer says (RFC 9112, 9.6).
     pub closes: bool,
 }

@@ -5,7 +5,10 @@
 /// Rows for how a peer is connected to and how long it is waited for.
 #[macro_export]
 macro_rules! relay_connection_rows {
-    ($prefix:literal, $settings:ty) => {{
+    ($prefix:literal, $settings:ty) => {
+        $crate::relay_connection_rows!($prefix, $settings, "4k")
+    };
+    ($prefix:literal, $settings:ty, $buffer_size:literal) => {{
         use conf::{Arity, Contexts};
         use $crate::rows::{flag, row, size, time};
         const ALL: Contexts = Contexts::HTTP_ALL;
@@ -44,8 +47,8 @@ macro_rules! relay_connection_rows {
             size(
                 concat!($prefix, "_buffer_size"),
                 ALL,
-                "4k",
-                "Buffer for the head of the answer.",
+                $buffer_size,
+                "Buffer for the head of the answer, and of each direction of a tunnel.",
                 |s, v| s.relay.buffer_size = v,
             ),
             row(

@@ -120,6 +120,7 @@ impl Driver {
                 Setting::MaxConcurrentStreams(http2.max_concurrent_streams),
                 Setting::InitialWindowSize(http2.body_preread_size),
                 Setting::MaxFrameSize(MAX_FRAME_SIZE),
+                Setting::EnableConnectProtocol(1),
             ];
             push_settings(&settings, &mut sending.bytes);
         }

@@ -20,6 +20,7 @@ use crate::request::Request;
 use crate::server::handler::{Handler, Job};
 use crate::server::{route, stats};
 use crate::trace;
+use crate::websocket;
 
 /// The task of a stream.
 pub(super) struct Task {
@@ -116,6 +117,9 @@ fn route(r: &mut Request, head: &Head) -> Result<(), u16> {
         );
         return Err(421);
     }
+    if head.protocol.is_some() {
+        websocket::complete(r);
+    }
     trace::head(r);
     let framing = proto::h1::request_framing(&r.line, &r.head).map_err(|error| {
         r.log(Level::Info, format_args!("client sent {error} {READING}"));
@@ -128,6 +132,15 @@ fn route(r: &mut Request, head: &Head) -> Result<(), u16> {
     if length > Some(0) && head.is_end {
         r.log(Level::Info, format_args!("client prematurely closed stream {READING}"));
         return Err(400);
+    }
+    if head.protocol.is_some() {
+        if length > Some(0) {
+            r.log(Level::Info, format_args!("client sent CONNECT request with body {READING}"));
+            return Err(400);
+        }
+        // What comes behind the head belongs to the tunnel.
+        r.reader = BodyReader::of_stream(None, false);
+        return Ok(());
     }
     r.content_length = length;
     r.reader = BodyReader::of_stream(length, !head.is_end);
