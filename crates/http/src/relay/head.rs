@@ -222,7 +222,6 @@ impl Relay<'_> {
     fn copy_field(&self, r: &mut Request, known: Known, name: &[u8], value: &[u8]) {
         match known {
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::KeepAlive => {}
-            Known::Upgrade if r.response.status != 101 => {}
             Known::ContentType => set_content_type(r, value),
             Known::LastModified => {
                 r.response.last_modified = proto::date::parse(value);
