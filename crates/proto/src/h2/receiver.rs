@@ -62,6 +62,8 @@ pub enum Event<'a> {
     SettingsAcknowledged,
     /// A PING that must be answered.
     Ping([u8; 8]),
+    /// An answer to a PING of ours.
+    Pong,
     /// More may be sent on a stream, or with 0 on the connection.
     WindowUpdate(u32, u32),
     /// The peer begins no more streams, and looked at none of ours above this one.
@@ -223,7 +225,7 @@ impl Receiver {
                 Some(Event::Settings { window_delta })
             }
             Kind::PING if head.stream != 0 => return Err(Violation::PingStream),
-            Kind::PING if head.flags.has(Flags::ACK) => None,
+            Kind::PING if head.flags.has(Flags::ACK) => Some(Event::Pong),
             Kind::PING => payload.first_chunk().map(|payload| Event::Ping(*payload)),
             Kind::GOAWAY if head.stream != 0 => return Err(Violation::GoAwayStream),
             Kind::GOAWAY => Some(Event::GoAway(word(0) & 0x7fff_ffff, ErrorCode(word(4)))),

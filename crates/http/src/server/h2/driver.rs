@@ -16,6 +16,7 @@ use proto::h2::{
     Role, Setting, Violation, push_settings,
 };
 
+use super::farewell::Farewell;
 use super::head::Head;
 use super::request::Task;
 use super::session::Session;
@@ -28,6 +29,8 @@ use crate::server::{h1, is_quitting, lingering};
 
 /// Bytes that a read asks for, and once more comes than that.
 const READ_SIZES: [usize; 2] = [16 << 10, 64 << 10];
+/// The highest number of a stream.
+const MAX_STREAM: u32 = (1 << 31) - 1;
 /// Reads before others have their turn.
 const MAX_READS: u32 = 4;
 
@@ -90,8 +93,7 @@ struct Driver {
     size: usize,
     /// The client confirmed our settings.
     is_acknowledged: bool,
-    /// The client was told that no more streams are taken.
-    is_going_away: bool,
+    farewell: Farewell,
     /// Nothing more is read: only the streams' ends and the last bytes are waited for.
     ending: Option<End>,
     /// A stream whose head took too long; the rest of that is only decoded.
@@ -136,7 +138,7 @@ impl Driver {
             wait: Wait::Header,
             size: 0,
             is_acknowledged: false,
-            is_going_away: false,
+            farewell: Farewell::None,
             ending: None,
             late_stream: 0,
             has_unread: true,
@@ -148,7 +150,10 @@ impl Driver {
         self.session.drive(cx);
         if self.session.conn.is_aborted.get() {
             self.lose();
-        } else if is_quitting() && !self.is_going_away {
+        } else if is_quitting() {
+            self.ask_to_go();
+        }
+        if self.farewell.is_due(cx) {
             self.go_away(ErrorCode::NO_ERROR);
         }
         self.pay();
@@ -270,7 +275,7 @@ impl Driver {
             None if used == 0 => return Ok(None),
             None => {}
             Some(Event::Headers(frame, mut block)) => {
-                let is_wanted = frame.is_new && !self.is_going_away && frame.stream != self.late_stream;
+                let is_wanted = frame.is_new && !self.farewell.is_told() && frame.stream != self.late_stream;
                 let head = decode(&mut self.decoder, &mut block, &self.core, is_wanted)?;
                 match head {
                     Some(head) => *began += self.begin(frame, head, *began)?,
@@ -307,7 +312,8 @@ impl Driver {
                 self.session.call_up();
             }
             Some(Event::WindowUpdate(id, increment)) => self.grow_window(id, increment)?,
-            Some(Event::GoAway(..)) => {}
+            Some(Event::Pong) if self.farewell.has_begun() => self.go_away(ErrorCode::NO_ERROR),
+            Some(Event::GoAway(..) | Event::Pong) => {}
         }
         Ok(Some(used))
     }
@@ -355,7 +361,10 @@ impl Driver {
         ));
         self.session.enter(Rc::clone(&stream));
         tokio::task::spawn_local(Task::new(stream));
-        if is_last {
+        if is_last && self.session.len() > 1 {
+            self.ask_to_go();
+        } else if is_last {
+            // Who has one stream at a time reads this before it begins the next one.
             self.go_away(ErrorCode::NO_ERROR);
         }
         Ok(1)
@@ -461,7 +470,7 @@ impl Driver {
         match self.ending {
             Some(End::Lost) => Some(End::Lost),
             Some(End::Told) if !self.session.has_pending() => Some(End::Told),
-            None if self.is_going_away && !self.session.has_pending() => Some(End::Told),
+            None if self.farewell.is_told() && !self.session.has_pending() => Some(End::Told),
             _ => None,
         }
     }
@@ -483,15 +492,10 @@ impl Driver {
         if wait != self.wait {
             self.wait = wait;
             conn.is_idle.set(wait == Wait::Idle);
-            match wait {
-                Wait::Header => conn.deadline.set_after(self.core.client_header_timeout),
-                Wait::Idle => {
-                    conn.deadline.set_after(self.core.keepalive_timeout);
-                    self.receiver.release();
-                }
-                Wait::Write => conn.deadline.set_after(self.core.send_timeout),
-                Wait::Streams => conn.deadline.clear(),
+            if wait == Wait::Idle {
+                self.receiver.release();
             }
+            self.set_deadline();
         }
         if conn.deadline.poll_over(cx).is_pending() {
             return Poll::Pending;
@@ -516,7 +520,6 @@ impl Driver {
                 self.go_away(ErrorCode::NO_ERROR);
                 self.give_up();
             }
-            // The worker ends, which was told to the client already.
             Wait::Streams => {}
         }
         conn.deadline.clear();
@@ -532,9 +535,33 @@ impl Driver {
         self.give_up();
     }
 
+    /// Sets the deadline of what the connection waits for.
+    fn set_deadline(&self) {
+        let deadline = &self.session.conn.deadline;
+        match self.wait {
+            Wait::Header => deadline.set_after(self.core.client_header_timeout),
+            Wait::Idle => deadline.set_after(self.core.keepalive_timeout),
+            Wait::Write => deadline.set_after(self.core.send_timeout),
+            Wait::Streams => deadline.clear(),
+        }
+    }
+
+    /// Begins the end: streams that are on their way are still taken.
+    fn ask_to_go(&mut self) {
+        if self.farewell.has_begun() {
+            return;
+        }
+        self.farewell = Farewell::asked(&self.session.conn);
+        self.session.go_away(MAX_STREAM, ErrorCode::NO_ERROR);
+        self.session.ping();
+        // Whoever ends the worker has moved the deadline to wake us.
+        self.set_deadline();
+    }
+
+    /// Takes no more streams than those that came.
     fn go_away(&mut self, code: ErrorCode) {
-        if !self.is_going_away {
-            self.is_going_away = true;
+        if !self.farewell.is_told() {
+            self.farewell = Farewell::Told;
             self.session.go_away(self.receiver.last_stream, code);
         }
     }

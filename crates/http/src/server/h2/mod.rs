@@ -6,6 +6,7 @@
 
 mod conf;
 mod driver;
+mod farewell;
 mod head;
 mod output;
 mod preface;
