@@ -483,7 +483,7 @@ mod tests {
         );
         check(&[frame(Kind::SETTINGS, 1, 0, &[])], Ok(&["SettingsAcknowledged"]));
         check(&[frame(Kind::PING, 0, 0, b"12345678")], Ok(&["Ping([49, 50, 51, 52, 53, 54, 55, 56])"]));
-        check(&[frame(Kind::PING, 1, 0, b"12345678")], Ok(&[]));
+        check(&[frame(Kind::PING, 1, 0, b"12345678")], Ok(&["Pong"]));
         check(&[frame(Kind(99), 0, 7, b"whatever")], Ok(&[]));
         check(&[frame(Kind::GOAWAY, 0, 0, b"\0\0\0\x03\0\0\0\x02bye")], Ok(&["GoAway(3, ErrorCode(2))"]));
         check(&[frame(Kind::WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 9])], Ok(&["WindowUpdate(1, 9)"]));

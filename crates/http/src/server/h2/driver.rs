@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use net::Buf;
+use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use proto::h2::hpack::{BlockLimits, Decoder};
 use proto::h2::{
@@ -33,6 +33,10 @@ const READ_SIZES: [usize; 2] = [16 << 10, 64 << 10];
 const MAX_STREAM: u32 = (1 << 31) - 1;
 /// Reads before others have their turn.
 const MAX_READS: u32 = 4;
+/// Frames that are looked at before others have their turn, and the same of a client that only makes work.
+const FRAMES: [u32; 2] = [256, 32];
+/// Milliseconds that such a client waits for its next turn.
+const PAUSE_MS: u64 = 1;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +102,10 @@ struct Driver {
     ending: Option<End>,
     /// A stream whose head took too long; the rest of that is only decoded.
     late_stream: u32,
-    /// Bytes came with the preface and have not been looked at.
+    /// Bytes have come that were not looked at.
     has_unread: bool,
+    /// They are not looked at before this.
+    pause: Option<Deadline>,
     /// Times that it woke from idling.
     wakings: u64,
 }
@@ -142,6 +148,7 @@ impl Driver {
             ending: None,
             late_stream: 0,
             has_unread: true,
+            pause: None,
             wakings: 0,
         }
     }
@@ -186,8 +193,15 @@ impl Driver {
         if self.ending.is_some() {
             return Ok(0);
         }
+        if self.has_unread && (self.session.is_full() || self.is_paused(cx)) {
+            return Ok(0);
+        }
         if std::mem::take(&mut self.has_unread) {
             began += self.take()?;
+        }
+        if self.has_unread {
+            self.yield_turn(cx);
+            return Ok(began);
         }
         for _ in 0..MAX_READS {
             if self.session.is_full() || began > 0 {
@@ -195,7 +209,13 @@ impl Driver {
             }
             match self.read(cx)? {
                 Read::Nothing => return Ok(began),
-                Read::Some(count) => began += count,
+                Read::Some(count) => {
+                    began += count;
+                    if self.has_unread {
+                        self.yield_turn(cx);
+                        return Ok(began);
+                    }
+                }
                 Read::Closed => {
                     if self.receiver.is_in_frame() || self.session.len() > 0 {
                         self.log(Level::Info, format_args!("client prematurely closed connection"));
@@ -207,6 +227,26 @@ impl Driver {
         }
         cx.waker().wake_by_ref();
         Ok(began)
+    }
+
+    /// More has come than is looked at in one turn. A client that owes is made to wait for its next one, so that it
+    /// cannot take the time of others.
+    fn yield_turn(&mut self, cx: &mut Context<'_>) {
+        if self.receiver.budget.is_owing() {
+            let pause = self.pause.get_or_insert_default();
+            pause.set_after(PAUSE_MS);
+            let _ = pause.poll_over(cx);
+        } else {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn is_paused(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_paused = self.pause.as_ref().is_some_and(|pause| pause.poll_over(cx).is_pending());
+        if !is_paused {
+            self.pause = None;
+        }
+        is_paused
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Read, Violation> {
@@ -245,11 +285,17 @@ impl Driver {
         let input = std::mem::replace(&mut self.input, Buf::empty());
         let mut rest = &input[..];
         let mut began = 0;
+        let mut frames = 0;
         let done = loop {
             match self.step(rest, &mut began) {
                 Ok(Some(used)) => rest = rest.get(used..).unwrap_or_default(),
                 Ok(None) => break Ok(began),
                 Err(violation) => break Err(violation),
+            }
+            frames += 1;
+            if frames >= FRAMES[usize::from(self.receiver.budget.is_owing())] {
+                self.has_unread = !rest.is_empty();
+                break Ok(began);
             }
         };
         let used = input.len() - rest.len();

@@ -31,8 +31,7 @@ pub(super) struct Task {
 impl Task {
     /// Begins with what was received.
     pub(super) fn new(stream: Rc<Stream>) -> Self {
-        let handler = Handler::take(Job::Stream(Rc::clone(&stream)));
-        Self { stream, handler: Some(handler) }
+        Self { stream, handler: None }
     }
 }
 
@@ -43,7 +42,12 @@ impl Future for Task {
         let this = &mut *self;
         // Whatever the request waits for, its end must reach it.
         this.stream.watch(cx);
-        let Some(handler) = &mut this.handler else { return Poll::Ready(()) };
+        if this.handler.is_none() && this.stream.is_gone() {
+            // Given up before anything was done for it.
+            return Poll::Ready(());
+        }
+        let stream = &this.stream;
+        let handler = this.handler.get_or_insert_with(|| Handler::take(Job::Stream(Rc::clone(stream))));
         ready!(handler.poll(cx));
         if let Some(handler) = this.handler.take() {
             Worker::current().give_handler(handler);
@@ -57,6 +61,9 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.handler = None;
         let stream = &self.stream;
+        if let Some(head) = stream.head.take() {
+            head.give_back();
+        }
         if stream.is_answered.get() {
             stream.session.completed.set(stream.session.completed.get() + 1);
             if !stream.is_ended() && !stream.is_gone() {
