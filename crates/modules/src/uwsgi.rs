@@ -127,7 +127,7 @@ impl Protocol for Uwsgi {
         }
         plan.head = head;
         plan.body = cgi::plan_body(r, &settings.relay);
-        plan.may_upgrade = cgi::may_upgrade(r);
+        plan.tunnel = cgi::tunnel(r);
         Ok(())
     }
 
