@@ -62,14 +62,14 @@ pub struct Writer {
 pub type TempDir = Box<dyn Fn() -> io::Result<(File, PathBuf)>>;
 
 impl Writer {
-    /// Begins an entry. With `lease`, those who wait may read along where `may_follow` says so.
+    /// Begins an entry, in a file of `temp_dir` where the zone wants that. With `lease`, those who wait may read along where `may_follow` says so.
     #[must_use]
     pub fn begin(
         zone: &Arc<Zone>,
         draft: Draft,
         lease: Option<Lease>,
         may_follow: Follow,
-        temp_dir: TempDir,
+        temp_dir: Option<TempDir>,
     ) -> Self {
         let record = record::encode(&draft.meta, &draft.text, &draft.head);
         if let Some(lease) = &lease
@@ -78,7 +78,7 @@ impl Writer {
             let source = Source::new(draft.meta.clone(), draft.head.clone(), record.len() as u64);
             lease.filling().begin(source);
         }
-        let temp_dir = zone.options().use_temp_path.then_some(temp_dir);
+        let temp_dir = temp_dir.filter(|_| zone.options().use_temp_path);
         Self {
             zone: Arc::clone(zone),
             draft,

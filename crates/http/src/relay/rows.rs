@@ -1,6 +1,6 @@
 //! The directive rows of the settings that upstream protocols share, under each protocol's prefix.
 //!
-//! Four tables: the connection, which every protocol has; the answer's head; buffering of both bodies; the cache.
+//! The connection, which every protocol has; the answer's head; buffering of both bodies; the cache; files.
 
 /// Rows for how a peer is connected to and how long it is waited for.
 #[macro_export]
@@ -80,13 +80,14 @@ macro_rules! relay_buffer_rows {
 #[macro_export]
 macro_rules! relay_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
-        pub(super) static $rows: [&[$crate::rows::Row<$settings>]; 4] = {
+        pub(super) static $rows: [&[$crate::rows::Row<$settings>]; 5] = {
             static CONNECTION: &[$crate::rows::Row<$settings>] =
                 &$crate::relay_connection_rows!($prefix, $settings);
             static ANSWER: &[$crate::rows::Row<$settings>] = &$crate::relay_answer_rows!($prefix, $settings);
             static BUFFERS: &[$crate::rows::Row<$settings>] = &$crate::relay_buffer_rows!($prefix, $settings);
             static CACHE: &[$crate::rows::Row<$settings>] = &$crate::relay_cache_rows!($prefix, $settings);
-            [CONNECTION, ANSWER, BUFFERS, CACHE]
+            static STORE: &[$crate::rows::Row<$settings>] = &$crate::relay_store_rows!($prefix, $settings);
+            [CONNECTION, ANSWER, BUFFERS, CACHE, STORE]
         };
     };
 }
