@@ -202,3 +202,33 @@ pub const fn refused<S>(name: &'static str, contexts: Contexts, arity: Arity, wh
     row.row.status = conf::Status::Refused(why);
     row
 }
+
+/// Permission bits such as `user:rw group:r` (`ngx_conf_set_access_slot`).
+///
+/// # Errors
+/// `invalid value "…"`.
+pub fn access(d: &Directive) -> Result<u32, Error> {
+    let (mut access, mut owner) = (0, 0o600);
+    for word in &d.args {
+        let right = match word.bytes.rsplit(|byte| *byte == b':').next() {
+            Some(b"rw") => 6,
+            Some(b"r") => 4,
+            _ => 0,
+        };
+        let who = word.bytes.iter().position(|byte| *byte == b':').and_then(|at| word.bytes.get(..at));
+        let shift = match who {
+            Some(b"user") => {
+                owner = 0;
+                6
+            }
+            Some(b"group") => 3,
+            Some(b"all") => 0,
+            _ => 16,
+        };
+        if right == 0 || shift == 16 || word.bytes.iter().filter(|byte| **byte == b':').count() != 1 {
+            return Err(Error::at(word, format!("invalid value \"{}\"", word.as_str())));
+        }
+        access |= right << shift;
+    }
+    Ok(access | owner)
+}

@@ -191,7 +191,7 @@ impl Relay<'_> {
             let opening =
                 connect::open(r, &self.upstream, self.settings, peer, self.location, wanted, deadline);
             let mut opening = std::pin::pin!(opening);
-            let is_abort_ignored = self.settings.ignore_client_abort;
+            let is_abort_ignored = r.ignores_client_abort;
             poll_fn(|cx| {
                 if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
                     return Poll::Ready(Some(opened));
@@ -411,7 +411,7 @@ impl Relay<'_> {
                 return Poll::Ready(Ok(()));
             }
         }
-        if !self.settings.ignore_client_abort && r.poll_client_gone(cx).is_ready() {
+        if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
             return Poll::Ready(Err(Wait::ClientGone));
         }
         deadline.poll_over(cx).map(|()| Err(Wait::TimedOut))
@@ -605,7 +605,7 @@ impl Relay<'_> {
             if conn.stream().poll_readable(cx).is_ready() {
                 return Poll::Ready(Waited::Ready);
             }
-            if !self.settings.ignore_client_abort && r.poll_client_gone(cx).is_ready() {
+            if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
                 return Poll::Ready(Waited::ClientGone);
             }
             deadline.poll_over(cx).map(|()| Waited::TimedOut)

@@ -3,6 +3,7 @@
 //! A protocol brings its request's bytes, its settings and a few rewrites; peers, retries, buffering and
 //! tunnels are here once.
 
+pub mod cache;
 pub mod cgi;
 pub mod check;
 mod codec;
@@ -51,6 +52,7 @@ pub use self::target::Target;
 pub use self::upstream::{KeepaliveConf, Naming, PeerConn, Upstream};
 
 use self::exchange::{Failure, Heard};
+use self::head::Heading;
 use self::queue::{Bell, Stranded};
 use self::sticky::Visit;
 use crate::body;
@@ -90,11 +92,13 @@ pub async fn janitor() {
     }
 }
 
-/// What goes on beside requests for a configuration: names are followed, peers are checked. On one thread for all.
+/// What goes on beside requests for a configuration: names are followed, peers are checked, caches kept in order. On
+/// one thread for all.
 #[derive(Default)]
 pub struct Attendants {
     followers: follow::Followers,
     checkers: check::Checkers,
+    keeper: Option<::cache::Keeper>,
 }
 
 impl Attendants {
@@ -102,12 +106,14 @@ impl Attendants {
     pub fn follow(&mut self, cycle: &crate::cycle::Cycle) {
         self.followers.follow(cycle);
         self.checkers.follow(cycle);
+        self.keeper = cache::path::keep(cycle);
     }
 
     /// Ends all of it.
     pub fn stop(&mut self) {
         self.followers.stop();
         self.checkers.stop();
+        self.keeper = None;
     }
 }
 
@@ -193,6 +199,11 @@ pub trait Protocol: Send + Sync {
     /// # Errors
     /// What becomes of a request whose target cannot be made out.
     fn target(&self, r: &mut Request) -> Result<Target, Outcome>;
+
+    /// Appends what tells one answer from another where the configuration does not say it.
+    fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
+        cache::push_default_key(r, out);
+    }
 
     /// The upstream that all requests of a location go to, where it is known at load.
     fn upstream(&self, _location: &Location) -> Option<crate::conf::UpstreamId> {
@@ -283,12 +294,20 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         Ok(target) => target,
         Err(outcome) => return outcome,
     };
+    r.cache = None;
+    if settings.cache.is_on() {
+        let heading = Heading { protocol: &**protocol, settings };
+        if let Some(outcome) = Box::pin(cache::consult(r, heading)).await {
+            return outcome;
+        }
+    }
     let upstream = match target::find(r, target).await {
         Ok(upstream) => upstream,
         Err(outcome) => return outcome,
     };
-    r.ignores_client_abort = settings.ignore_client_abort;
-    if r.is_subrequest && settings.ignore_client_abort {
+    r.ignores_client_abort =
+        settings.ignore_client_abort || r.fills_cache() || settings.cache.store != cache::Store::Off;
+    if r.is_subrequest && r.ignores_client_abort {
         r.family().ignores_client_abort.set(true);
     }
     let mut plan = Plan::default();
@@ -333,7 +352,7 @@ impl Relay<'_> {
                 }
                 end_state(r);
                 r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
-                return Outcome::Status(502);
+                return self.fail(r, settings::next::ERROR, 502).await;
             }
             let Some(peer) = self.attempt.peer() else { return Outcome::Status(500) };
             let name = Arc::clone(&peer.name);
@@ -356,11 +375,21 @@ impl Relay<'_> {
                     end_state(r);
                     if let Some(status) = self.give_up(r, &failure) {
                         self.push_visit(r);
-                        return Outcome::Status(status);
+                        return self.fail(r, failure.kind, status).await;
                     }
                 }
             }
         }
+    }
+
+    /// No peer answers: the cache may have something better than this status.
+    async fn fail(&self, r: &mut Request, kind: u32, status: u16) -> Outcome {
+        if r.cache.is_some()
+            && let Some(outcome) = Box::pin(cache::heard::failed(r, self.heading(), kind, status)).await
+        {
+            return outcome;
+        }
+        Outcome::Status(status)
     }
 
     fn pick(&mut self, r: &Request) -> Result<(), NoPeer> {

@@ -1,6 +1,6 @@
 //! The directive rows of the settings that upstream protocols share, under each protocol's prefix.
 //!
-//! Three tables: the connection, which every protocol has; the answer's head; buffering of both bodies.
+//! Four tables: the connection, which every protocol has; the answer's head; buffering of both bodies; the cache.
 
 /// Rows for how a peer is connected to and how long it is waited for.
 #[macro_export]
@@ -135,15 +135,14 @@ macro_rules! relay_answer_rows {
     }};
 }
 
-/// Rows for how bodies are buffered and stored.
+/// Rows for how bodies are buffered.
 #[macro_export]
 macro_rules! relay_buffer_rows {
     ($prefix:literal, $settings:ty) => {{
         use conf::{Arity, Contexts};
-        use $crate::relay::settings::only_off;
         use $crate::rows::{flag, row, size, value};
         const ALL: Contexts = Contexts::HTTP_ALL;
-        let rows: [$crate::rows::Row<$settings>; 14] = [
+        let rows: [$crate::rows::Row<$settings>; 12] = [
             flag(
                 concat!($prefix, "_buffering"),
                 ALL,
@@ -237,22 +236,6 @@ macro_rules! relay_buffer_rows {
                     Ok(())
                 },
             ),
-            row(
-                concat!($prefix, "_cache"),
-                ALL,
-                Arity::ONE,
-                "off",
-                "Keeps answers; only `off` until there is a cache.",
-                only_off,
-            ),
-            row(
-                concat!($prefix, "_store"),
-                ALL,
-                Arity::ONE,
-                "off",
-                "Saves answers as files; only `off` until it is there.",
-                only_off,
-            ),
         ];
         rows
     }};
@@ -263,12 +246,13 @@ macro_rules! relay_buffer_rows {
 #[macro_export]
 macro_rules! relay_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
-        pub(super) static $rows: [&[$crate::rows::Row<$settings>]; 3] = {
+        pub(super) static $rows: [&[$crate::rows::Row<$settings>]; 4] = {
             static CONNECTION: &[$crate::rows::Row<$settings>] =
                 &$crate::relay_connection_rows!($prefix, $settings);
             static ANSWER: &[$crate::rows::Row<$settings>] = &$crate::relay_answer_rows!($prefix, $settings);
             static BUFFERS: &[$crate::rows::Row<$settings>] = &$crate::relay_buffer_rows!($prefix, $settings);
-            [CONNECTION, ANSWER, BUFFERS]
+            static CACHE: &[$crate::rows::Row<$settings>] = &$crate::relay_cache_rows!($prefix, $settings);
+            [CONNECTION, ANSWER, BUFFERS, CACHE]
         };
     };
 }

@@ -5,20 +5,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use http::request::Request;
-use os::errlog::{Errno, Level};
-use os::errno;
-use os::file::FileInfo;
+use crate::errlog::Errno;
+use crate::errno;
+use crate::file::{self, FileInfo};
 
 /// Whether missing directories of a destination are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parents {
+pub enum Parents {
     /// They must be there.
     Required,
     /// They are made with these permission bits.
@@ -27,37 +25,49 @@ pub(super) enum Parents {
 
 /// A call that failed, on which file.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub struct Failure {
+    /// The call, as the error log names it.
     pub call: &'static str,
+    /// The file.
     pub path: PathBuf,
+    /// What it said.
     pub error: io::Error,
 }
 
-impl Failure {
-    /// Logs it as critical.
-    pub fn log(&self, r: &Request) {
-        let (call, path) = (self.call, self.path.display());
-        r.log(Level::Crit, format_args!("{call} \"{path}\" failed {}", Errno(&self.error)));
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} \"{}\" failed {}", self.call, self.path.display(), Errno(&self.error))
     }
 }
+
+impl std::error::Error for Failure {}
 
 fn failed<'a>(call: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Failure + 'a {
     move |error| Failure { call, path: path.to_owned(), error }
 }
 
 /// Sets permission bits whatever the process's mask is.
-pub(super) fn set_access(path: &Path, access: u32) -> Result<(), Failure> {
+///
+/// # Errors
+/// The call that failed.
+pub fn set_access(path: &Path, access: u32) -> Result<(), Failure> {
     fs::set_permissions(path, fs::Permissions::from_mode(access)).map_err(failed("chmod()", path))
 }
 
 /// Sets the time of the last change of a file or directory, Unix seconds.
-pub(super) fn set_mtime(path: &Path, mtime: i64) -> Result<(), Failure> {
+///
+/// # Errors
+/// The call that failed.
+pub fn set_mtime(path: &Path, mtime: i64) -> Result<(), Failure> {
     let file = File::open(path).map_err(failed("open()", path))?;
     set_mtime_of(&file, path, mtime)
 }
 
 /// Makes a directory with these permission bits, the process's mask applied.
-pub(super) fn create_dir(path: &Path, access: u32) -> io::Result<()> {
+///
+/// # Errors
+/// Those of `mkdir(2)`.
+pub fn create_dir(path: &Path, access: u32) -> io::Result<()> {
     fs::DirBuilder::new().mode(access).create(path)
 }
 
@@ -65,7 +75,7 @@ pub(super) fn create_dir(path: &Path, access: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// The call that failed; the file is still there under its old name.
-pub(super) fn rename(from: &Path, to: &Path, parents: Parents) -> Result<(), Failure> {
+pub fn rename(from: &Path, to: &Path, parents: Parents) -> Result<(), Failure> {
     let mut outcome = fs::rename(from, to);
     if let (Err(error), Parents::Made(access)) = (&outcome, parents)
         && error.raw_os_error() == Some(errno::ENOENT)
@@ -89,7 +99,7 @@ fn move_across(from: &Path, to: &Path) -> Result<(), Failure> {
     let mut beside = to.as_os_str().to_owned();
     beside.push(format!(".{:010}", NEXT.fetch_add(1, Ordering::Relaxed)));
     let beside = PathBuf::from(beside);
-    let info = os::file::path_info(from).map_err(failed("stat()", from))?;
+    let info = file::path_info(from).map_err(failed("stat()", from))?;
     let moved = copy(from, &beside, &info)
         .and_then(|()| fs::rename(&beside, to).map_err(failed("rename()", &beside)));
     if let Err(failure) = moved {
@@ -103,7 +113,7 @@ fn move_across(from: &Path, to: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The call that failed; the copy may be there in part.
-pub(super) fn copy(from: &Path, to: &Path, info: &FileInfo) -> Result<(), Failure> {
+pub fn copy(from: &Path, to: &Path, info: &FileInfo) -> Result<(), Failure> {
     let mut source = File::open(from).map_err(failed("open()", from))?;
     let mut options = OpenOptions::new();
     let mut copy = options
@@ -117,15 +127,20 @@ pub(super) fn copy(from: &Path, to: &Path, info: &FileInfo) -> Result<(), Failur
     set_mtime_of(&copy, to, info.mtime)
 }
 
-fn set_mtime_of(file: &File, path: &Path, mtime: i64) -> Result<(), Failure> {
+/// As [`set_mtime`], of an open file.
+///
+/// # Errors
+/// The call that failed.
+pub fn set_mtime_of(file: &File, path: &Path, mtime: i64) -> Result<(), Failure> {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(mtime.max(0).unsigned_abs()));
     let time = time.ok_or_else(|| failed("utimes()", path)(io::ErrorKind::InvalidInput.into()))?;
     file.set_modified(time).map_err(failed("utimes()", path))
 }
 
-/// The text as a path.
-pub(super) fn as_path(path: &[u8]) -> &Path {
-    Path::new(std::ffi::OsStr::from_bytes(path))
+/// Permission bits of a directory beside files of these (`ngx_dir_access`).
+#[must_use]
+pub fn directory_access(access: u32) -> u32 {
+    access | (access & 0o444) >> 2
 }
 
 #[cfg(test)]
@@ -133,9 +148,16 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("tidegate-dav-{name}-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("tidegate-transfer-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("dir");
         dir
+    }
+
+    #[test]
+    fn whoever_may_read_a_directory_may_search_it() {
+        assert_eq!(directory_access(0o600), 0o700);
+        assert_eq!(directory_access(0o644), 0o755);
+        assert_eq!(directory_access(0o640), 0o750);
     }
 
     #[test]
@@ -158,13 +180,13 @@ mod tests {
         set_access(&from, 0o640).expect("chmod");
         set_mtime(&from, 1_700_000_000).expect("utimes");
         fs::write(&to, "a longer text").expect("write");
-        let info = os::file::path_info(&from).expect("info");
+        let info = file::path_info(&from).expect("info");
         copy(&from, &to, &info).expect("copy");
-        let seen = os::file::path_info(&to).expect("info");
+        let seen = file::path_info(&to).expect("info");
         assert_eq!((seen.size, seen.mtime), (4, 1_700_000_000));
         move_across(&from, &dir.join("c")).expect("move");
         assert!(!from.exists());
-        assert_eq!(os::file::path_info(&dir.join("c")).expect("info").mode, 0o640);
+        assert_eq!(file::path_info(&dir.join("c")).expect("info").mode, 0o640);
         let _ = fs::remove_dir_all(&dir);
     }
 }
