@@ -97,6 +97,7 @@ fn expect(text: &str) -> Result<Expect, String> {
         "truncated" => Expect::Truncated,
         "closed" => Expect::Closed,
         "open" => Expect::Open,
+        "refused" => Expect::Refused(rest),
         "nothing" => Expect::Nothing,
         "bytes" => Expect::Bytes(escaped(&rest)?),
         "within" => Expect::Within(millis(&rest)?),

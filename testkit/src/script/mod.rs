@@ -301,6 +301,8 @@ pub enum Expect {
     Closed,
     /// The server does not close.
     Open,
+    /// There is no connection, for this reason among others: the handshake fails.
+    Refused(String),
     /// The server closes without a byte.
     Nothing,
     /// These bytes come next.

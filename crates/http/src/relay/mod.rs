@@ -134,6 +134,16 @@ pub enum PlanBody {
 /// The status by which an upstream agrees to an upgrade (RFC 9110, 15.2.2).
 pub const SWITCHING_PROTOCOLS: u16 = 101;
 
+/// What becomes of the bytes of the client's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyCoding {
+    /// They pass as they are.
+    #[default]
+    Same,
+    /// They are base64, perhaps in padded pieces, and pass decoded; for codecs that write the request themselves.
+    Base64,
+}
+
 /// What lies around the pieces of a request's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -162,6 +172,8 @@ pub struct Plan {
     pub head: Buf,
     /// The client's body.
     pub body: PlanBody,
+    /// What of it is sent.
+    pub coding: BodyCoding,
     /// How that is sent.
     pub framing: Framing,
     /// The method that the upstream is asked with, where that is not the client's: an answer to HEAD has no body.

@@ -12,7 +12,7 @@ use proto::h2::hpack::BlockLimits;
 use proto::h2::{FRAME_HEAD, Flags, push_data_head, push_headers};
 
 use super::answer::Invalid;
-use super::body::{Piece, Source};
+use super::body::{Body, Piece, Source};
 use super::head;
 use super::session::{Session, Sharing};
 use super::shared::Shared;
@@ -24,7 +24,7 @@ use crate::relay::codec::{BodyLength, Closing, Codec, Decoded, HeadStep, Opening
 use crate::relay::connect::{Connected, Link};
 use crate::relay::exchange::READING;
 use crate::relay::settings::next;
-use crate::relay::{Plan, PlanBody, RelaySettings};
+use crate::relay::{BodyCoding, Plan, PlanBody, RelaySettings};
 use crate::request::Request;
 
 /// Bytes of requests' bodies that wait to be written at once on a connection.
@@ -47,7 +47,7 @@ pub struct Http2 {
     home: Home,
     /// The number of the stream; zero before it begins.
     stream: u32,
-    body: Source,
+    body: Body,
     send_timeout: u64,
     /// Bytes of the answer's body that were announced and have not come.
     left: Option<u64>,
@@ -62,7 +62,7 @@ impl Default for Http2 {
         Self {
             home: Home::None,
             stream: 0,
-            body: Source::Done,
+            body: Body::new(Source::Done, BodyCoding::Same),
             send_timeout: 0,
             left: None,
             hidden: Arc::default(),
@@ -108,7 +108,7 @@ impl Codec for Http2 {
         self.hidden = Arc::clone(&settings.hidden);
         self.passes_trailers = settings.pass_trailers;
         let (head, set) = plan.head.split_at(head::end(&plan.head));
-        self.body = match plan.body {
+        let source = match plan.body {
             _ if !set.is_empty() => Source::Set(set.to_vec(), 0),
             PlanBody::None => Source::Done,
             PlanBody::Whole => Source::whole(r),
@@ -117,8 +117,9 @@ impl Codec for Http2 {
                 Source::Client
             }
         };
+        self.body = Body::new(source, plan.coding);
         let limits = BlockLimits { field: settings.buffer_size, total: settings.buffer_size };
-        let is_sent = matches!(self.body, Source::Done);
+        let is_sent = self.body.is_done();
         self.stream =
             self.home.with(|session| begin(session, limits, head, scheme, is_sent)).unwrap_or_default();
         self.wake_connection();
@@ -423,7 +424,7 @@ impl Http2 {
 fn fill_one(
     session: &mut Session,
     id: u32,
-    body: &mut Source,
+    body: &mut Body,
     most_pending: usize,
     r: &mut Request,
     cx: &mut Context<'_>,

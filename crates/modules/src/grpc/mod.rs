@@ -2,6 +2,8 @@
 //!
 //! Neither a request nor an answer is buffered: each message goes on as soon as it is there.
 
+mod web;
+
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
@@ -10,16 +12,18 @@ use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
 use http::conf::{UpstreamId, UriPart, parse_upstream_url};
-use http::module::{Module, Settings, Slot};
+use http::filters::{Filtered, HeaderFilter};
+use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
 use http::relay::{
-    BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Target, Wire, push_peer_url,
+    BodyCoding, BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Target, Wire, push_peer_url,
 };
 use http::request::Request;
-use http::rows::{Row, row, without_effect};
+use http::rows::{Row, flag, row, without_effect};
 use http::variables::Template;
 use net::Buf;
+use proto::h1::{Fields, Known};
 use proto::uri::EscapeKind;
 
 /// `ngx_http_grpc_module`.
@@ -38,9 +42,10 @@ static SHARED_ROWS: [&[Row<GrpcSettings>]; 4] = [CONNECTION_ROWS, ANSWER_ROWS, &
 http::relay_tls_rows!("grpc", GrpcSettings, TLS_ROWS);
 
 #[rustfmt::skip]
-static ROWS: [Row<GrpcSettings>; 4] = [
+static ROWS: [Row<GrpcSettings>; 5] = [
     row("grpc_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass),
     row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", set_header).many(),
+    flag("grpc_web", ALL, "off", "Translates browsers' gRPC-Web, and answers it with errors that they understand.", |s, v| s.web = v),
     without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
     without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),
 ];
@@ -69,9 +74,30 @@ pub struct GrpcSettings {
     is_secure: bool,
     /// The name that the upstream is asked by; empty where variables say it.
     host: Arc<[u8]>,
+    /// `grpc_web`.
+    web: bool,
     set_fields: Arc<Vec<Line>>,
     has_own_fields: bool,
     program: Arc<Program>,
+}
+
+impl GrpcSettings {
+    /// Appends what makes gRPC of a request of gRPC-Web, and the rest of its fields.
+    fn write_web(&self, r: &Request, format: &[u8], out: &mut Vec<u8>) {
+        // A browser cannot say that it takes trailers.
+        if !r.line.fields.has(Known::Te) {
+            out.extend_from_slice(b"TE: trailers\r\n");
+        }
+        if !self.set_fields.iter().any(|line| line.name.eq_ignore_ascii_case(b"Content-Type")) {
+            out.extend_from_slice(b"Content-Type: application/grpc");
+            out.extend_from_slice(format);
+            out.extend_from_slice(b"\r\n");
+        }
+        let mut fields = Fields::default();
+        let passed = r.line.fields.iter().filter(|field| field.known != Known::ContentType);
+        passed.for_each(|field| fields.push(*field));
+        self.program.write_rest(&fields, &r.head, out);
+    }
 }
 
 /// The host of `grpc_pass` with variables.
@@ -114,6 +140,20 @@ impl Module for Grpc {
 
     fn shared_rows() -> &'static [&'static [Row<GrpcSettings>]] {
         &SHARED_ROWS
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.header_filter(&Self);
+    }
+}
+
+impl HeaderFilter for Grpc {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().web
+    }
+
+    fn filter(&self, r: &mut Request) -> Filtered {
+        web::answer(r)
     }
 }
 
@@ -176,9 +216,21 @@ impl Protocol for Grpc {
         out.extend_from_slice(b" HTTP/2.0\r\n");
         let host = r.contexts.get::<Host>().map_or(&settings.host[..], |host| &host.0);
         settings.program.write_host(r, DefaultHost::WhenEmpty(host), out);
-        let length = r.content_length.map_or(BodyLength::Untold, BodyLength::Bytes);
+        let web = if settings.web { web::request(r) } else { None };
+        let length = match (web, r.content_length) {
+            (Some((web::Coding::Text, _)), _) | (_, None) => BodyLength::Untold,
+            (_, Some(length)) => BodyLength::Bytes(length),
+        };
         let _ = settings.program.write(r, length, out);
-        settings.program.write_rest(&r.line.fields, &r.head, out);
+        match web {
+            None => settings.program.write_rest(&r.line.fields, &r.head, out),
+            Some((coding, format)) => {
+                if coding == web::Coding::Text {
+                    plan.coding = BodyCoding::Base64;
+                }
+                settings.write_web(r, format, out);
+            }
+        }
         out.extend_from_slice(b"\r\n");
         plan.head = head;
         plan.body = match &r.body {
