@@ -301,10 +301,7 @@ fn poll_more(r: &mut Request, reading: &mut Reading, cx: &mut Context<'_>) -> Po
         return Poll::Ready(Head::Nothing);
     }
     let reading = describe(r);
-    r.log(
-        Level::Info,
-        format_args!("client timed out (110: Connection timed out) while reading {reading}"),
-    );
+    r.log(Level::Info, format_args!("client timed out (110: Connection timed out) while reading {reading}"));
     Poll::Ready(Head::Lost(408))
 }
 
