@@ -169,6 +169,7 @@ impl Run<'_> {
                 std::thread::sleep(Duration::from_millis(*ms));
                 return Ok(());
             }
+            Send::Reset => return client.reset().map_err(|error| error.to_string()),
             Send::End => {
                 client.end_sending();
                 return Ok(());

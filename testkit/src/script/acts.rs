@@ -185,6 +185,7 @@ pub(super) fn reply_act(text: &str) -> Result<ReplyAct, String> {
         "close" => ReplyAct::Close,
         "stall" => ReplyAct::Stall,
         "tunnel" => ReplyAct::Tunnel,
+        "drain" => ReplyAct::Drain,
         _ => match text.split_once(':') {
             Some((name, value)) if !name.contains(' ') => {
                 ReplyAct::Header(name.to_owned(), escaped(value.trim_start())?)

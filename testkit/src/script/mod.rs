@@ -252,6 +252,8 @@ pub enum Send {
     Pause(u64),
     /// Closes the sending half.
     End,
+    /// Gives up the stream.
+    Reset,
 }
 
 /// What is expected from the server or a command.

@@ -132,6 +132,7 @@ fn origin(block: &Block<'_>) -> Result<Option<OriginSpec>, ScriptError> {
         "uwsgi" => (Speech::Uwsgi, behind),
         "scgi" => (Speech::Scgi, behind),
         "memcached" => (Speech::Memcached, behind),
+        "dns" => (Speech::Dns, behind),
         _ => (Speech::Http, rest),
     };
     let mut spec = OriginSpec { number, door, speech, rules: Vec::new() };
@@ -362,6 +363,7 @@ fn arguments(text: &str) -> Result<Vec<String>, String> {
 pub(super) fn raw_line(text: &str) -> Result<Option<Send>, String> {
     Ok(Some(match text.split_once(' ') {
         None if text == "eof" => Send::End,
+        None if text == "reset" => Send::Reset,
         Some(("pause", time)) => Send::Pause(millis(time)?),
         Some(("pattern", length)) => Send::Pattern(number(length)?),
         _ => return Ok(None),

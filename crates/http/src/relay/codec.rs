@@ -69,6 +69,8 @@ pub enum Opening {
     Plan,
     /// The codec.
     Codec,
+    /// Nobody: that the connection stands is an answer of this status.
+    Answered(u16),
 }
 
 /// What reading came to.

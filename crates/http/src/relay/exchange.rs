@@ -143,12 +143,17 @@ impl Relay<'_> {
     ) -> Result<Answer, Trouble> {
         r.upstream_head.clear();
         self.heard = Heard::default();
-        if self.wire.open(r, &mut conn, &self.plan, self.settings) == Opening::Plan {
-            self.send(r, &conn, deadline).await?;
-        } else {
-            self.is_request_sent = true;
-            self.is_request_whole = true;
-            conn.send_small_pieces();
+        match self.wire.open(r, &mut conn, &self.plan, self.settings) {
+            Opening::Plan => self.send(r, &conn, deadline).await?,
+            Opening::Codec => {
+                self.is_request_sent = true;
+                self.is_request_whole = true;
+                conn.send_small_pieces();
+            }
+            Opening::Answered(status) => {
+                r.upstream_head.head.status = status;
+                return Ok(Answer { conn, buf: Buf::empty(), body: 0 });
+            }
         }
         let (buf, body) = self.read_head(r, &conn, deadline).await?;
         Ok(Answer { conn, buf, body })

@@ -16,6 +16,7 @@ use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::response::Ranges;
+use crate::websocket;
 
 /// What makes the client's head of an upstream's.
 #[derive(Clone, Copy)]
@@ -53,6 +54,14 @@ impl Relay<'_> {
                 return Err(fail(next::INVALID_HEADER));
             }
         };
+        let is_tunnel = self.plan.tunnel == Some(status);
+        if is_tunnel && !websocket::is_accepted(r) {
+            r.log(
+                Level::Error,
+                format_args!("upstream sent invalid \"Sec-WebSocket-Accept\" header while {READING}"),
+            );
+            return Err(fail(next::INVALID_HEADER));
+        }
         if let Some(kind) = self.wants_next(r, status) {
             self.finish_unread(answer, r);
             return Err(fail(kind));
@@ -75,9 +84,10 @@ impl Relay<'_> {
             return Ok(outcome);
         }
         self.heading().copy_head(r, length);
-        if status == 101 && self.plan.may_upgrade {
+        if is_tunnel {
             heard::dropped(r);
-            return Ok(tunnel::run(self, r, answer).await);
+            // Boxed, as it would make the future of every request larger.
+            return Ok(Box::pin(tunnel::run(self, r, answer)).await);
         }
         if let Err(outcome) = output::send_head(r) {
             heard::dropped(r);
@@ -259,7 +269,6 @@ impl Heading<'_> {
     fn copy_field(&self, r: &mut Request, known: Known, name: &[u8], value: &[u8]) {
         match known {
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::KeepAlive => {}
-            Known::Upgrade if r.response.status != 101 => {}
             Known::ContentType => set_content_type(r, value),
             Known::LastModified => {
                 r.response.last_modified = proto::date::parse(value);

@@ -41,7 +41,7 @@ use proto::h1::Method;
 pub use self::codec::{
     BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, Received, SendError, Wire,
 };
-pub use self::connect::parse_bind;
+pub use self::connect::{Connected, parse_bind};
 pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
 pub use self::http2::{Http2, Session};
@@ -131,6 +131,9 @@ pub enum PlanBody {
     Stream,
 }
 
+/// The status by which an upstream agrees to an upgrade (RFC 9110, 15.2.2).
+pub const SWITCHING_PROTOCOLS: u16 = 101;
+
 /// What becomes of the bytes of the client's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyCoding {
@@ -175,8 +178,8 @@ pub struct Plan {
     pub framing: Framing,
     /// The method that the upstream is asked with, where that is not the client's: an answer to HEAD has no body.
     pub method: Option<Method>,
-    /// The client asked for an upgrade that the request passes on.
-    pub may_upgrade: bool,
+    /// The status of an answer from which on the connection is a tunnel.
+    pub tunnel: Option<u16>,
     /// The request says that it is the last on its connection, whatever the answer says (RFC 9112, 9.6).
     pub closes: bool,
 }

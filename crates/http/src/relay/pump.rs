@@ -155,7 +155,8 @@ fn begin_sink(
     if r.cache.is_none() && relay.settings.cache.store == super::cache::Store::Off {
         return None;
     }
-    let ending = is_buffered.then(|| Ending { length, closing: relay.wire.closing() });
+    let may_keep = is_buffered || relay.settings.keeps_unbuffered;
+    let ending = may_keep.then(|| Ending { length, closing: relay.wire.closing() });
     let sink = Sink::begin(r, relay.settings, ending);
     r.ignores_client_abort = relay.settings.ignore_client_abort || sink.is_some();
     sink
@@ -396,7 +397,9 @@ impl Pump<'_> {
             }
         }
         if let Some(sink) = &mut self.sink {
-            sink.take(r, &mut part, r.output.in_memory(), self.memory_limit);
+            // Without buffering the client is what is waited for.
+            let most = if self.is_buffered { self.memory_limit } else { u64::MAX };
+            sink.take(r, &mut part, r.output.in_memory(), most);
         }
         self.is_done = decoded == Decoded::End;
         let more = match (self.is_done, self.is_buffered) {

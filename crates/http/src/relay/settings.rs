@@ -129,6 +129,8 @@ pub struct RelaySettings {
     pub pass_request_headers: bool,
     pub pass_request_body: bool,
     pub pass_trailers: bool,
+    /// An answer that is passed on without buffering may be kept all the same; no directive sets it.
+    pub keeps_unbuffered: bool,
     pub connect_timeout: u64,
     pub send_timeout: u64,
     pub read_timeout: u64,

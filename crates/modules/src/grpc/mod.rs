@@ -36,7 +36,8 @@ const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION);
 
 static CONNECTION_ROWS: &[Row<GrpcSettings>] = &http::relay_connection_rows!("grpc", GrpcSettings);
 static ANSWER_ROWS: &[Row<GrpcSettings>] = &http::relay_answer_rows!("grpc", GrpcSettings);
-static SHARED_ROWS: [&[Row<GrpcSettings>]; 3] = [CONNECTION_ROWS, ANSWER_ROWS, &TLS_ROWS];
+static CACHE_ROWS: &[Row<GrpcSettings>] = &http::relay_cache_rows!("grpc", GrpcSettings, "POST");
+static SHARED_ROWS: [&[Row<GrpcSettings>]; 4] = [CONNECTION_ROWS, ANSWER_ROWS, &TLS_ROWS, CACHE_ROWS];
 
 http::relay_tls_rows!("grpc", GrpcSettings, TLS_ROWS);
 
@@ -114,6 +115,7 @@ impl Settings for GrpcSettings {
         self.relay.pass_request_headers = true;
         self.relay.pass_request_body = true;
         self.relay.pass_trailers = true;
+        self.relay.keeps_unbuffered = true;
         self.relay.buffers = (8, self.relay.buffer_size);
         self.relay.finish(cx, "grpc", &HIDDEN)?;
         if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
@@ -160,8 +162,16 @@ impl Protocol for Grpc {
         &location.settings::<Self>().relay
     }
 
-    fn body_use(&self, _: &mut Request) -> Result<BodyUse, Outcome> {
-        Ok(BodyUse::Stream)
+    /// What is asked for stands in the message, so an answer that may be kept is looked for by all of that.
+    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
+        let is_kept = r.location().settings::<Self>().relay.cache.is_on();
+        Ok(if is_kept { BodyUse::Whole } else { BodyUse::Stream })
+    }
+
+    fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
+        http::relay::cache::push_site(r, out);
+        write_uri(r, out);
+        http::relay::cache::push_body_sum(r, out);
     }
 
     fn wire(&self, _: &Request) -> Wire {

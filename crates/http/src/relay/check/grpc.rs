@@ -124,7 +124,7 @@ mod tests {
         check(b"\0\0\0\0\x02\x08\x02", Some(2));
         check(b"\0\0\0\0\0", Some(0));
         // Other fields pass: a number, eight bytes, a text, four bytes.
-        check(b"\0\0\0\0\x17\x10\x05\x1912345678\x22\x02ab\x2d1234\x08\x01", Some(SERVING));
+        check(b"\0\0\0\0\x16\x10\x05\x1912345678\x22\x02ab\x2d1234\x08\x01", Some(SERVING));
         check(b"", None);
         check(b"\x01\0\0\0\x02\x08\x01", None);
         check(b"\0\0\0\0\x03\x08\x01", None);

@@ -243,7 +243,7 @@ impl Watch {
                 (Err(_), _) => CheckVerdict::Failed,
             });
             if let Some(health) = health.filter(|_| is_news) {
-                peer.set_health(health, now());
+                group.set_health(peer, health, now());
                 probe.tell(peer, health, &finding);
                 if let Some(queue) = &self.upstream.queue {
                     queue.wake();
