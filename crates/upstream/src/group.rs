@@ -142,7 +142,7 @@ pub struct Group {
     /// What order the primaries are kept in, where looking at each would take too long.
     kept: Option<Kept>,
     /// For each set the peers by their `sid`, likewise.
-    by_sid: Option<Box<[HashMap<Box<str>, u32>; 2]>>,
+    by_sid: Option<Box<[Sids; 2]>>,
     shared: Arc<Shared>,
 }
 
@@ -158,6 +158,9 @@ struct Shared {
 
 /// Steps in which the weight of a peer grows during its slow start.
 const SLOW_START_STEPS: u32 = 1000;
+
+/// The first peer of each `sid` of a set, by its index there.
+type Sids = HashMap<Box<str>, u32>;
 
 /// Peers from which on those of sessions are looked up in a table.
 const SIDS_MANY: usize = 64;
@@ -449,8 +452,8 @@ fn peers_of(servers: &[Server], role: Role, policy: &Policy) -> Vec<Peer> {
     peers
 }
 
-fn by_sid(peers: &[Peer]) -> HashMap<Box<str>, u32> {
-    let mut table = HashMap::new();
+fn by_sid(peers: &[Peer]) -> Sids {
+    let mut table = Sids::new();
     for (index, peer) in (0..).zip(peers).filter(|(_, peer)| !peer.sid.is_empty()) {
         table.entry(peer.sid.clone()).or_insert(index);
     }
