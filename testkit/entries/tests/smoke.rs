@@ -84,7 +84,7 @@ fn any_bytes() {
             let seed = &seeds[dice.roll(seeds.len())];
             let text = match round % 3 {
                 _ if round < seeds.len() => seeds[round].clone(),
-                0 if entry.name == "configuration" => directives(&mut dice),
+                0 | 2 if entry.name == "configuration" => directives(&mut dice),
                 0 => dice.text(entry.fragments),
                 1 => dice.spoiled(seed, entry.fragments),
                 _ => {
