@@ -52,6 +52,7 @@ pub mod sub;
 #[cfg(test)]
 mod testing;
 pub mod try_files;
+pub mod tunnel;
 pub mod upstream;
 pub mod upstream_hc;
 pub mod userid;
@@ -101,6 +102,7 @@ pub fn registry() -> Registry {
     registry.add::<scgi::Scgi>();
     registry.add::<grpc::Grpc>();
     registry.add::<memcached::Memcached>();
+    registry.add::<tunnel::Tunnel>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();

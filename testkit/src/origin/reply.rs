@@ -58,6 +58,11 @@ impl Connection<'_> {
                     self.reader.rest()?;
                     return Ok(After::Close);
                 }
+                ReplyAct::Drain => {
+                    self.flush(&mut out)?;
+                    self.reader.begin();
+                    self.reader.rest()?;
+                }
                 ReplyAct::Tunnel => {
                     self.flush(&mut out)?;
                     return self.tunnel();

@@ -109,6 +109,8 @@ pub enum ReplyAct {
     Stall,
     /// Sends back whatever comes.
     Tunnel,
+    /// Reads until the other side has said all.
+    Drain,
 }
 
 impl Rule {

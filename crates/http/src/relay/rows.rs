@@ -1,12 +1,15 @@
 //! The directive rows of the settings that upstream protocols share, under each protocol's prefix.
 //!
-//! Four tables: the connection, which every protocol has; the answer's head; buffering of both bodies; the cache.
+//! The connection, which every protocol has; the answer's head; buffering of both bodies; the cache; files.
 
 /// Rows for how a peer is connected to and how long it is waited for.
 #[macro_export]
 #[rustfmt::skip]
 macro_rules! relay_connection_rows {
-    ($prefix:literal, $settings:ty) => {{
+    ($prefix:literal, $settings:ty) => {
+        $crate::relay_connection_rows!($prefix, $settings, "4k")
+    };
+    ($prefix:literal, $settings:ty, $buffer_size:literal) => {{
         use conf::{Arity, Contexts};
         use $crate::rows::{flag, row, size, time};
         const ALL: Contexts = Contexts::HTTP_ALL;
@@ -16,7 +19,7 @@ macro_rules! relay_connection_rows {
             time(concat!($prefix, "_read_timeout"), ALL, "60s", "Time between two reads from the upstream.", |s, v| s.relay.read_timeout = v),
             $crate::rows::number(concat!($prefix, "_next_upstream_tries"), ALL, "0", "Most servers tried.", |s, v| s.relay.next_upstream_tries = u32::try_from(v).unwrap_or(u32::MAX)),
             time(concat!($prefix, "_next_upstream_timeout"), ALL, "0", "Time in which servers are tried.", |s, v| s.relay.next_upstream_timeout = v),
-            size(concat!($prefix, "_buffer_size"), ALL, "4k", "Buffer for the head of the answer.", |s, v| s.relay.buffer_size = v),
+            size(concat!($prefix, "_buffer_size"), ALL, $buffer_size, "Buffer for the head of the answer, and of each direction of a tunnel.", |s, v| s.relay.buffer_size = v),
             row(concat!($prefix, "_bind"), ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
             flag(concat!($prefix, "_socket_keepalive"), ALL, "off", "TCP keep-alive to the upstream.", |s, v| s.relay.socket_keepalive = v),
         ];
@@ -77,13 +80,14 @@ macro_rules! relay_buffer_rows {
 #[macro_export]
 macro_rules! relay_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
-        pub(super) static $rows: [&[$crate::rows::Row<$settings>]; 4] = {
+        pub(super) static $rows: [&[$crate::rows::Row<$settings>]; 5] = {
             static CONNECTION: &[$crate::rows::Row<$settings>] =
                 &$crate::relay_connection_rows!($prefix, $settings);
             static ANSWER: &[$crate::rows::Row<$settings>] = &$crate::relay_answer_rows!($prefix, $settings);
             static BUFFERS: &[$crate::rows::Row<$settings>] = &$crate::relay_buffer_rows!($prefix, $settings);
             static CACHE: &[$crate::rows::Row<$settings>] = &$crate::relay_cache_rows!($prefix, $settings);
-            [CONNECTION, ANSWER, BUFFERS, CACHE]
+            static STORE: &[$crate::rows::Row<$settings>] = &$crate::relay_store_rows!($prefix, $settings);
+            [CONNECTION, ANSWER, BUFFERS, CACHE, STORE]
         };
     };
 }
