@@ -53,7 +53,7 @@ pub struct Member {
 }
 
 /// Where an address of a server comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// The address as written, or an answer to the name.
     Name,
