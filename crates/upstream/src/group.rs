@@ -527,7 +527,7 @@ mod tests {
     fn peers_are_found_by_what_sessions_and_snapshots_know() {
         for size in [5, SIDS_MANY] {
             let line = |n: usize| {
-                let role = if n % 3 == 0 { " backup" } else { "" };
+                let role = if n.is_multiple_of(3) { " backup" } else { "" };
                 format!("10.0.0.{n}:8081{role} route=r{}", n / 2)
             };
             let lines: Vec<String> = (0..size).map(line).collect();
