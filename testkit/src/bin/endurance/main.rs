@@ -78,6 +78,11 @@ fn run() -> Result<ExitCode, String> {
     let (mut reloads, mut kills, mut idle, mut rated) = (1000, 20, 10_000, 10);
     let (mut chaos, mut requests, mut flux) = (300, 100_000, 10);
     let mut words = std::env::args().skip(1);
+    if let [mark, name, address] = &std::env::args().skip(1).collect::<Vec<_>>()[..]
+        && mark == "--attack"
+    {
+        return floods::attack(name, address).map(|()| ExitCode::SUCCESS);
+    }
     while let Some(word) = words.next() {
         let mut value = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} wants a value"));
         match word.as_str() {

@@ -34,7 +34,7 @@ const MAX_STREAM: u32 = (1 << 31) - 1;
 /// Reads before others have their turn.
 const MAX_READS: u32 = 4;
 /// Frames that are looked at before others have their turn, and the same of a client that only makes work.
-const FRAMES: [u32; 2] = [256, 32];
+const FRAMES: [u32; 2] = [256, 8];
 /// Milliseconds that such a client waits for its next turn.
 const PAUSE_MS: u64 = 1;
 
