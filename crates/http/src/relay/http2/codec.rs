@@ -337,7 +337,7 @@ impl Http2 {
         let used = step.used;
         let out = &mut self.out.bytes;
         match step.event {
-            None | Some(Event::SettingsAcknowledged | Event::Pong) => {}
+            None | Some(Event::SettingsAcknowledged | Event::Pong | Event::Priority(..)) => {}
             Some(Event::Headers(frame, block)) => {
                 if frame.stream != self.stream {
                     return Err(unknown_stream(frame.stream));

@@ -59,6 +59,7 @@ enum Needs {
 fn poll_turn(stream: &Rc<Stream>, needs: Needs) -> Poll<()> {
     if needs == Needs::Window {
         if stream.window.get().available() == 0 {
+            stream.is_stalled.set(true);
             return Poll::Pending;
         }
         if !stream.session.has_window() {
