@@ -12,8 +12,8 @@ use mio::{Interest, Registry, Token};
 use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
-use crate::http2::{self, Call};
 use crate::head::{Head, HeadCache, Parsed, Persistence};
+use crate::http2::{self, Call};
 use crate::wire::{self, Security, Wire};
 
 /// Connections that share one source address before the next loopback address is used.

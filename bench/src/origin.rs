@@ -1,4 +1,4 @@
-//! The origin behind the proxies: HTTP/1.1, keep-alive, three answers made once at start; or unary calls of gRPC.
+//! The origin behind the proxies: HTTP/1.1, keep-alive, four answers made once at start; or unary calls of gRPC.
 //! It answers a request as soon as its empty line is there and looks at nothing but the path.
 
 use std::io::{self, Read, Write};
@@ -10,7 +10,8 @@ use mio::{Interest, Registry, Token};
 use crate::http2::GrpcOrigin;
 
 /// The paths that the origin knows, with the bytes of body behind each.
-pub const BODIES: [(&str, usize); 3] = [("/100", 100), ("/16k", 16 * 1024), ("/1m", 1024 * 1024)];
+pub const BODIES: [(&str, usize); 4] =
+    [("/100", 100), ("/1k", 1024), ("/16k", 16 * 1024), ("/1m", 1024 * 1024)];
 
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
@@ -106,7 +107,8 @@ impl Origin {
             });
             let token = Token(self.first_token + 1 + slot);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-            self.connections[slot] = Some(Connection { stream, request: Vec::new(), pending: None, grpc: None });
+            self.connections[slot] =
+                Some(Connection { stream, request: Vec::new(), pending: None, grpc: None });
         }
     }
 }

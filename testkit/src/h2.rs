@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::h2::hpack::{BlockLimits, Decoder, Encoder, Indexing};
 use proto::h2::{
-    DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, ErrorCode, Event, FRAME_HEAD, Flags, PREFACE, Receiver, Role, SendWindow,
-    Setting, Step, push_data_head, push_headers, push_ping, push_reset, push_settings, push_settings_ack,
-    push_window_update,
+    DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, ErrorCode, Event, FRAME_HEAD, Flags, PREFACE, Receiver, Role,
+    SendWindow, Setting, Step, push_data_head, push_headers, push_ping, push_reset, push_settings,
+    push_settings_ack, push_window_update,
 };
 
 use crate::message::Stream;
@@ -235,8 +235,10 @@ impl Inner {
         let input = std::mem::take(&mut self.input);
         let (mut at, mut out) = (0, Vec::new());
         loop {
-            let Step { used, event } =
-                self.receiver.next(&input[at..]).map_err(|wrong| Error::other(format!("the server {wrong}")))?;
+            let Step { used, event } = self
+                .receiver
+                .next(&input[at..])
+                .map_err(|wrong| Error::other(format!("the server {wrong}")))?;
             at += used;
             let id = self.id;
             let is_own = |stream: u32| stream == id;
@@ -279,12 +281,14 @@ impl Inner {
 
     fn tell_head(&mut self, fields: &[(String, String)], is_end: bool) {
         if self.answer == Answer::Chunked {
-            let trailers: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let trailers: String =
+                fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             self.tell(format!("0\r\n{trailers}\r\n").as_bytes());
             self.answer = Answer::Over;
             return;
         }
-        let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let field =
+            |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
         let status = field(":status").unwrap_or("000");
         let is_tunnel = matches!(self.request, Request::Tunnel) && status.starts_with('2');
         let reason = if is_tunnel { "101 Switching Protocols" } else { status };

@@ -78,6 +78,8 @@ impl<T> Zone<T> {
 
 struct Declared {
     name: Box<str>,
+    /// What is said where nothing declares it.
+    unknown: Option<Error>,
     size: u64,
     usage: TypeId,
     /// An `Arc<Shared<T>>`.
@@ -99,6 +101,7 @@ impl Zones {
             let zone = Zone(Arc::new(Shared { name: name.into(), data: OnceLock::new() }));
             self.0.push(Declared {
                 name: name.into(),
+                unknown: None,
                 size,
                 usage: TypeId::of::<T>(),
                 shared: Box::new(zone.clone()),
@@ -133,12 +136,41 @@ impl Zones {
         self.declare(word, name, 0)
     }
 
+    /// As [`Self::refer`], with what is to be said where nothing declares the zone.
+    ///
+    /// # Errors
+    /// As [`Self::refer`].
+    pub fn refer_or<T: ZoneData>(
+        &mut self,
+        word: &Word,
+        name: &str,
+        unknown: Error,
+    ) -> Result<Zone<T>, Error> {
+        let zone = self.refer(word, name)?;
+        if let Some(known) = self.0.iter_mut().find(|zone| *zone.name == *name) {
+            known.unknown.get_or_insert(unknown);
+        }
+        Ok(zone)
+    }
+
+    /// The zone of this name and use, once all are known.
+    #[must_use]
+    pub fn find<T: ZoneData>(&self, name: &str) -> Option<&Zone<T>> {
+        self.0.iter().find(|zone| *zone.name == *name)?.shared.downcast_ref()
+    }
+
+    /// All zones of a use.
+    pub fn all<T: ZoneData>(&self) -> impl Iterator<Item = &Zone<T>> {
+        self.0.iter().filter_map(|zone| zone.shared.downcast_ref())
+    }
+
     /// Every zone that is used must have been declared.
     ///
     /// # Errors
-    /// `zero size shared memory zone "…"`.
+    /// `zero size shared memory zone "…"`, or what its user had to say.
     pub fn check(&self) -> Result<(), Error> {
         match self.0.iter().find(|zone| zone.size == 0) {
+            Some(Declared { unknown: Some(unknown), .. }) => Err(unknown.clone()),
             Some(zone) => Err(Error::bare(format!("zero size shared memory zone \"{}\"", zone.name))),
             None => Ok(()),
         }

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -45,7 +44,7 @@ pub enum Chunk {
     /// A part of an open file.
     File {
         /// The file.
-        file: Rc<std::fs::File>,
+        file: Arc<std::fs::File>,
         /// Offset of the first byte that is still to be sent.
         offset: u64,
         /// Offset just behind the last byte.
@@ -118,7 +117,7 @@ impl Chunk {
                 Self::Shared { bytes: Arc::clone(bytes), start: *first, end: *first + end as usize }
             }
             Self::File { file, offset, .. } => {
-                Self::File { file: Rc::clone(file), offset: *offset, end: *offset + end }
+                Self::File { file: Arc::clone(file), offset: *offset, end: *offset + end }
             }
             Self::Subrequest(subrequest) => Self::Subrequest(subrequest.clone()),
         };

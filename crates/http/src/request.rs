@@ -23,6 +23,7 @@ use crate::cycle::Local;
 use crate::logging::Context;
 use crate::output::Output;
 use crate::regex::Regex;
+use crate::relay::cache::Case;
 use crate::relay::{UpstreamHead, UpstreamState};
 use crate::response::Response;
 use crate::subrequest::{Head, Role};
@@ -115,6 +116,8 @@ pub struct Request {
     pub upstream_head: UpstreamHead,
     /// The last answer of an upstream was an internal redirect, so the next attempt is another one's.
     pub upstream_redirected: bool,
+    /// Its dealings with the cache, where the location has one.
+    pub cache: Option<Box<Case>>,
     /// `X-Accel-Buffering` of the upstream.
     pub upstream_buffering: Option<bool>,
     /// `ignore_client_abort` of the protocol in use.
@@ -215,6 +218,7 @@ impl Request {
             upstreams: Vec::new(),
             upstream_head: UpstreamHead::default(),
             upstream_redirected: false,
+            cache: None,
             upstream_buffering: None,
             ignores_client_abort: false,
             peer_deadline: Rc::new(Deadline::new()),
@@ -273,6 +277,7 @@ impl Request {
         self.upstreams.clear();
         self.upstream_head.clear();
         self.upstream_redirected = false;
+        self.cache = None;
         self.upstream_buffering = None;
         self.ignores_client_abort = false;
         self.forget_contexts();
@@ -320,6 +325,7 @@ impl Request {
         self.reader = BodyReader::default();
         self.output.reset();
         self.upstreams.clear();
+        self.cache = None;
         self.forget_contexts();
         self.lasting.0.clear();
         self.family = None;

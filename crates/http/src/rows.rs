@@ -119,59 +119,32 @@ pub const fn value<S>(
     Row::build(name, contexts, arity, default, doc, Setter::Value(set))
 }
 
-/// `on` or `off`.
-pub const fn flag<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, bool),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::FLAG, default, doc, Setter::Flag(set))
+macro_rules! plain {
+    ($($(#[$doc:meta])* $name:ident, $kind:ident, $value:ty, $arity:ident;)*) => {$(
+        $(#[$doc])*
+        pub const fn $name<S>(
+            name: &'static str,
+            contexts: Contexts,
+            default: &'static str,
+            doc: &'static str,
+            set: fn(&mut S, $value),
+        ) -> Row<S> {
+            Row::build(name, contexts, Arity::$arity, default, doc, Setter::$kind(set))
+        }
+    )*};
 }
 
-/// Bytes, up to megabytes.
-pub const fn size<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, usize),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Size(set))
-}
-
-/// Bytes, up to gigabytes.
-pub const fn offset<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, u64),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Offset(set))
-}
-
-/// A time, handed over in milliseconds.
-pub const fn time<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, u64),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Time(set))
-}
-
-/// A plain number.
-pub const fn number<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, u64),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Number(set))
+plain! {
+    /// `on` or `off`.
+    flag, Flag, bool, FLAG;
+    /// Bytes, up to megabytes.
+    size, Size, usize, ONE;
+    /// Bytes, up to gigabytes.
+    offset, Offset, u64, ONE;
+    /// A time, handed over in milliseconds.
+    time, Time, u64, ONE;
+    /// A plain number.
+    number, Number, u64, ONE;
 }
 
 /// A string with variables.
@@ -201,4 +174,34 @@ pub const fn refused<S>(name: &'static str, contexts: Contexts, arity: Arity, wh
     let mut row = Row::build(name, contexts, arity, "", "", Setter::Nothing);
     row.row.status = conf::Status::Refused(why);
     row
+}
+
+/// Permission bits such as `user:rw group:r` (`ngx_conf_set_access_slot`).
+///
+/// # Errors
+/// `invalid value "…"`.
+pub fn access(d: &Directive) -> Result<u32, Error> {
+    let (mut access, mut owner) = (0, 0o600);
+    for word in &d.args {
+        let right = match word.bytes.rsplit(|byte| *byte == b':').next() {
+            Some(b"rw") => 6,
+            Some(b"r") => 4,
+            _ => 0,
+        };
+        let who = word.bytes.iter().position(|byte| *byte == b':').and_then(|at| word.bytes.get(..at));
+        let shift = match who {
+            Some(b"user") => {
+                owner = 0;
+                6
+            }
+            Some(b"group") => 3,
+            Some(b"all") => 0,
+            _ => 16,
+        };
+        if right == 0 || shift == 16 || word.bytes.iter().filter(|byte| **byte == b':').count() != 1 {
+            return Err(Error::at(word, format!("invalid value \"{}\"", word.as_str())));
+        }
+        access |= right << shift;
+    }
+    Ok(access | owner)
 }

@@ -39,7 +39,8 @@ pub(crate) fn is_accepted(r: &Request) -> bool {
     let head = &r.upstream_head;
     let mut answers =
         head.head.fields.iter().filter(|field| field.name.of(&head.text).eq_ignore_ascii_case(ACCEPT));
-    answers.next().is_some_and(|field| field.value.of(&head.text) == answer_to(key)) && answers.next().is_none()
+    answers.next().is_some_and(|field| field.value.of(&head.text) == answer_to(key))
+        && answers.next().is_none()
 }
 
 fn is_websocket(r: &Request) -> bool {

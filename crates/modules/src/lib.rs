@@ -21,7 +21,6 @@ pub mod geo;
 pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
-pub mod gzip_static;
 pub mod headers;
 pub mod headers_more;
 pub mod index;
@@ -34,6 +33,7 @@ pub mod memcached;
 pub mod mirror;
 pub mod not_modified;
 pub mod postpone;
+pub mod precompressed;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
@@ -49,6 +49,8 @@ pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod sub;
+#[cfg(test)]
+mod testing;
 pub mod try_files;
 pub mod tunnel;
 pub mod upstream;
@@ -106,9 +108,9 @@ pub fn registry() -> Registry {
     registry.add::<index::Index>();
     registry.add::<autoindex::Autoindex>();
     registry.add::<dav::Dav>();
-    registry.add::<zstd::ZstdStatic>();
-    registry.add::<brotli::BrotliStatic>();
-    registry.add::<gzip_static::GzipStatic>();
+    registry.add::<precompressed::Beside<precompressed::Zstd>>();
+    registry.add::<precompressed::Beside<precompressed::Brotli>>();
+    registry.add::<precompressed::Beside<precompressed::Gzip>>();
     registry.add::<static_files::Static>();
     // Header filters. Those in front of Postpone act on one request's output, those behind it on all of the answer.
     registry.add::<slice::Slice>();

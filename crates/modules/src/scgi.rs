@@ -55,7 +55,7 @@ impl Settings for ScgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish();
+        self.params.finish(&self.relay);
         self.relay.finish(cx, "scgi", &HIDDEN)
     }
 }

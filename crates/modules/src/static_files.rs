@@ -2,7 +2,7 @@
 //!
 //! It is the last of the content handlers, so whatever it declines is nobody's.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use http::chunk::Chunk;
 use http::module::{Module, Registry, Slot};
@@ -77,11 +77,11 @@ fn serve(r: &mut Request) -> Outcome {
     Outcome::Send(whole(&file, opened.info.size))
 }
 
-fn whole(file: &Rc<std::fs::File>, size: u64) -> Body {
+fn whole(file: &Arc<std::fs::File>, size: u64) -> Body {
     if size == 0 {
         return Body::Empty;
     }
-    Body::One(Chunk::File { file: Rc::clone(file), offset: 0, end: size })
+    Body::One(Chunk::File { file: Arc::clone(file), offset: 0, end: size })
 }
 
 /// The directory's name with its slash.

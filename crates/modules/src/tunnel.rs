@@ -13,7 +13,7 @@ use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::settings::next;
 use http::relay::{
-    BodyLength, BodyUse, Closing, Codec, Decoded, HeadStep, Opening, Pass, PeerConn, Plan, Protocol,
+    BodyLength, BodyUse, Closing, Codec, Connected, Decoded, HeadStep, Opening, Pass, Plan, Protocol,
     RelaySettings, Target, Wire, push_peer_url,
 };
 use http::request::Request;
@@ -122,7 +122,7 @@ impl Codec for Through {
         Some(Arc::from("tunnel"))
     }
 
-    fn open(&mut self, _: &Request, _: &mut PeerConn, _: &Plan, _: &RelaySettings) -> Opening {
+    fn open(&mut self, _: &Request, _: &mut Connected, _: &Plan, _: &RelaySettings) -> Opening {
         Opening::Answered(ESTABLISHED)
     }
 

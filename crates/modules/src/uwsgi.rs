@@ -27,7 +27,8 @@ const ALL: Contexts = Contexts::HTTP_ALL;
 http::relay_rows!("uwsgi", UwsgiSettings, RELAY_ROWS);
 http::relay_tls_rows!("uwsgi", UwsgiSettings, TLS_ROWS);
 
-static SHARED_ROWS: [&[Row<UwsgiSettings>]; 4] = [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], &TLS_ROWS];
+static SHARED_ROWS: [&[Row<UwsgiSettings>]; 6] =
+    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], RELAY_ROWS[3], RELAY_ROWS[4], &TLS_ROWS];
 
 #[rustfmt::skip]
 static ROWS: [Row<UwsgiSettings>; 4] = [
@@ -67,7 +68,7 @@ impl Settings for UwsgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish();
+        self.params.finish(&self.relay);
         self.relay.finish(cx, "uwsgi", &HIDDEN)?;
         if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
             self.relay.tls.make(cx, "uwsgi")?;

@@ -34,6 +34,10 @@ pub struct FileInfo {
     pub mtime: i64,
     /// Nanoseconds of `mtime`.
     pub mtime_ns: i64,
+    /// Last change of contents or particulars, Unix seconds; no program can set it.
+    pub ctime: i64,
+    /// Nanoseconds of `ctime`.
+    pub ctime_ns: i64,
     /// Number of the file on its device.
     pub inode: u64,
     /// The device.
@@ -53,6 +57,8 @@ impl FileInfo {
             disk_size: raw.st_blocks.max(0).unsigned_abs() * 512,
             mtime: raw.st_mtime,
             mtime_ns: raw.st_mtime_nsec,
+            ctime: raw.st_ctime,
+            ctime_ns: raw.st_ctime_nsec,
             inode: raw.st_ino,
             dev: raw.st_dev,
             kind: match raw.st_mode & libc::S_IFMT {

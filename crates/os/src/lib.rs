@@ -21,3 +21,4 @@ mod syscall;
 pub mod syslog;
 pub mod tcp;
 pub mod thread;
+pub mod transfer;

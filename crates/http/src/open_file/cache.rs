@@ -68,7 +68,7 @@ impl OpenFileCache {
 /// What is known of a path.
 enum Found {
     /// A file that is kept open.
-    File(Rc<File>, FileInfo),
+    File(Arc<File>, FileInfo),
     /// A file that was not used often enough to be kept open.
     Rare,
     Dir(FileInfo),
@@ -168,13 +168,13 @@ impl Store {
         let is_valid = now_ms.saturating_sub(entry.checked_ms) < rules.valid_ms && entry.links == rules.links;
         let result = match &entry.found {
             Found::File(file, info) if is_valid => {
-                return Ok(Opened { file: Some(Rc::clone(file)), info: *info });
+                return Ok(Opened { file: Some(Arc::clone(file)), info: *info });
             }
             Found::Dir(info) if is_valid => return Ok(Opened { file: None, info: *info }),
             Found::Failed(error) if is_valid => return Err(*error),
             Found::File(file, known) => match info_now(path, rules.links) {
                 Ok(info) if (info.inode, info.dev) == (known.inode, known.dev) => {
-                    Ok(Opened { file: Some(Rc::clone(file)), info })
+                    Ok(Opened { file: Some(Arc::clone(file)), info })
                 }
                 Ok(_) => open_now(path, rules.links),
                 Err(error) => Err(error),
@@ -256,7 +256,7 @@ fn open_fresh(path: &[u8], want: Want, links: Links) -> Result<Opened, OpenError
 fn found(result: &Result<Opened, OpenError>, uses: u32, rules: &Rules) -> Found {
     match result {
         Ok(Opened { file: Some(file), info }) if uses >= rules.min_uses => {
-            Found::File(Rc::clone(file), *info)
+            Found::File(Arc::clone(file), *info)
         }
         Ok(Opened { file: Some(_), .. }) => Found::Rare,
         Ok(Opened { file: None, info }) => Found::Dir(*info),

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use os::errlog::{Level, strerror};
 use os::errno;
@@ -84,7 +84,7 @@ pub enum Want {
 #[derive(Clone, Debug)]
 pub struct Opened {
     /// The open file; none for directories and for [`Want::Info`] without a cache.
-    pub file: Option<Rc<File>>,
+    pub file: Option<Arc<File>>,
     /// Size, times, kind.
     pub info: FileInfo,
 }
@@ -186,7 +186,7 @@ fn open_now(path: &[u8], links: Links) -> Result<Opened, OpenError> {
     let fd = open_checked(as_path(path), links.policy, links.trusted)
         .map_err(|error| OpenError::new(&error, open_call(links)))?;
     let info = os::file::info(fd.as_fd()).map_err(|error| OpenError::new(&error, "fstat()"))?;
-    let file = (!info.is_dir()).then(|| Rc::new(File::from(fd)));
+    let file = (!info.is_dir()).then(|| Arc::new(File::from(fd)));
     Ok(Opened { file, info })
 }
 

@@ -33,6 +33,26 @@ pub const PROXY_FIELDS: &[DefaultField] = &[
     ("Upgrade", None),
 ];
 
+/// Those of a location that caches: the upstream is asked for all of the answer, or whether the one that is kept is
+/// still good (`ngx_http_proxy_cache_headers`).
+pub const PROXY_CACHE_FIELDS: &[DefaultField] = &[
+    ("Host", None),
+    ("Connection", None),
+    ("Proxy-Connection", None),
+    ("Content-Length", Some(Value::BodyLength)),
+    ("Transfer-Encoding", Some(Value::Chunked)),
+    ("TE", None),
+    ("Keep-Alive", None),
+    ("Expect", None),
+    ("Upgrade", None),
+    ("If-Modified-Since", Some(Value::CacheModified)),
+    ("If-Unmodified-Since", None),
+    ("If-None-Match", Some(Value::CacheEtag)),
+    ("If-Match", None),
+    ("Range", None),
+    ("If-Range", None),
+];
+
 /// The fields of `grpc_pass` (`ngx_http_grpc_headers`).
 pub const GRPC_FIELDS: &[DefaultField] = &[
     ("Content-Length", Some(Value::BodyLength)),
@@ -66,6 +86,10 @@ pub enum Value {
     Chunked,
     /// That trailers are taken, where the client said so (`$grpc_internal_trailers`).
     Trailers,
+    /// `Last-Modified` of what the cache has, where the upstream is asked about it (`$upstream_cache_last_modified`).
+    CacheModified,
+    /// Its `ETag` (`$upstream_cache_etag`).
+    CacheEtag,
     /// What the configuration says.
     Template(Template),
 }
@@ -180,6 +204,7 @@ impl Program {
                         out.extend_from_slice(b"TE: trailers\r\n");
                     }
                 }
+                (Value::CacheModified | Value::CacheEtag, _) => step.write_validator(r, out),
                 (Value::Template(value), _) => {
                     let start = out.len();
                     out.extend_from_slice(&step.prefix);
@@ -240,6 +265,22 @@ pub enum Default<'a> {
 }
 
 impl Step {
+    /// Appends what the upstream is asked by whether an entry is still good, if it is.
+    #[cold]
+    fn write_validator(&self, r: &Request, out: &mut Vec<u8>) {
+        let Some(case) = &r.cache else { return };
+        let start = out.len();
+        out.extend_from_slice(&self.prefix);
+        let value_start = out.len();
+        match &self.value {
+            Value::CacheModified => {
+                out.extend(case.last_modified().map(proto::date::http).into_iter().flatten());
+            }
+            _ => out.extend_from_slice(case.etag().unwrap_or_default()),
+        }
+        close(out, start, value_start);
+    }
+
     fn new(name: &[u8], value: Value) -> Self {
         Self {
             prefix: [name, b": "].concat().into(),

@@ -6,18 +6,30 @@ use std::sync::Arc;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 
+use super::cache::{Status, Use, heard};
 use super::codec::{BodyLength, Codec};
 use super::exchange::{Answer, Failure, READING};
 use super::settings::{ignore, next};
 use super::sticky::Moment;
-use super::{Relay, Rewritten, now, pump, tunnel};
+use super::{Protocol, Relay, RelaySettings, Rewritten, now, pump, tunnel};
 use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::response::Ranges;
 use crate::websocket;
 
+/// What makes the client's head of an upstream's.
+#[derive(Clone, Copy)]
+pub(super) struct Heading<'a> {
+    pub protocol: &'a dyn Protocol,
+    pub settings: &'a RelaySettings,
+}
+
 impl Relay<'_> {
+    pub(super) fn heading(&self) -> Heading<'_> {
+        Heading { protocol: self.protocol, settings: self.settings }
+    }
+
     /// Goes on with a complete head.
     pub(super) async fn answer(&mut self, r: &mut Request, answer: Answer) -> Result<Outcome, Failure> {
         let status = r.upstream_head.head.status;
@@ -54,26 +66,56 @@ impl Relay<'_> {
             self.finish_unread(answer, r);
             return Err(fail(kind));
         }
+        if r.cache.is_some() {
+            match heard::head(r, self.heading()) {
+                heard::Instead::No => {}
+                instead => return Ok(self.answer_from_cache(r, answer, instead).await),
+            }
+        }
         self.push_visit(r);
-        let instead = self.intercept(r, status).or_else(|| {
+        let instead = self.heading().intercept(r, status).or_else(|| {
             self.learn_visit(r, Moment::Head);
-            self.accel_redirect(r)
+            self.heading().accel_redirect(r)
         });
         if let Some(outcome) = instead {
+            heard::dropped(r);
             self.succeed(r);
             self.finish_unread(answer, r);
             return Ok(outcome);
         }
-        self.copy_head(r, length);
+        self.heading().copy_head(r, length);
         if is_tunnel {
+            heard::dropped(r);
             // Boxed, as it would make the future of every request larger.
             return Ok(Box::pin(tunnel::run(self, r, answer)).await);
         }
         if let Err(outcome) = output::send_head(r) {
+            heard::dropped(r);
             self.succeed(r);
             return Ok(outcome);
         }
         Ok(pump::run(self, r, answer, length).await)
+    }
+
+    /// The upstream's answer says that what was kept is served.
+    async fn answer_from_cache(
+        &mut self,
+        r: &mut Request,
+        answer: Answer,
+        instead: heard::Instead,
+    ) -> Outcome {
+        self.push_visit(r);
+        self.succeed(r);
+        self.finish_unread(answer, r);
+        let heading = self.heading();
+        let outcome = match instead {
+            heard::Instead::No => None,
+            heard::Instead::Stale(stored) => {
+                Box::pin(heard::serve_instead(r, heading, Status::Stale, *stored)).await
+            }
+            heard::Instead::Unchanged(stored) => Box::pin(heard::serve_unchanged(r, heading, stored)).await,
+        };
+        outcome.unwrap_or(Outcome::Status(500))
     }
 
     /// The peer did its part.
@@ -89,7 +131,7 @@ impl Relay<'_> {
     /// A connection whose answer's body is not wanted serves on only where none of it is to come.
     pub(super) fn finish_unread(&mut self, mut answer: Answer, r: &Request) {
         if self.may_go_on() && self.wire.may_keep_unread(r, answer.rest()) {
-            self.wire.release(&mut answer.conn.pooled.conn);
+            self.wire.release(&mut answer.conn);
             answer.conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
         }
     }
@@ -98,10 +140,13 @@ impl Relay<'_> {
     pub(super) fn may_go_on(&self) -> bool {
         self.is_request_whole && !self.plan.closes
     }
+}
 
+impl Heading<'_> {
     /// `intercept_errors`: an error status that has an `error_page` is answered by that.
     fn intercept(&self, r: &mut Request, status: u16) -> Option<Outcome> {
         if status == 404 && self.settings.intercept_404 {
+            heard::intercepted(r, *self, status);
             return Some(Outcome::Status(404));
         }
         if status < 300 || !self.settings.intercept_errors {
@@ -117,11 +162,12 @@ impl Relay<'_> {
         if status == 401 {
             self.copy_where(r, |known| known == Known::WwwAuthenticate);
         }
+        heard::intercepted(r, *self, status);
         Some(Outcome::Status(status))
     }
 
     /// `X-Accel-Redirect`: another location answers, with a few of the upstream's fields.
-    fn accel_redirect(&self, r: &mut Request) -> Option<Outcome> {
+    pub(super) fn accel_redirect(&self, r: &mut Request) -> Option<Outcome> {
         if self.settings.ignore_headers & ignore::XA_REDIRECT != 0 {
             return None;
         }
@@ -157,7 +203,8 @@ impl Relay<'_> {
     }
 
     /// Fills the client's head from the upstream's.
-    fn copy_head(&self, r: &mut Request, length: BodyLength) {
+    pub(super) fn copy_head(&self, r: &mut Request, length: BodyLength) {
+        let usage = r.cache.as_ref().map_or(Use::Passed, |case| case.answer);
         let head = std::mem::take(&mut r.upstream_head);
         r.response.status = head.head.status;
         r.response.status_line.extend_from_slice(head.head.status_line.of(&head.text));
@@ -169,9 +216,9 @@ impl Relay<'_> {
             }
             BodyLength::Open => None,
         };
-        r.response.disable_not_modified = true;
+        r.response.disable_not_modified = usage == Use::Passed;
         if self.settings.force_ranges {
-            r.response.ranges = Ranges::SingleOnly;
+            r.response.ranges = if usage == Use::Cached { Ranges::Allowed } else { Ranges::SingleOnly };
         }
         for (index, field) in head.head.fields.iter().enumerate() {
             if proto::h1::is_ignored_duplicate(&head.head.fields, index) {
@@ -228,6 +275,8 @@ impl Relay<'_> {
                 r.response.headers.push_known(known, name, value);
             }
             Known::AcceptRanges if self.settings.force_ranges => {}
+            Known::AcceptRanges if r.fills_cache() => r.response.ranges = Ranges::SingleOnly,
+            Known::AcceptRanges if r.is_from_cache() => r.response.ranges = Ranges::Allowed,
             Known::Location => {
                 let mut out = Vec::new();
                 let rewritten = self.protocol.rewrite_redirect(r, value, &mut out);

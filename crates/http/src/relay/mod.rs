@@ -3,6 +3,7 @@
 //! A protocol brings its request's bytes, its settings and a few rewrites; peers, retries, buffering and
 //! tunnels are here once.
 
+pub mod cache;
 pub mod cgi;
 pub mod check;
 mod codec;
@@ -13,6 +14,7 @@ pub mod follow;
 mod head;
 mod http1;
 mod http2;
+mod join;
 mod params;
 mod pass;
 mod pump;
@@ -37,9 +39,9 @@ use os::errlog::Level;
 use proto::h1::Method;
 
 pub use self::codec::{
-    BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, SendError, Wire,
+    BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, Received, SendError, Wire,
 };
-pub use self::connect::parse_bind;
+pub use self::connect::{Connected, parse_bind};
 pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
 pub use self::http2::{Http2, Session};
@@ -51,6 +53,7 @@ pub use self::target::Target;
 pub use self::upstream::{KeepaliveConf, Naming, PeerConn, Upstream};
 
 use self::exchange::{Failure, Heard};
+use self::head::Heading;
 use self::queue::{Bell, Stranded};
 use self::sticky::Visit;
 use crate::body;
@@ -74,6 +77,7 @@ pub async fn janitor() {
         let worker = crate::cycle::Worker::current();
         worker.trim_handlers();
         let cycle = worker.cycle();
+        http2::retain(|pool| cycle.http.upstreams.iter().any(|upstream| Arc::ptr_eq(upstream.pool(), pool)));
         for upstream in &cycle.http.upstreams {
             if let Some(keepalive) = &upstream.keepalive {
                 drop(upstream.pool().expire(worker.index, &keepalive.limits, now()));
@@ -90,11 +94,13 @@ pub async fn janitor() {
     }
 }
 
-/// What goes on beside requests for a configuration: names are followed, peers are checked. On one thread for all.
+/// What goes on beside requests for a configuration: names are followed, peers are checked, caches kept in order. On
+/// one thread for all.
 #[derive(Default)]
 pub struct Attendants {
     followers: follow::Followers,
     checkers: check::Checkers,
+    keeper: Option<::cache::Keeper>,
 }
 
 impl Attendants {
@@ -102,12 +108,14 @@ impl Attendants {
     pub fn follow(&mut self, cycle: &crate::cycle::Cycle) {
         self.followers.follow(cycle);
         self.checkers.follow(cycle);
+        self.keeper = cache::path::keep(cycle);
     }
 
     /// Ends all of it.
     pub fn stop(&mut self) {
         self.followers.stop();
         self.checkers.stop();
+        self.keeper = None;
     }
 }
 
@@ -125,6 +133,16 @@ pub enum PlanBody {
 
 /// The status by which an upstream agrees to an upgrade (RFC 9110, 15.2.2).
 pub const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// What becomes of the bytes of the client's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyCoding {
+    /// They pass as they are.
+    #[default]
+    Same,
+    /// They are base64, perhaps in padded pieces, and pass decoded; for codecs that write the request themselves.
+    Base64,
+}
 
 /// What lies around the pieces of a request's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,6 +172,8 @@ pub struct Plan {
     pub head: Buf,
     /// The client's body.
     pub body: PlanBody,
+    /// What of it is sent.
+    pub coding: BodyCoding,
     /// How that is sent.
     pub framing: Framing,
     /// The method that the upstream is asked with, where that is not the client's: an answer to HEAD has no body.
@@ -197,9 +217,19 @@ pub trait Protocol: Send + Sync {
     /// What becomes of a request whose target cannot be made out.
     fn target(&self, r: &mut Request) -> Result<Target, Outcome>;
 
+    /// Appends what tells one answer from another where the configuration does not say it.
+    fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
+        cache::push_default_key(r, out);
+    }
+
     /// The upstream that all requests of a location go to, where it is known at load.
     fn upstream(&self, _location: &Location) -> Option<crate::conf::UpstreamId> {
         None
+    }
+
+    /// Whether it is gRPC, which has health checks of its own.
+    fn is_grpc(&self) -> bool {
+        false
     }
 
     /// Writes the request.
@@ -286,12 +316,20 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         Ok(target) => target,
         Err(outcome) => return outcome,
     };
+    r.cache = None;
+    if settings.cache.is_on() {
+        let heading = Heading { protocol: &**protocol, settings };
+        if let Some(outcome) = Box::pin(cache::consult(r, heading)).await {
+            return outcome;
+        }
+    }
     let upstream = match target::find(r, target).await {
         Ok(upstream) => upstream,
         Err(outcome) => return outcome,
     };
-    r.ignores_client_abort = settings.ignore_client_abort;
-    if r.is_subrequest && settings.ignore_client_abort {
+    r.ignores_client_abort =
+        settings.ignore_client_abort || r.fills_cache() || settings.cache.store != cache::Store::Off;
+    if r.is_subrequest && r.ignores_client_abort {
         r.family().ignores_client_abort.set(true);
     }
     let mut plan = Plan::default();
@@ -336,7 +374,7 @@ impl Relay<'_> {
                 }
                 end_state(r);
                 r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
-                return Outcome::Status(502);
+                return self.fail(r, settings::next::ERROR, 502).await;
             }
             let Some(peer) = self.attempt.peer() else { return Outcome::Status(500) };
             let name = Arc::clone(&peer.name);
@@ -359,11 +397,21 @@ impl Relay<'_> {
                     end_state(r);
                     if let Some(status) = self.give_up(r, &failure) {
                         self.push_visit(r);
-                        return Outcome::Status(status);
+                        return self.fail(r, failure.kind, status).await;
                     }
                 }
             }
         }
+    }
+
+    /// No peer answers: the cache may have something better than this status.
+    async fn fail(&self, r: &mut Request, kind: u32, status: u16) -> Outcome {
+        if r.cache.is_some()
+            && let Some(outcome) = Box::pin(cache::heard::failed(r, self.heading(), kind, status)).await
+        {
+            return outcome;
+        }
+        Outcome::Status(status)
     }
 
     fn pick(&mut self, r: &Request) -> Result<(), NoPeer> {
@@ -404,7 +452,9 @@ impl Relay<'_> {
     /// (`ngx_http_upstream_next`). The only place that decides whether a request is repeated.
     fn give_up(&mut self, r: &mut Request, failure: &Failure) -> Option<u16> {
         let outcome = match failure.kind {
-            settings::next::HTTP_403 | settings::next::HTTP_404 => ::upstream::Outcome::Next,
+            settings::next::HTTP_403 | settings::next::HTTP_404 | settings::next::UNPROCESSED => {
+                ::upstream::Outcome::Next
+            }
             _ => ::upstream::Outcome::Failure,
         };
         self.count_attempt(r);
@@ -412,7 +462,8 @@ impl Relay<'_> {
             r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing));
         }
         self.bell.ring();
-        if failure.is_stale && failure.kind == settings::next::ERROR {
+        let is_unprocessed = failure.kind == settings::next::UNPROCESSED;
+        if failure.is_stale && (is_unprocessed || failure.kind == settings::next::ERROR) {
             self.attempt.grant_try();
         }
         let status = failure.status();
@@ -424,8 +475,8 @@ impl Relay<'_> {
         if failure.is_final {
             return Some(status);
         }
-        let mut kind = failure.kind;
-        if self.is_request_sent && !is_idempotent(r) {
+        let mut kind = if is_unprocessed { settings::next::ERROR } else { failure.kind };
+        if self.is_request_sent && !is_unprocessed && !is_idempotent(r) {
             kind |= settings::next::NON_IDEMPOTENT;
         }
         let allowed = self.settings.next_upstream;

@@ -17,8 +17,53 @@ use crate::variables::Template;
 #[derive(Clone, Debug)]
 struct Param {
     name: Box<[u8]>,
-    value: Template,
+    value: Source,
     when: When,
+}
+
+/// What a value comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    /// What the configuration says.
+    Template(Template),
+    /// `Last-Modified` of what the cache has, where the application is asked about it.
+    CacheModified,
+    /// Its `ETag`.
+    CacheEtag,
+}
+
+impl Source {
+    fn append(&self, r: &Request, out: &mut Vec<u8>) {
+        match self {
+            Self::Template(template) => template.append(r, out),
+            Self::CacheModified => {
+                let modified = r.cache.as_ref().and_then(|case| case.last_modified());
+                out.extend(modified.map(proto::date::http).into_iter().flatten());
+            }
+            Self::CacheEtag => {
+                out.extend_from_slice(r.cache.as_ref().and_then(|case| case.etag()).unwrap_or_default());
+            }
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Template(template) if template.as_literal() == Some(b""))
+    }
+}
+
+/// What a location that caches asks by, and what it does not pass on: it wants all of the answer, or to know whether
+/// the one that is kept is still good (`ngx_http_fastcgi_cache_headers`).
+fn cache_params() -> [Param; 6] {
+    let nothing = || Source::Template(Template::literal(b""));
+    [
+        ("HTTP_IF_MODIFIED_SINCE", Source::CacheModified),
+        ("HTTP_IF_UNMODIFIED_SINCE", nothing()),
+        ("HTTP_IF_NONE_MATCH", Source::CacheEtag),
+        ("HTTP_IF_MATCH", nothing()),
+        ("HTTP_RANGE", nothing()),
+        ("HTTP_IF_RANGE", nothing()),
+    ]
+    .map(|(name, value)| Param { name: name.as_bytes().into(), value, when: When::NotEmpty })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +81,8 @@ pub struct Params {
     lines: Arc<Vec<Param>>,
     has_own: bool,
     program: Arc<Program>,
+    /// That of requests whose answers may be kept.
+    cache_program: Arc<Program>,
 }
 
 /// What is left to do for a request.
@@ -62,7 +109,11 @@ impl Params {
             Some(word) if word.is("if_not_empty") => When::NotEmpty,
             Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str()))),
         };
-        let param = Param { name: d.arg(0)?.bytes.clone(), value: Template::compile(cx, d.arg(1)?)?, when };
+        let param = Param {
+            name: d.arg(0)?.bytes.clone(),
+            value: Source::Template(Template::compile(cx, d.arg(1)?)?),
+            when,
+        };
         if d.is_default() {
             self.default = Some(Arc::new(Param { when: When::NotEmpty, ..param }));
             return Ok(());
@@ -76,16 +127,24 @@ impl Params {
     }
 
     /// For [`crate::module::Settings::finish`].
-    pub fn finish(&mut self) {
+    pub fn finish(&mut self, settings: &RelaySettings) {
         if self.has_own || self.program.replaced.is_empty() {
-            self.program = Arc::new(Program::new(&self.lines, self.default.as_deref()));
+            let default = self.default.as_deref().map_or(&[][..], std::slice::from_ref);
+            self.program = Arc::new(Program::new(&self.lines, default));
+            self.cache_program = Arc::default();
+        }
+        if settings.cache.is_on() && self.cache_program.replaced.is_empty() {
+            let default = self.default.as_deref().map_or(&[][..], std::slice::from_ref);
+            let cached = [default, &cache_params()].concat();
+            self.cache_program = Arc::new(Program::new(&self.lines, &cached));
         }
     }
 
     /// Hands every parameter of a request to `write`, as name and value.
     pub fn each(&self, r: &Request, settings: &RelaySettings, mut write: impl FnMut(&[u8], &[u8])) {
         let mut value = Vec::with_capacity(256);
-        for step in &self.program.steps {
+        let program = if r.fills_cache() { &self.cache_program } else { &self.program };
+        for step in &program.steps {
             value.clear();
             step.value.append(r, &mut value);
             if step.when == When::Always || !value.is_empty() {
@@ -93,21 +152,21 @@ impl Params {
             }
         }
         if settings.pass_request_headers {
-            self.program.each_field(&r.line.fields, &r.head, write);
+            program.each_field(&r.line.fields, &r.head, write);
         }
     }
 }
 
 impl Program {
-    fn new(lines: &[Param], default: Option<&Param>) -> Self {
-        let default =
-            default.filter(|own| !lines.iter().any(|line| line.name.eq_ignore_ascii_case(&own.name)));
+    fn new(lines: &[Param], defaults: &[Param]) -> Self {
+        let is_set = |own: &Param| lines.iter().any(|line| line.name.eq_ignore_ascii_case(&own.name));
+        let defaults = defaults.iter().filter(|own| !is_set(own));
         let mut program = Self::default();
         let (mut steps, mut replaced) = (Vec::new(), Vec::new());
-        for line in lines.iter().chain(default) {
+        for line in lines.iter().chain(defaults) {
             if let Some(field) = line.name.strip_prefix(b"HTTP_").filter(|field| !field.is_empty()) {
                 replaced.push(field.to_ascii_lowercase().into());
-                if line.value.as_literal() == Some(b"") {
+                if line.value.is_nothing() {
                     continue;
                 }
             }
@@ -173,7 +232,11 @@ mod tests {
     use proto::h1::{HeadLimits, RequestHead};
 
     fn param(name: &str, value: &str) -> Param {
-        Param { name: name.as_bytes().into(), value: Template::literal(value.as_bytes()), when: When::Always }
+        Param {
+            name: name.as_bytes().into(),
+            value: Source::Template(Template::literal(value.as_bytes())),
+            when: When::Always,
+        }
     }
 
     #[test]
@@ -184,7 +247,7 @@ mod tests {
             let mut line = RequestHead::default();
             line.parse(text.as_bytes(), &HeadLimits::default()).expect("head");
             let mut found = String::new();
-            Program::new(&lines, None).each_field(&line.fields, text.as_bytes(), |name, value| {
+            Program::new(&lines, &[]).each_field(&line.fields, text.as_bytes(), |name, value| {
                 found += &format!("{}={} ", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
             });
             assert_eq!(found, expected, "{head:?}");
@@ -200,7 +263,7 @@ mod tests {
     #[test]
     fn the_default_stands_where_nothing_has_its_name() {
         let names = |lines: &[Param]| {
-            let program = Program::new(lines, Some(&param("HTTP_HOST", "h")));
+            let program = Program::new(lines, &[param("HTTP_HOST", "h")]);
             let steps: Vec<String> =
                 program.steps.iter().map(|step| String::from_utf8_lossy(&step.name).into_owned()).collect();
             steps.join(" ")

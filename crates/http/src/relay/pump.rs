@@ -7,12 +7,14 @@ use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 
-use super::codec::{BodyLength, Closing, Codec, Decoded, SendError, Wire};
+use super::cache::{Ending, Sink};
+use super::codec::{BodyLength, Closing, Codec, Decoded, Received, SendError, Wire};
 use super::connect::Connected;
 use super::exchange::Answer;
 use super::{Relay, now};
@@ -46,6 +48,8 @@ struct Pump<'a> {
     /// Bytes that may wait in a file; zero without buffering.
     file_limit: u64,
     spool: Option<Spool>,
+    /// Where the body goes besides.
+    sink: Option<Box<Sink>>,
     size: usize,
     is_done: bool,
     is_buffered: bool,
@@ -57,7 +61,7 @@ struct Pump<'a> {
 
 /// A temporary file that takes what the client has no time for.
 struct Spool {
-    file: Rc<std::fs::File>,
+    file: Arc<std::fs::File>,
     length: u64,
 }
 
@@ -66,7 +70,7 @@ impl Spool {
     /// what `sendfile` gave to the kernel are pages of the file, and writing over them would change what the
     /// client has not received yet. Emptying takes them away from the file.
     fn begin_again(&mut self) {
-        if self.length > 0 && Rc::strong_count(&self.file) == 1 && self.file.set_len(0).is_ok() {
+        if self.length > 0 && Arc::strong_count(&self.file) == 1 && self.file.set_len(0).is_ok() {
             self.length = 0;
         }
     }
@@ -79,12 +83,13 @@ pub(super) async fn run(
     answer: Answer,
     length: BodyLength,
 ) -> Outcome {
-    if r.response.header_only {
+    let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
+    let sink = begin_sink(relay, r, length, is_buffered);
+    if r.response.header_only && sink.is_none() {
         return finish_head_only(relay, r, answer).await;
     }
     let Answer { mut conn, buf, body } = answer;
     let may_go_on = relay.may_go_on();
-    let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
     let deadline = Rc::clone(&r.peer_deadline);
     let rate = relay
         .settings
@@ -101,6 +106,7 @@ pub(super) async fn run(
         memory_limit: if is_buffered { relay.settings.memory_limit() } else { 0 },
         file_limit: if is_buffered { relay.settings.file_limit() } else { 0 },
         spool: None,
+        sink,
         size: 0,
         is_done: false,
         is_buffered,
@@ -116,14 +122,20 @@ pub(super) async fn run(
         Ok(()) => pump.run(r).await,
     };
     let is_done = pump.is_done;
+    let sink = pump.sink.take();
+    let settings = relay.settings;
+    let is_mute = sink.as_ref().is_some_and(|sink| sink.is_mute);
+    if let (Some(sink), End::Complete) = (sink, &end) {
+        sink.commit(r, settings);
+    }
     relay.succeed(r);
     match end {
         End::Complete => {
             if may_go_on && is_done && relay.wire.may_keep(r) {
-                relay.wire.release(&mut conn.pooled.conn);
+                relay.wire.release(&mut conn);
                 conn.keep(&relay.upstream, &Worker::current(), now());
             }
-            Outcome::Sent
+            if is_mute { finish_mute(r).await } else { Outcome::Sent }
         }
         End::Truncated => {
             let _ = output::flush(r).await;
@@ -131,6 +143,31 @@ pub(super) async fn run(
         }
         End::ClientFailed => Outcome::Broken(0),
     }
+}
+
+/// Where the answer goes besides, if it is to be kept or saved; an answer that is not buffered is neither.
+fn begin_sink(
+    relay: &Relay<'_>,
+    r: &mut Request,
+    length: BodyLength,
+    is_buffered: bool,
+) -> Option<Box<Sink>> {
+    if r.cache.is_none() && relay.settings.cache.store == super::cache::Store::Off {
+        return None;
+    }
+    let may_keep = is_buffered || relay.settings.keeps_unbuffered;
+    let ending = may_keep.then(|| Ending { length, closing: relay.wire.closing() });
+    let sink = Sink::begin(r, relay.settings, ending);
+    r.ignores_client_abort = relay.settings.ignore_client_abort || sink.is_some();
+    sink
+}
+
+/// The body went into the sink alone: what the client gets has ended before.
+async fn finish_mute(r: &mut Request) -> Outcome {
+    if !r.response.header_only && !r.is_detached() {
+        return Outcome::Broken(0);
+    }
+    if output::flush(r).await.is_err() { Outcome::Broken(0) } else { Outcome::Sent }
 }
 
 /// The client wants no body: what the upstream sends of one is not read.
@@ -178,7 +215,13 @@ impl Pump<'_> {
                     }
                     false
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(client_failed(r, &error)),
+                Poll::Ready(Err(error)) => {
+                    let end = client_failed(r, &error);
+                    if !self.go_on_alone(r) {
+                        return Poll::Ready(end);
+                    }
+                    continue;
+                }
                 Poll::Pending => true,
             };
             if self.is_done || (is_stuck && !self.make_room(r)) {
@@ -204,6 +247,9 @@ impl Pump<'_> {
                         );
                         return Poll::Ready(End::Truncated);
                     }
+                    if let Some(sink) = &mut self.sink {
+                        sink.flush(r);
+                    }
                     if !is_stuck && self.client_is_gone(r, cx) {
                         return Poll::Ready(End::ClientFailed);
                     }
@@ -219,6 +265,16 @@ impl Pump<'_> {
             return false;
         }
         r.log(Level::Info, format_args!("client prematurely closed connection while reading upstream"));
+        true
+    }
+
+    /// The client failed: what it does not get still goes into the sink. Says whether there is one.
+    fn go_on_alone(&mut self, r: &mut Request) -> bool {
+        let Some(sink) = self.sink.as_mut().filter(|sink| !sink.is_mute && sink.is_sound()) else {
+            return false;
+        };
+        sink.is_mute = true;
+        r.output.discard();
         true
     }
 
@@ -238,6 +294,9 @@ impl Pump<'_> {
         if !self.is_buffered {
             return false;
         }
+        if self.sink.as_ref().is_some_and(|sink| sink.is_sound()) {
+            return true;
+        }
         if r.output.in_memory() < self.memory_limit {
             return true;
         }
@@ -256,7 +315,7 @@ impl Pump<'_> {
                         ),
                     );
                     let _ = std::fs::remove_file(&path);
-                    self.spool = Some(Spool { file: Rc::new(file), length: 0 });
+                    self.spool = Some(Spool { file: Arc::new(file), length: 0 });
                 }
                 Err(error) => {
                     r.log(Level::Crit, format_args!("creating a temporary file failed {}", Errno(&error)));
@@ -278,20 +337,15 @@ impl Pump<'_> {
     }
 
     fn poll_read(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if let Poll::Ready(result) = self.conn.stream().poll_readable(cx) {
-            if let Err(error) = result {
-                return Poll::Ready(Err(upstream_failed(r, &error)));
-            }
-        } else {
-            return Poll::Pending;
+        if let Err(error) = ready!(self.wire.poll_readable(self.conn.stream(), cx)) {
+            return Poll::Ready(Err(upstream_failed(r, &error)));
         }
         let size = self.read_size();
         let mut buf = Buf::with_capacity(size);
-        let count = match self.conn.stream().poll_recv(cx, &mut buf, size) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(upstream_failed(r, &error))),
-            Poll::Ready(Ok(0)) => return Poll::Ready(self.end_of_stream(r)),
-            Poll::Ready(Ok(count)) => count,
+        let count = match ready!(self.wire.poll_receive(self.conn.stream(), cx, &mut buf, size)) {
+            Err(error) => return Poll::Ready(Err(upstream_failed(r, &error))),
+            Ok(Received::Closed) => return Poll::Ready(self.end_of_stream(r)),
+            Ok(Received::Bytes(count)) => count,
         };
         if count == size && self.size + 1 < READ_SIZES.len() {
             self.size += 1;
@@ -342,6 +396,11 @@ impl Pump<'_> {
                 state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
             }
         }
+        if let Some(sink) = &mut self.sink {
+            // Without buffering the client is what is waited for.
+            let most = if self.is_buffered { self.memory_limit } else { u64::MAX };
+            sink.take(r, &mut part, r.output.in_memory(), most);
+        }
         self.is_done = decoded == Decoded::End;
         let more = match (self.is_done, self.is_buffered) {
             (true, _) => More::End,
@@ -363,14 +422,14 @@ fn spill(queue: &mut Queue, spool: &mut Spool) -> io::Result<()> {
         match chunk.bytes() {
             None => {
                 if let Some((start, end)) = file_part.take() {
-                    kept.push(Chunk::File { file: Rc::clone(&spool.file), offset: start, end });
+                    kept.push(Chunk::File { file: Arc::clone(&spool.file), offset: start, end });
                 }
                 kept.push(chunk);
             }
             Some(bytes) => {
                 if let Err(error) = spool.file.write_all_at(bytes, written) {
                     if let Some((start, end)) = file_part.take() {
-                        kept.push(Chunk::File { file: Rc::clone(&spool.file), offset: start, end });
+                        kept.push(Chunk::File { file: Arc::clone(&spool.file), offset: start, end });
                     }
                     spool.length = written;
                     kept.push(chunk);
@@ -385,7 +444,7 @@ fn spill(queue: &mut Queue, spool: &mut Spool) -> io::Result<()> {
         }
     }
     if let Some((start, end)) = file_part {
-        kept.push(Chunk::File { file: Rc::clone(&spool.file), offset: start, end });
+        kept.push(Chunk::File { file: Arc::clone(&spool.file), offset: start, end });
     }
     spool.length = written;
     *queue = kept;

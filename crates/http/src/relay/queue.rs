@@ -164,7 +164,7 @@ impl Relay<'_> {
                 look.set_after(LOOK_MS);
                 let _ = look.poll_over(cx);
             }
-            if !self.settings.ignore_client_abort && r.conn.stream.poll_peer_closed(cx).is_ready() {
+            if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
                 return Poll::Ready(Err(Stranded::ClientGone));
             }
             end.poll_over(cx).map(|()| Err(Stranded::NoPeer))

@@ -37,6 +37,8 @@ pub mod next {
     pub const NON_IDEMPOTENT: u32 = 1 << 14;
     /// The upstream's address was denied.
     pub const DENIED: u32 = 1 << 15;
+    /// Not for the configuration: the peer says that it has not looked at the request.
+    pub const UNPROCESSED: u32 = 1 << 30;
     /// Never.
     pub const OFF: u32 = 1 << 31;
 
@@ -112,6 +114,8 @@ pub enum Bind {
 #[derive(Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
 pub struct RelaySettings {
+    /// `*_cache*` and `*_store*`.
+    pub cache: Arc<super::cache::CacheSettings>,
     /// TLS, for those protocols that may be spoken over it.
     pub tls: Arc<super::tls::TlsSettings>,
     pub buffering: bool,
@@ -125,6 +129,8 @@ pub struct RelaySettings {
     pub pass_request_headers: bool,
     pub pass_request_body: bool,
     pub pass_trailers: bool,
+    /// An answer that is passed on without buffering may be kept all the same; no directive sets it.
+    pub keeps_unbuffered: bool,
     pub connect_timeout: u64,
     pub send_timeout: u64,
     pub read_timeout: u64,
@@ -156,6 +162,9 @@ impl RelaySettings {
     pub fn enter(&mut self) {
         if self.tls.has_commands() {
             Arc::make_mut(&mut self.tls).enter();
+        }
+        if self.cache.has_own() {
+            self.cache_mut().enter();
         }
         self.hide_own = false;
         self.pass_own = false;
@@ -214,6 +223,11 @@ impl RelaySettings {
             })?;
         }
         Ok(())
+    }
+
+    /// The settings of the cache, to be changed.
+    pub fn cache_mut(&mut self) -> &mut super::cache::CacheSettings {
+        Arc::make_mut(&mut self.cache)
     }
 
     /// Bytes of an answer that may wait in memory for a slow client.
@@ -282,16 +296,4 @@ pub enum NameList {
     Hide,
     /// `pass_header`.
     Pass,
-}
-
-/// `cache` and `store`, which can be switched off, and that is what they are until there is a cache.
-///
-/// # Errors
-/// For any other value, by name.
-pub fn only_off<S>(_: &mut S, _: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    let word = d.arg(0)?;
-    if word.is("off") {
-        return Ok(());
-    }
-    Err(Error::at(word, format!("\"{} {}\" is not supported yet", d.name.as_str(), word.as_str())))
 }

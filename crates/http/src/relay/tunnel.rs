@@ -232,7 +232,8 @@ fn poll(
     if down.moved + up.moved != before {
         idle.deadline.set_after(idle.most_ms);
     }
-    let failed = |error: &io::Error, late| if error.kind() == io::ErrorKind::TimedOut { late } else { Over::Broken };
+    let failed =
+        |error: &io::Error, late| if error.kind() == io::ErrorKind::TimedOut { late } else { Over::Broken };
     match (to_client, to_peer) {
         (Poll::Ready(Err(error)), _) => return Poll::Ready(failed(&error, Over::ClientTimedOut)),
         (_, Poll::Ready(Err(error))) => return Poll::Ready(failed(&error, Over::PeerTimedOut)),

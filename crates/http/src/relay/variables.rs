@@ -11,7 +11,7 @@ use crate::request::Request;
 use crate::variables::{PrefixVariable, Variable, join_values, name_matches, without_spaces};
 
 /// The variables.
-pub static VARIABLES: [Variable; 12] = [
+pub static VARIABLES: [Variable; 14] = [
     Variable::new("upstream_addr", |r, out| {
         each(&r.upstreams, out, |state, out| out.extend_from_slice(state.addr.as_bytes()))
     }),
@@ -55,8 +55,24 @@ pub static VARIABLES: [Variable; 12] = [
     Variable::new("upstream_bytes_sent", |r, out| {
         each(&r.upstreams, out, |state, out| number(state.sent, out))
     }),
-    // Nothing is cached yet, so there is no status to tell.
-    Variable::new("upstream_cache_status", |_, _| false),
+    Variable::new("upstream_cache_status", |r, out| {
+        r.cache.as_ref().is_some_and(|case| {
+            out.extend_from_slice(case.status.name().as_bytes());
+            true
+        })
+    }),
+    Variable::new("upstream_cache_last_modified", |r, out| {
+        r.cache.as_ref().and_then(|case| case.last_modified()).is_some_and(|time| {
+            out.extend_from_slice(&proto::date::http(time));
+            true
+        })
+    }),
+    Variable::new("upstream_cache_etag", |r, out| {
+        r.cache.as_ref().and_then(|case| case.etag()).is_some_and(|etag| {
+            out.extend_from_slice(etag);
+            true
+        })
+    }),
 ];
 
 /// `$upstream_http_*`, `$upstream_trailer_*` and `$upstream_cookie_*`.

@@ -41,6 +41,8 @@ pub enum Kind {
     /// It is dropped. Whoever asked may look at the head ([`Subrequest::ended`]) or not wait at all; the end of
     /// the client's request waits in any case.
     Background,
+    /// It is dropped, and the client's request ends without waiting.
+    Detached,
 }
 
 /// Where a subrequest begins.
@@ -92,7 +94,7 @@ impl Request {
         start: Start,
     ) -> Result<Box<Self>, Refused> {
         let depth_left = self.role.as_ref().map_or(MAX_DEPTH, |role| role.depth_left);
-        let family = Rc::clone(self.family());
+        let family = if kind == Kind::Detached { Rc::default() } else { Rc::clone(self.family()) };
         let shown = String::from_utf8_lossy(uri);
         if depth_left == 0 {
             self.log(Level::Error, format_args!("subrequests cycle while processing \"{shown}\""));
@@ -181,6 +183,12 @@ impl Request {
         if let Some(role) = &mut self.role {
             role.stub = Some(Stub { content_type: content_type.to_vec(), chunks });
         }
+    }
+
+    /// Whether nobody sees what comes of it, and nobody waits.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.role.as_ref().is_some_and(|role| role.kind == Kind::Detached)
     }
 
     /// Has `act` called when this subrequest has ended.

@@ -3,7 +3,6 @@
 //! A body that is put becomes a temporary file first and is renamed when it is complete, so nobody ever reads
 //! half of it.
 
-mod files;
 mod put;
 mod remove;
 mod transfer;
@@ -11,6 +10,9 @@ mod tree;
 
 use http::conf::Location;
 use std::io;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
@@ -55,7 +57,17 @@ static ROWS: [Row<DavSettings>; 4] = [
         "Least number of elements in a path that may be deleted.",
         |s, v| s.min_delete_depth = v,
     ),
-    value("dav_access", ALL, Arity::TAKE123, "user:rw", "Permissions of new files and directories.", access),
+    value(
+        "dav_access",
+        ALL,
+        Arity::TAKE123,
+        "user:rw",
+        "Permissions of new files and directories.",
+        |s: &mut DavSettings, d| {
+            s.access = http::rows::access(d)?;
+            Ok(())
+        },
+    ),
 ];
 
 impl Module for Dav {
@@ -83,34 +95,6 @@ fn methods(s: &mut DavSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Er
         ("move", method_bit(Method::Move)),
     ];
     s.methods = d.bits(&names, &mut cx.notices)?;
-    Ok(())
-}
-
-/// `ngx_conf_set_access_slot`.
-fn access(s: &mut DavSettings, d: &Directive) -> Result<(), Error> {
-    let (mut access, mut owner) = (0, 0o600);
-    for word in &d.args {
-        let right = match word.bytes.rsplit(|byte| *byte == b':').next() {
-            Some(b"rw") => 6,
-            Some(b"r") => 4,
-            _ => 0,
-        };
-        let who = word.bytes.iter().position(|byte| *byte == b':').and_then(|at| word.bytes.get(..at));
-        let shift = match who {
-            Some(b"user") => {
-                owner = 0;
-                6
-            }
-            Some(b"group") => 3,
-            Some(b"all") => 0,
-            _ => 16,
-        };
-        if right == 0 || shift == 16 || word.bytes.iter().filter(|byte| **byte == b':').count() != 1 {
-            return Err(Error::at(word, format!("invalid value \"{}\"", word.as_str())));
-        }
-        access |= right << shift;
-    }
-    s.access = access | owner;
     Ok(())
 }
 
@@ -199,19 +183,7 @@ fn failure(r: &Request, call: &str, path: &[u8], error: &io::Error, missing: u16
     status
 }
 
-/// Permission bits of a directory beside files of these (`ngx_dir_access`).
-fn directory_access(access: u32) -> u32 {
-    access | (access & 0o444) >> 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_may_read_a_directory_may_search_it() {
-        assert_eq!(directory_access(0o600), 0o700);
-        assert_eq!(directory_access(0o644), 0o755);
-        assert_eq!(directory_access(0o640), 0o750);
-    }
+/// The text as a path.
+fn as_path(path: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(path))
 }

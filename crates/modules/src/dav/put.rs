@@ -4,10 +4,11 @@ use http::body_file::{self, BodyFile};
 use http::paths::map_uri;
 use http::phases::{Body, Outcome};
 use http::request::Request;
+use os::errlog::Level;
 use os::errno;
 
-use super::files::{self, Failure, Parents, as_path};
-use super::{DavSettings, directory_access, failure, field, has_body, is_collection, refuse, set_location};
+use super::{DavSettings, as_path, failure, field, has_body, is_collection, refuse, set_location};
+use os::transfer::{self, Failure, Parents, directory_access};
 
 pub(super) async fn put(r: &mut Request, settings: DavSettings) -> Outcome {
     if is_collection(&r.uri) {
@@ -35,7 +36,7 @@ pub(super) async fn put(r: &mut Request, settings: DavSettings) -> Outcome {
         }
     };
     if let Err(failure) = settle(r, &body, &path, settings) {
-        failure.log(r);
+        r.log(Level::Crit, format_args!("{failure}"));
         return Outcome::Status(500);
     }
     if status == 201 {
@@ -49,16 +50,16 @@ pub(super) async fn put(r: &mut Request, settings: DavSettings) -> Outcome {
 
 /// Gives the body its permissions, the client's time, and its name.
 fn settle(r: &Request, body: &BodyFile, path: &[u8], settings: DavSettings) -> Result<(), Failure> {
-    files::set_access(body.path(), settings.access)?;
+    transfer::set_access(body.path(), settings.access)?;
     if let Some(mtime) = field(r, b"Date").and_then(proto::date::parse) {
-        files::set_mtime(body.path(), mtime)?;
+        transfer::set_mtime(body.path(), mtime)?;
     }
     let parents = if settings.create_full_put_path {
         Parents::Made(directory_access(settings.access))
     } else {
         Parents::Required
     };
-    files::rename(body.path(), as_path(path), parents)
+    transfer::rename(body.path(), as_path(path), parents)
 }
 
 pub(super) fn make_collection(r: &mut Request, settings: DavSettings) -> Outcome {
@@ -73,7 +74,7 @@ pub(super) fn make_collection(r: &mut Request, settings: DavSettings) -> Outcome
         Err(status) => return Outcome::Status(status),
     };
     path.pop();
-    match files::create_dir(as_path(&path), directory_access(settings.access)) {
+    match transfer::create_dir(as_path(&path), directory_access(settings.access)) {
         Ok(()) => {
             set_location(r);
             Outcome::Status(201)

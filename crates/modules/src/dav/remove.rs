@@ -6,7 +6,7 @@ use http::request::Request;
 use os::errlog::Errno;
 use os::errno;
 
-use super::files::as_path;
+use super::as_path;
 use super::{DavSettings, Depth, depth, failure, has_body, is_collection, refuse, tree};
 
 /// What a path stands for, without following it.

@@ -11,9 +11,9 @@ use os::errno;
 use os::file::FileInfo;
 use proto::h1::Method;
 
-use super::files::{self, Parents, as_path, create_dir};
 use super::remove::{Kind, delete_path};
-use super::{DavSettings, Depth, depth, directory_access, failure, field, has_body, is_collection, tree};
+use super::{DavSettings, Depth, as_path, depth, failure, field, has_body, is_collection, tree};
+use os::transfer::{self, Parents, create_dir, directory_access};
 
 pub(super) fn transfer(r: &Request, settings: DavSettings) -> Outcome {
     match plan(r).and_then(|plan| plan.carry_out(r, settings)) {
@@ -92,14 +92,14 @@ impl Plan {
             return self.directory(r, from, to);
         }
         let done = if r.method == Method::Move {
-            files::rename(from, to, Parents::Made(directory_access(settings.access)))
+            transfer::rename(from, to, Parents::Made(directory_access(settings.access)))
         } else {
-            files::copy(from, to, &self.source)
+            transfer::copy(from, to, &self.source)
         };
         match done {
             Ok(()) => Ok(204),
             Err(failure) => {
-                failure.log(r);
+                r.log(Level::Crit, format_args!("{failure}"));
                 Err(500)
             }
         }

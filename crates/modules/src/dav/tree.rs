@@ -11,8 +11,8 @@ use http::request::Request;
 use os::errlog::{Errno, Level};
 use os::file::FileInfo;
 
-use super::files::{self, create_dir};
-use super::{directory_access, failure};
+use super::failure;
+use os::transfer::{self, create_dir, directory_access};
 
 /// What lies in a directory.
 enum Entry {
@@ -113,9 +113,9 @@ pub(super) fn copy(r: &Request, from: &Path, to: &Path) -> Result<(), u16> {
                 // A link to a file is copied as that file, one to a directory is left out.
                 Entry::File(path) | Entry::Special(path) => {
                     if info.is_file()
-                        && let Err(failure) = files::copy(&path, &target, &info)
+                        && let Err(failure) = transfer::copy(&path, &target, &info)
                     {
-                        failure.log(r);
+                        r.log(Level::Crit, format_args!("{failure}"));
                     }
                 }
                 Entry::Directory(path) => {
@@ -130,9 +130,9 @@ pub(super) fn copy(r: &Request, from: &Path, to: &Path) -> Result<(), u16> {
     // Last of all, since what is put into a directory changes its time.
     for (_, copy, info) in dirs.iter().rev() {
         if let Some(info) = info
-            && let Err(failure) = files::set_mtime(copy, info.mtime)
+            && let Err(failure) = transfer::set_mtime(copy, info.mtime)
         {
-            failure.log(r);
+            r.log(Level::Crit, format_args!("{failure}"));
         }
     }
     Ok(())

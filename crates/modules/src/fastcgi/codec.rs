@@ -26,6 +26,8 @@ pub(super) struct FastcgiCodec {
     text: Option<Range<usize>>,
     /// Bytes of the body that are still to come, where the head says how many there are.
     left: Option<u64>,
+    /// The same for an answer to HEAD, which may go without.
+    left_if_any: Option<u64>,
     /// No more stdout is to come.
     is_closed: bool,
     /// The record that ends the request was read, and nothing behind it.
@@ -40,6 +42,7 @@ impl FastcgiCodec {
             records: Records::default(),
             text: None,
             left: None,
+            left_if_any: None,
             is_closed: false,
             is_reusable: false,
         }
@@ -97,6 +100,7 @@ impl FastcgiCodec {
 
     /// So many bytes of stdout are here.
     fn count(&mut self, r: &Request, count: usize) -> Step {
+        self.left = self.left.or(self.left_if_any.take());
         let Some(left) = self.left else { return Step::Goes(count) };
         let wanted = usize::try_from(left).unwrap_or(usize::MAX);
         self.left = Some(left.saturating_sub(count as u64));
@@ -167,12 +171,15 @@ impl Codec for FastcgiCodec {
     }
 
     fn begin(&mut self, r: &Request, method: Method, _: &RelaySettings) -> Result<BodyLength, FramingError> {
-        let length = body_length(r, method)?;
-        self.left = match length {
+        // A program that is asked by HEAD may well answer with all of the body, and that is as good as one by GET.
+        let asked = if method == Method::Head { Method::Get } else { method };
+        let length = body_length(r, asked)?;
+        let left = match length {
             BodyLength::None => Some(0),
             BodyLength::Known(length) => Some(length),
             BodyLength::Open => None,
         };
+        (self.left, self.left_if_any) = if method == Method::Head { (None, left) } else { (left, None) };
         Ok(length)
     }
 

@@ -92,7 +92,7 @@ impl Settings for FastcgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish();
+        self.params.finish(&self.relay);
         self.relay.finish(cx, "fastcgi", &HIDDEN)
     }
 }

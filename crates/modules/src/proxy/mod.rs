@@ -17,7 +17,7 @@ use http::conf::compile::Cx;
 use http::conf::{Location, UpstreamId};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
-use http::relay::fields::{Line, PROXY_FIELDS, Program};
+use http::relay::fields::{Line, PROXY_CACHE_FIELDS, PROXY_FIELDS, Program};
 use http::relay::{BodyUse, Http2, Plan, Protocol, RelaySettings, Rewritten, Target, Wire};
 use http::request::Request;
 use http::rows::Row;
@@ -89,6 +89,8 @@ pub struct ProxySettings {
     set_fields: Arc<Vec<Line>>,
     has_own_fields: bool,
     program: Arc<Program>,
+    /// That of requests whose answers may be kept.
+    cache_program: Arc<Program>,
     redirects: Redirects,
     own_redirect: Own,
     cookies: CookieRewrites,
@@ -119,6 +121,10 @@ impl Settings for ProxySettings {
         self.relay.finish(cx, "proxy", &HIDDEN)?;
         if self.has_own_fields || self.program.is_unmade() {
             self.program = Arc::new(Program::new(&self.set_fields, PROXY_FIELDS));
+            self.cache_program = Arc::default();
+        }
+        if self.relay.cache.is_on() && self.cache_program.is_unmade() {
+            self.cache_program = Arc::new(Program::new(&self.set_fields, PROXY_CACHE_FIELDS));
         }
         if self.has_own_pass
             && let Some(pass) = self.pass.clone()
@@ -154,6 +160,16 @@ impl Protocol for Proxy {
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
         pass::target(r)
+    }
+
+    /// The site as the client knows it, and the URL that the upstream is asked for.
+    fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
+        http::relay::cache::push_site(r, out);
+        if let Some(parts) = pass::parts(r) {
+            out.extend_from_slice(if parts.is_https() { b"https://" } else { b"http://" });
+            out.extend_from_slice(&parts.host);
+        }
+        uri::append(r, out);
     }
 
     fn upstream(&self, location: &Location) -> Option<UpstreamId> {

@@ -47,10 +47,11 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
             Default::WhenEmpty(&parts.host)
         }
     };
-    settings.program.write_host(r, host, out);
-    let asked = settings.program.write(r, body, out);
+    let program = if r.fills_cache() { &settings.cache_program } else { &settings.program };
+    program.write_host(r, host, out);
+    let asked = program.write(r, body, out);
     if settings.relay.pass_request_headers {
-        settings.program.write_rest(&r.line.fields, &r.head, out);
+        program.write_rest(&r.line.fields, &r.head, out);
     }
     out.extend_from_slice(b"\r\n");
     if settings.http_version != HttpVersion::Http2 {
@@ -76,6 +77,7 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
 fn write_method(r: &Request, settings: &ProxySettings, out: &mut Vec<u8>) -> Option<Method> {
     let start = out.len();
     match &settings.method {
+        _ if r.is_head_converted() => out.extend_from_slice(b"GET"),
         Some(method) => method.append(r, out),
         None if r.method == r.line.method => {
             out.extend_from_slice(r.line.method_text.of(&r.head));

@@ -19,11 +19,11 @@ http::relay_rows!("proxy", ProxySettings, RELAY_ROWS);
 http::relay_tls_rows!("proxy", ProxySettings, TLS_ROWS);
 
 /// What it shares with other upstream protocols.
-pub(super) static SHARED_ROWS: [&[Row<ProxySettings>]; 4] =
-    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], &TLS_ROWS];
+pub(super) static SHARED_ROWS: [&[Row<ProxySettings>]; 6] =
+    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], RELAY_ROWS[3], RELAY_ROWS[4], &TLS_ROWS];
 
 #[rustfmt::skip]
-pub(super) static ROWS: [Row<ProxySettings>; 13] = [
+pub(super) static ROWS: [Row<ProxySettings>; 14] = [
     row("proxy_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass::set),
     row("proxy_redirect", ALL, Arity::TAKE12, "default", "Rewrites Location and Refresh.", redirect::set).many(),
     row("proxy_cookie_domain", ALL, Arity::TAKE12, "off", "Rewrites the domain of cookies.", cookie::domain).many(),
@@ -34,6 +34,7 @@ pub(super) static ROWS: [Row<ProxySettings>; 13] = [
     template("proxy_method", ALL, "Method of the request, in the place of the client's.", |s, v| s.method = Some(v)),
     value("proxy_http_version", ALL, Arity::ONE, "1.1", "Version spoken to the upstream.", http_version),
     flag("proxy_pass_trailers", ALL, "off", "Passes the trailers of the answer.", |s, v| s.relay.pass_trailers = v),
+    flag("proxy_cache_convert_head", ALL, "on", "Asks by GET where HEAD was asked, to keep the answer.", |s, v| s.relay.cache_mut().convert_head = v),
     without_effect("proxy_send_lowat", ALL, Arity::ONE, "Linux has no low-water mark for sending"),
     without_effect("proxy_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
     without_effect("proxy_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),

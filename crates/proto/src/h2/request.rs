@@ -376,8 +376,10 @@ mod tests {
         };
         check(
             "websocket",
-            Ok("GET /chat?a HTTP/2.0 /chat Some(\"a\") [x=y] [host=h] [upgrade=websocket] [connection=upgrade] \
-                websocket"),
+            Ok(
+                "GET /chat?a HTTP/2.0 /chat Some(\"a\") [x=y] [host=h] [upgrade=websocket] [connection=upgrade] \
+                websocket",
+            ),
         );
         check("a b", Err("400 client sent invalid :protocol header: \"a b\""));
         check("", Err("400 client sent empty :protocol header"));

@@ -1,0 +1,256 @@
+//! What goes on beside requests: entries of an earlier run are found, unused ones removed, limits held.
+//!
+//! Two threads for all zones, as nginx has two processes: their work waits for the disk.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::index::{Expired, HasFile};
+use crate::key::{Key, NAME};
+use crate::options::Pace;
+use crate::stored::disk_size;
+use crate::zone::Zone;
+
+/// Characters that a temporary file's name has behind that of its entry: a dot and ten digits.
+const TEMP_SUFFIX: usize = 11;
+/// Temporary files that nobody has written to for so long are left over from an earlier run.
+const TEMP_AGE: Duration = Duration::from_secs(60);
+/// How long the manager sleeps at most.
+const REST: Duration = Duration::from_secs(10);
+/// How long where the bytes on the disk are bounded: what is fetched meanwhile is all that may be too much.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Tells what happened.
+pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
+#[derive(Default)]
+struct Stop {
+    is_over: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Stop {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        *self.lock()
+    }
+
+    /// Sleeps, or less where all is to end; says whether it is.
+    fn sleep(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut is_over = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if *is_over || left.is_zero() {
+                return *is_over;
+            }
+            is_over = self.bell.wait_timeout(is_over, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Looks after zones until it is dropped.
+pub struct Keeper(Arc<Stop>);
+
+impl Keeper {
+    /// Begins; `tell` gets a line for each zone whose entries were found.
+    ///
+    /// # Errors
+    /// The error of making a thread.
+    pub fn start(zones: Vec<Arc<Zone>>, tell: Tell) -> io::Result<Self> {
+        let stop = Arc::<Stop>::default();
+        let keeper = Self(Arc::clone(&stop));
+        let cold: Vec<_> = zones.iter().filter(|zone| zone.is_cold()).cloned().collect();
+        if !cold.is_empty() {
+            let stop = Arc::clone(&stop);
+            thread::Builder::new().name("cache loader".into()).spawn(move || {
+                cold.iter().for_each(|zone| load(zone, &stop, &tell));
+            })?;
+        }
+        if !zones.is_empty() {
+            thread::Builder::new().name("cache manager".into()).spawn(move || manage(&zones, &stop))?;
+        }
+        Ok(keeper)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        *self.0.lock() = true;
+        self.0.bell.notify_all();
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Counts work, and says when others are to have their turn.
+struct Turn {
+    pace: Pace,
+    files: u64,
+    began: Instant,
+}
+
+impl Turn {
+    fn new(pace: Pace) -> Self {
+        Self { pace, files: 0, began: Instant::now() }
+    }
+
+    /// One more file. Says whether it is time to rest.
+    fn is_over(&mut self) -> bool {
+        self.files += 1;
+        self.files >= self.pace.files || self.began.elapsed() >= Duration::from_millis(self.pace.threshold_ms)
+    }
+}
+
+// --- What was there before --------------------------------------------------------------------------------------
+
+fn load(zone: &Zone, stop: &Stop, tell: &Tell) {
+    if zone.state().is_loading.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let mut turn = Turn::new(zone.options().loader);
+    let is_whole = walk(zone, &zone.options().path, stop, &mut turn);
+    zone.state().is_loading.store(false, Ordering::Relaxed);
+    if is_whole {
+        zone.set_loaded();
+        let (path, bytes) = (zone.options().path.display(), zone.disk_bytes());
+        let thousandths = bytes * 1000 / (1 << 20);
+        tell(&format!(
+            "http file cache: {path} {}.{:03}M, bsize: 4096",
+            thousandths / 1000,
+            thousandths % 1000
+        ));
+    }
+}
+
+/// Adds what lies below a directory. Says whether it came to the end.
+fn walk(zone: &Zone, directory: &Path, stop: &Stop, turn: &mut Turn) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return true };
+    for entry in entries.flatten() {
+        if stop.is_over() {
+            return false;
+        }
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            // As nginx: the directory of `proxy_temp_path`, where it lies in here.
+            if entry.file_name() != "temp" && !walk(zone, &path, stop, turn) {
+                return false;
+            }
+            continue;
+        }
+        if kind.is_file() {
+            add(zone, &path);
+        }
+        if turn.is_over() {
+            if stop.sleep(Duration::from_millis(turn.pace.sleep_ms)) {
+                return false;
+            }
+            *turn = Turn::new(turn.pace);
+        }
+    }
+    true
+}
+
+/// Adds a file, or removes it where it was left over. What has no name of ours is not ours.
+fn add(zone: &Zone, path: &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    let Some(name) = path.file_name().map(OsStrExt::as_bytes) else { return };
+    if let Some(key) = Key::parse(name) {
+        let Ok(info) = os::file::path_info(path) else { return };
+        let options = zone.options();
+        let expires = now_s() + options.inactive_s;
+        if path != zone.path_of(&key)
+            || !zone.index().add(&key, disk_size(&info), expires, options.capacity())
+        {
+            let _ = fs::remove_file(path);
+        }
+        return;
+    }
+    let is_temp = name.len() == NAME + TEMP_SUFFIX
+        && name.get(NAME) == Some(&b'.')
+        && name[NAME + 1..].iter().all(u8::is_ascii_digit)
+        && Key::parse(&name[..NAME]).is_some();
+    let age = fs::metadata(path).and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+    if is_temp && age.is_some_and(|age| age > TEMP_AGE) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+// --- Limits -----------------------------------------------------------------------------------------------------
+
+fn manage(zones: &[Arc<Zone>], stop: &Stop) {
+    let mut due = vec![Instant::now(); zones.len()];
+    loop {
+        for (zone, due) in zones.iter().zip(&mut due) {
+            if *due <= Instant::now() {
+                *due = Instant::now() + tidy(zone, stop).min(longest(zone));
+            }
+        }
+        let next = due.iter().min().map_or(REST, |due| due.saturating_duration_since(Instant::now()));
+        if stop.sleep(next) {
+            return;
+        }
+    }
+}
+
+fn longest(zone: &Zone) -> Duration {
+    let options = zone.options();
+    if options.max_size < u64::MAX || options.min_free > 0 { LOOK } else { REST }
+}
+
+/// Removes what is too much; says when to look again (`ngx_http_file_cache_manager`).
+fn tidy(zone: &Zone, stop: &Stop) -> Duration {
+    let options = zone.options();
+    let mut turn = Turn::new(options.manager);
+    let rest = Duration::from_millis(options.manager.sleep_ms);
+    let wait = loop {
+        let expired = zone.index().expire(now_s(), options.inactive_s);
+        match expired {
+            Expired::Wait(seconds) => break Duration::from_secs(seconds),
+            Expired::Entry(key, has_file) => {
+                if has_file == HasFile::Yes {
+                    zone.unlink(&key);
+                }
+            }
+        }
+        if turn.is_over() || stop.is_over() {
+            return rest;
+        }
+    };
+    loop {
+        let is_too_much = {
+            let index = zone.index();
+            index.disk_bytes() >= options.max_size || index.len() >= index.watermark
+        };
+        if !is_too_much && !is_disk_full(zone) {
+            return wait;
+        }
+        let expires = u32::try_from(now_s() + options.inactive_s).unwrap_or(u32::MAX);
+        let gone = zone.index().force(expires);
+        match gone {
+            Some((key, HasFile::Yes)) => zone.unlink(&key),
+            Some((_, HasFile::No)) => {}
+            None => return REST,
+        }
+        if turn.is_over() || stop.is_over() {
+            return rest;
+        }
+    }
+}
+
+fn is_disk_full(zone: &Zone) -> bool {
+    let options = zone.options();
+    options.min_free > 0
+        && os::file::free_space(&options.path).is_ok_and(|free| free.available <= options.min_free)
+}
