@@ -32,6 +32,7 @@ pub(super) async fn send(
         return None;
     };
     case.answer = Use::Cached;
+    case.bytes = stored.head().len() as u64 + stored.length();
     case.meta = stored.meta().clone();
     r.cache = Some(case);
     if let Some(outcome) = heading.accel_redirect(r) {
