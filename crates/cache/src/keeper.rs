@@ -34,7 +34,7 @@ const PURGE_RETRY: Duration = Duration::from_secs(60);
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
 #[derive(Default)]
-struct Stop {
+pub(crate) struct Stop {
     is_over: Mutex<bool>,
     bell: Condvar,
 }
@@ -126,7 +126,7 @@ impl Turn {
 
 // --- What was there before --------------------------------------------------------------------------------------
 
-fn load(zone: &Zone, stop: &Stop, tell: &Tell) {
+pub(crate) fn load(zone: &Zone, stop: &Stop, tell: &Tell) {
     if zone.state().is_loading.swap(true, Ordering::Relaxed) {
         return;
     }
@@ -231,7 +231,7 @@ fn purge(zones: &[Arc<Zone>], stop: &Stop, tell: &Tell) {
     }
 }
 
-fn purge_files(zone: &Zone, epoch: u64, stop: &Stop) -> Result<(), PurgeError> {
+pub(crate) fn purge_files(zone: &Zone, epoch: u64, stop: &Stop) -> Result<(), PurgeError> {
     let mut turn = Turn::new(zone.options().purger);
     let mut failed = None;
     let is_whole = walk(&zone.options().path, stop, &mut turn, &mut |path| {
@@ -272,7 +272,7 @@ fn manage(zones: &[Arc<Zone>], stop: &Stop) {
 }
 
 /// Removes what is too much; says when to look again (`ngx_http_file_cache_manager`).
-fn tidy(zone: &Zone, stop: &Stop) -> Duration {
+pub(crate) fn tidy(zone: &Zone, stop: &Stop) -> Duration {
     let options = zone.options();
     let mut turn = Turn::new(options.manager);
     let rest = Duration::from_millis(options.manager.sleep_ms);

@@ -15,6 +15,8 @@ mod record;
 mod stored;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod writer;
 mod zone;
 

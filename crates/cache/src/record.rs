@@ -75,7 +75,7 @@ pub(crate) struct Record {
 pub(crate) enum Decoded {
     /// So many bytes must be read.
     Needs(usize),
-    Complete(Record),
+    Complete(Box<Record>),
 }
 
 /// Where things lie in the fixed part: the sum over all that follows it up to the body stands behind the magic.
@@ -230,14 +230,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded, Damage> {
         stale: epoch(head, at::STALE),
     };
     let answer = take(size(head, at::ANSWER))?;
-    Ok(Decoded::Complete(Record {
+    Ok(Decoded::Complete(Box::new(Record {
         meta,
         key,
         head: answer,
         body_start: length,
         body_length: number(head, at::LENGTH).unsigned_abs(),
         body_sum: count(head, at::BODY_SUM),
-    }))
+    })))
 }
 
 #[cfg(test)]
@@ -269,7 +269,7 @@ mod tests {
 
     fn complete(bytes: &[u8]) -> Record {
         match decode(bytes) {
-            Ok(Decoded::Complete(record)) => record,
+            Ok(Decoded::Complete(record)) => *record,
             Ok(Decoded::Needs(_)) => panic!("incomplete"),
             Err(damage) => panic!("{damage:?}"),
         }

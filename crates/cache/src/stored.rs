@@ -271,7 +271,7 @@ struct Front {
     file: File,
     info: FileInfo,
     buf: Buf,
-    record: Record,
+    record: Box<Record>,
 }
 
 fn read_front(path: &Path, first: usize) -> Result<Front, OpenError> {
@@ -295,7 +295,7 @@ fn read_front(path: &Path, first: usize) -> Result<Front, OpenError> {
 }
 
 /// The head of a file, and what shows that it is still that file.
-pub(crate) fn peek(path: &Path) -> Result<(Record, Stamp), OpenError> {
+pub(crate) fn peek(path: &Path) -> Result<(Box<Record>, Stamp), OpenError> {
     let front = read_front(path, PEEK)?;
     Ok((front.record, Stamp::of(&front.info)))
 }
@@ -314,7 +314,7 @@ pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Ope
     }
     let (expected, disk_size) = (record.body_sum, disk_size(&info));
     let is_known = known == Some(stamp);
-    let whole = |body| Whole::Read(Box::new(record), body);
+    let whole = |body| Whole::Read(record, body);
     if buf.len() as u64 == info.size {
         if !is_known && crc32fast::hash(buf.get(start..).unwrap_or_default()) != expected {
             return Err(Damage::Checksum.into());

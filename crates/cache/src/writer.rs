@@ -297,7 +297,15 @@ impl Writer {
         let file = Arc::clone(&temp.file);
         self.temp = None;
         // After a copy to another file system the file is another one: it is checked when it is first used.
-        let info = os::file::path_info(&target)?;
+        let info = match os::file::path_info(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Purged right then, or removed by somebody else.
+                self.pending.clear();
+                self.end_followers();
+                return Ok(());
+            }
+            other => other?,
+        };
         let stamp = Stamp::of(&info);
         let is_ours = os::file::info(file.as_fd()).is_ok_and(|own| Stamp::of(&own) == stamp);
         let hot = (is_whole && is_ours).then(|| self.hot(length, sum, stamp)).flatten();
