@@ -140,7 +140,8 @@ impl Priorities {
                 self.nodes[at].rank = u16::MAX;
                 place = self.find(self.nodes[at].parent);
             }
-            let (mut rank, mut share) = place.map_or((0, 1.0), |at| (self.nodes[at].rank, self.nodes[at].share));
+            let (mut rank, mut share) =
+                place.map_or((0, 1.0), |at| (self.nodes[at].rank, self.nodes[at].share));
             while let Some(at) = chain.pop() {
                 let node = &mut self.nodes[at];
                 rank = u16::saturating_add(rank, 1);
@@ -210,7 +211,8 @@ mod tests {
     fn order(said: &str) -> Vec<u32> {
         let mut priorities = Priorities::default();
         for words in said.split(',').map(str::trim).filter(|words| !words.is_empty()) {
-            let mut numbers = words.trim_end_matches('!').split(' ').map(|word| word.parse().expect("a number"));
+            let mut numbers =
+                words.trim_end_matches('!').split(' ').map(|word| word.parse().expect("a number"));
             let mut next = || numbers.next().expect("three numbers");
             let (stream, on, weight) = (next(), next(), next() as u16);
             let is_exclusive = words.ends_with('!');

@@ -494,7 +494,10 @@ mod tests {
         check(&[frame(Kind::GOAWAY, 0, 0, b"\0\0\0\x03\0\0\0\x02bye")], Ok(&["GoAway(3, ErrorCode(2))"]));
         check(&[frame(Kind::WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 9])], Ok(&["WindowUpdate(1, 9)"]));
         check(&[frame(Kind::RST_STREAM, 0, 5, &[0, 0, 0, 8])], Ok(&["Reset(5, ErrorCode(8))"]));
-        check(&[frame(Kind::PRIORITY, 0, 5, &[0, 0, 0, 1, 0])], Ok(&["Priority(5, Dependency { on: 1, weight: 1, is_exclusive: false })"]));
+        check(
+            &[frame(Kind::PRIORITY, 0, 5, &[0, 0, 0, 1, 0])],
+            Ok(&["Priority(5, Dependency { on: 1, weight: 1, is_exclusive: false })"]),
+        );
     }
 
     #[test]

@@ -295,8 +295,8 @@ fn check_name(name: &[u8], limits: &HeadLimits) -> Result<Validity, Refusal> {
         let shown = String::from_utf8_lossy(name);
         return refuse(format!("invalid header name: \"{shown}\""));
     }
-    let is_odd = found & class::ODD != 0
-        || found & class::UNDERSCORE != 0 && limits.underscores != Underscores::Allow;
+    let is_odd =
+        found & class::ODD != 0 || found & class::UNDERSCORE != 0 && limits.underscores != Underscores::Allow;
     Ok(if is_odd { Validity::Odd } else { Validity::Good })
 }
 

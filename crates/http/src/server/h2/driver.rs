@@ -12,8 +12,8 @@ use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use proto::h2::hpack::{BlockLimits, Decoder};
 use proto::h2::{
-    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_FRAME_SIZE, MAX_WINDOW, Priorities, Receiver, RequestReader,
-    Role, Setting, Violation, push_settings,
+    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_FRAME_SIZE, MAX_WINDOW, Priorities, Receiver,
+    RequestReader, Role, Setting, Violation, push_settings,
 };
 
 use super::farewell::Farewell;
