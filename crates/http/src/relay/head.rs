@@ -11,7 +11,7 @@ use super::codec::{BodyLength, Codec};
 use super::exchange::{Answer, Failure, READING};
 use super::settings::{ignore, next};
 use super::sticky::Moment;
-use super::{Protocol, Relay, RelaySettings, Rewritten, now, pump, tunnel};
+use super::{Protocol, Relay, RelaySettings, Rewritten, SWITCHING_PROTOCOLS, now, pump, tunnel};
 use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
@@ -55,6 +55,11 @@ impl Relay<'_> {
             }
         };
         let is_tunnel = self.plan.tunnel == Some(status);
+        if status == SWITCHING_PROTOCOLS && !is_tunnel && r.stream().is_some() {
+            // HTTP/2 has no such status, and no way to say what the client did not ask for (RFC 9113, 8.6).
+            r.log(Level::Error, format_args!("upstream switched protocols unasked while {READING}"));
+            return Err(fail(next::INVALID_HEADER));
+        }
         if is_tunnel && !websocket::is_accepted(r) {
             r.log(
                 Level::Error,
