@@ -12,7 +12,6 @@ use http::output::push_decimal;
 use http::phases::Outcome;
 use http::request::Request;
 use http::response::{Ranges, Response};
-use http::rows::Row;
 use os::errlog::Level;
 use proto::h1::{Known, Version};
 use proto::range::{self, Ranges as Parsed};
@@ -27,10 +26,6 @@ impl Module for Range {
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &[]
-    }
 
     fn register(registry: &mut Registry) {
         registry.header_filter(&Self);

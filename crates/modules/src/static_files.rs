@@ -11,7 +11,6 @@ use http::paths::map_uri;
 use http::phases::{Answer, Answered, Body, Outcome};
 use http::request::Request;
 use http::response::Ranges;
-use http::rows::Row;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 use proto::uri::EscapeKind;
@@ -26,10 +25,6 @@ impl Module for Static {
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &[]
-    }
 
     fn register(registry: &mut Registry) {
         registry.content(&Self);
