@@ -18,6 +18,6 @@ pub use self::keeper::Keeper;
 pub use self::key::{Key, Levels};
 pub use self::options::{Options, Pace};
 pub use self::record::{Damage, Meta};
-pub use self::stored::{Body, Stored, Unverified};
+pub use self::stored::{Body, Note, Stored, Unverified};
 pub use self::writer::{Draft, Follow, TempDir, Writer};
 pub use self::zone::{Ask, Found, Locked, Trouble, Zone};

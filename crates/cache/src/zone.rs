@@ -37,7 +37,7 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub enum Found {
     /// All of it.
-    Stored(Box<Stored>),
+    Stored(Stored),
     /// All of it, but its body is to be checked ([`Unverified::check`]) and [vouched](Zone::vouch) for.
     Unverified(Box<Unverified>),
     /// Nothing; it may be fetched and stored.
@@ -210,10 +210,10 @@ impl Zone {
             Seen::Test { stamp, hot, otherwise } => {
                 if let Some(hot) = hot
                     && hot.record.key == ask.text
-                    && hot.is_current(&self.path_of(&ask.key), ask.now_s)
+                    && hot.is_current(|| self.path_of(&ask.key), ask.now_s)
                 {
                     hot.mark_used();
-                    return (Found::Stored(Box::new(Stored::hot(hot))), None);
+                    return (Found::Stored(Stored::hot(hot)), None);
                 }
                 (stamp, otherwise)
             }
@@ -221,8 +221,10 @@ impl Zone {
         let path = self.path_of(&ask.key);
         match stored::open(&path, ask.text, stamp) {
             Ok(Opened::Checked(stored)) => {
-                self.vouch(&ask.key, &stored, ask.now_s);
-                (Found::Stored(Box::new(stored)), None)
+                if stamp != Some(stored.stamp) || self.options.memory > 0 {
+                    self.vouch(&ask.key, &stored, ask.now_s);
+                }
+                (Found::Stored(stored), None)
             }
             Ok(Opened::Unchecked(unverified)) => (Found::Unverified(Box::new(unverified)), None),
             Err(OpenError::Absent) => {

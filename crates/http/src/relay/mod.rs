@@ -58,6 +58,7 @@ use self::sticky::Visit;
 use crate::body;
 use crate::body::RequestBody;
 use crate::conf::location::Location;
+use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::trace;
@@ -297,7 +298,13 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     r.cache = None;
     if settings.cache.is_on() {
         let heading = Heading { protocol: &**protocol, settings };
-        if let Some(outcome) = Box::pin(cache::consult(r, heading)).await {
+        let outcome = match cache::look(r, heading) {
+            cache::Look::Ask => None,
+            cache::Look::Serve(cache::Ready::Done(outcome)) => Some(outcome),
+            cache::Look::Serve(cache::Ready::Body(body)) => Some(output::send(r, body).await),
+            cache::Look::Undecided(case, found) => Box::pin(cache::consult(r, heading, case, found)).await,
+        };
+        if let Some(outcome) = outcome {
             return outcome;
         }
     }

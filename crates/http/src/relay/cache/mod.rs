@@ -27,6 +27,7 @@ use ::cache::{
 use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method};
 
+pub(super) use self::serve::Ready;
 pub use self::settings::{CacheSettings, Store};
 pub(super) use self::sink::{Ending, Sink};
 
@@ -221,17 +222,28 @@ pub fn push_site(r: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(if r.host.is_empty() { &r.server().name } else { &r.host });
 }
 
-/// Looks whether the cache has an answer. `None`: the upstream is to be asked.
-pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Outcome> {
+/// What a first look at the cache says.
+pub(super) enum Look {
+    /// The upstream is to be asked.
+    Ask,
+    /// There is an answer.
+    Serve(Ready),
+    /// Not yet: [`consult`] is to go on with this.
+    Undecided(Box<Case>, Found),
+}
+
+/// Looks whether the cache has an answer that can be served at once.
+pub(super) fn look(r: &mut Request, heading: Heading<'_>) -> Look {
     let settings = &*heading.settings.cache;
     if !settings.takes(r.method) {
-        return None;
+        return Look::Ask;
     }
     let zone = match settings.zone_of(r) {
-        Ok(zone) => zone?,
+        Ok(Some(zone)) => zone,
+        Ok(None) => return Look::Ask,
         Err(name) => {
             r.log(Level::Error, format_args!("cache \"{name}\" not found"));
-            return Some(Outcome::Status(500));
+            return Look::Serve(Ready::Done(Outcome::Status(500)));
         }
     };
     let mut text = Vec::with_capacity(128);
@@ -247,16 +259,37 @@ pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Out
                 "buffer_size {size} is not enough for cache key, it should be increased to at least {least}"
             ),
         );
-        return None;
+        return Look::Ask;
     }
     let mut case = Box::new(Case::new(zone, text, settings));
     case.is_head_converted = r.method == Method::Head && settings.convert_head;
     if CacheSettings::any_holds(&settings.bypass, r) {
         case.status = Status::Bypass;
         r.cache = Some(case);
-        return None;
+        return Look::Ask;
     }
-    look_up(r, heading, case).await
+    match find(r, &case, 1) {
+        Found::Stored(stored) if is_hit(r, &case, stored.meta()) => {
+            case.status = Status::Hit;
+            serve::prepare(r, heading, case, stored).map_or(Look::Ask, Look::Serve)
+        }
+        found => Look::Undecided(case, found),
+    }
+}
+
+/// Whether an entry is the one that this request asks for, and fresh.
+fn is_hit(r: &Request, case: &Case, meta: &Meta) -> bool {
+    meta.valid_until >= now()
+        && (meta.vary.is_empty() || vary::variant(r, &case.main, &meta.vary) == meta.variant)
+}
+
+/// Looks for the entry; trouble beside it goes to the log.
+fn find(r: &Request, case: &Case, uses: u16) -> Found {
+    let (found, trouble) = case.zone.find(&case.ask(uses));
+    if let Some(trouble) = trouble {
+        tell(r, case, &trouble);
+    }
+    found
 }
 
 /// What came of a look at the cache.
@@ -269,16 +302,22 @@ enum Step {
     Done(Outcome),
 }
 
-async fn look_up(r: &mut Request, heading: Heading<'_>, mut case: Box<Case>) -> Option<Outcome> {
+/// Goes on where a first look has not decided. `None`: the upstream is to be asked.
+pub(super) async fn consult(
+    r: &mut Request,
+    heading: Heading<'_>,
+    mut case: Box<Case>,
+    first: Found,
+) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
     let mut lock_timeout = settings.lock_timeout;
     let mut wait_until = None;
-    let mut uses = 1;
+    let mut first = Some(first);
     loop {
-        let (found, trouble) = case.zone.find(&case.ask(std::mem::take(&mut uses)));
-        if let Some(trouble) = trouble {
-            tell(r, &case, &trouble);
-        }
+        let found = match first.take() {
+            Some(found) => found,
+            None => find(r, &case, 0),
+        };
         let found = match found {
             Found::Unverified(body) => verify(r, &case, *body).await,
             other => other,
@@ -392,7 +431,7 @@ async fn verify(r: &Request, case: &Case, body: Unverified) -> Found {
     let damage = match blocking::run(move || body.check()).await {
         Ok(Ok(stored)) => {
             case.zone.vouch(&case.key, &stored, now_s());
-            return Found::Stored(Box::new(stored));
+            return Found::Stored(stored);
         }
         Ok(Err(damage)) => damage,
         Err(undone) => {
@@ -436,13 +475,13 @@ async fn serve_found(
     r: &mut Request,
     heading: Heading<'_>,
     mut case: Box<Case>,
-    stored: Box<Stored>,
+    stored: Stored,
 ) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
     let (meta, now) = (stored.meta(), now());
     if meta.valid_until >= now {
         case.status = Status::Hit;
-        return serve::send(r, heading, case, *stored).await;
+        return serve::send(r, heading, case, stored).await;
     }
     let within = |seconds: i64| meta.valid_until.saturating_add(seconds) >= now;
     case.is_stale_good = within(meta.error_s);
@@ -454,7 +493,7 @@ async fn serve_found(
         match case.zone.begin_update(&case.key, settings.lock_age, now_ms, now_s()) {
             None if is_good => {
                 case.status = Status::Updating;
-                return serve::send(r, heading, case, *stored).await;
+                return serve::send(r, heading, case, stored).await;
             }
             Some(lease) if is_good && settings.background_update => {
                 return update_beside(r, heading, case, lease, stored).await;
@@ -463,7 +502,7 @@ async fn serve_found(
         }
     }
     case.status = Status::Expired;
-    case.stale = Some(stored);
+    case.stale = Some(Box::new(stored));
     if is_beyond_range(r, settings) {
         case.pass();
     }
@@ -477,7 +516,7 @@ async fn update_beside(
     heading: Heading<'_>,
     mut case: Box<Case>,
     lease: Lease,
-    stored: Box<Stored>,
+    stored: Stored,
 ) -> Option<Outcome> {
     let (uri, args) = (r.uri.clone(), r.args.clone());
     let Ok(mut update) = r.subrequest(&uri, &args, Kind::Detached, Start::Content) else {
@@ -486,7 +525,7 @@ async fn update_beside(
     update.contexts.put(Handed(lease));
     drop(subrequest::start(update));
     case.status = Status::Stale;
-    serve::send(r, heading, case, *stored).await
+    serve::send(r, heading, case, stored).await
 }
 
 /// Why a wait for another's fetch is over.

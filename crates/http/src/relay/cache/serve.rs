@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::cache::{Body, Stored};
 use os::errlog::Level;
-use proto::h1::{Known, Progress};
+use proto::h1::{Known, Progress, ResponseHead};
 
 use super::{Case, Status, Use};
 use crate::chunk::Chunk;
@@ -18,24 +18,44 @@ use crate::request::Request;
 /// Longest head of an entry, bytes.
 const HEAD_MAX: usize = 1 << 20;
 
+/// An entry that is ready to be sent.
+pub(in crate::relay) enum Ready {
+    /// This is its body.
+    Body(phases::Body),
+    /// Something else becomes of the request.
+    Done(Outcome),
+}
+
 /// Sends an entry. `None`: it is of no use after all, and the upstream is to be asked.
 pub(super) async fn send(
     r: &mut Request,
     heading: Heading<'_>,
-    mut case: Box<Case>,
+    case: Box<Case>,
     stored: Stored,
 ) -> Option<Outcome> {
-    let Some(length) = load_head(r, stored.head(), Some(stored.length())) else {
+    Some(match prepare(r, heading, case, stored)? {
+        Ready::Body(body) => output::send(r, body).await,
+        Ready::Done(outcome) => outcome,
+    })
+}
+
+/// Makes an answer of an entry. `None`: it is of no use after all, and the upstream is to be asked.
+pub(super) fn prepare(
+    r: &mut Request,
+    heading: Heading<'_>,
+    mut case: Box<Case>,
+    stored: Stored,
+) -> Option<Ready> {
+    let Some(length) = recall_head(r, &stored) else {
         r.log(Level::Crit, format_args!("cache file \"{}\" contains invalid header", super::path(&case)));
         case.status = Status::Miss;
         r.cache = Some(case);
         return None;
     };
     case.answer = Use::Cached;
-    case.meta = stored.meta().clone();
     r.cache = Some(case);
     if let Some(outcome) = heading.accel_redirect(r) {
-        return Some(outcome);
+        return Some(Ready::Done(outcome));
     }
     heading.copy_head(r, length);
     let body = match stored.into_body() {
@@ -46,7 +66,28 @@ pub(super) async fn send(
         Body::Read { buf, start } => Chunk::Buf { buf, start },
         Body::File { file, offset, end } => Chunk::File { file: Arc::new(file), offset, end },
     };
-    Some(output::send(r, phases::Body::One(body)).await)
+    Some(Ready::Body(phases::Body::One(body)))
+}
+
+/// What the head of an entry in memory was found to be.
+struct Parsed {
+    head: ResponseHead,
+    length: BodyLength,
+}
+
+/// As [`load_head`]; the head of an entry in memory is parsed once.
+fn recall_head(r: &mut Request, stored: &Stored) -> Option<BodyLength> {
+    let Some(note) = stored.note() else { return load_head(r, stored.head(), Some(stored.length())) };
+    if let Some(parsed) = note.get().and_then(|parsed| parsed.downcast_ref::<Parsed>()) {
+        r.upstream_head.trailers.clear();
+        r.upstream_head.text.clear();
+        r.upstream_head.text.extend_from_slice(stored.head());
+        r.upstream_head.head.copy_from(&parsed.head);
+        return Some(parsed.length);
+    }
+    let length = load_head(r, stored.head(), Some(stored.length()))?;
+    let _ = note.set(Box::new(Parsed { head: r.upstream_head.head.clone(), length }));
+    Some(length)
 }
 
 /// Makes a head out of the cache the upstream's. `None` where it is none, or does not go with a body of `length`
