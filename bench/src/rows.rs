@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use crate::application::Kind;
-use crate::clients::{Ask, Mode};
+use crate::clients::{Ask, Mode, Speech};
+use crate::http2::{Call, MESSAGE};
 use crate::process::is_root;
 use crate::scale::Scale;
 use crate::wire::Security;
@@ -32,6 +33,8 @@ pub struct Row {
     pub mode: Mode,
     /// Whether it is asked under TLS.
     pub security: Security,
+    /// What is spoken to the servers.
+    pub speech: Speech,
     content: Content,
     log: Log,
     key: Key,
@@ -75,6 +78,8 @@ enum Content {
     Large(Scale),
     /// Passed to a real application.
     Application(Kind),
+    /// Passed on over gRPC.
+    Grpc,
     /// Out of the cache, whose entries ours keeps there.
     Cached(Keep),
 }
@@ -100,6 +105,7 @@ const PROXIED: Row = Row {
     connections: 64,
     mode: Mode::KeepAlive,
     security: Security::Plain,
+    speech: Speech::Http1,
     content: Content::Proxied,
     log: Log::Off,
     key: Key::P256,
@@ -133,7 +139,7 @@ const LARGE: Row = Row {
 };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 28] = [
+pub const ROWS: [Row; 31] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
@@ -259,6 +265,29 @@ pub const ROWS: [Row; 28] = [
         mode: Mode::Close,
         security: Security::Tls,
         key: Key::Rsa2048,
+        ..PROXIED
+    },
+    Row {
+        name: "h2-1-stream",
+        what: "proxied 100 B over HTTP/2 in clear text, 64 connections with one stream each",
+        speech: Speech::Http2(Call::Get, 1),
+        ..PROXIED
+    },
+    Row {
+        name: "h2-32-streams",
+        what: "proxied 100 B over HTTP/2 in clear text, 4 connections with 32 streams each",
+        connections: 4,
+        speech: Speech::Http2(Call::Get, 32),
+        ..PROXIED
+    },
+    Row {
+        name: "grpc-unary",
+        what: "unary calls of gRPC with messages of 100 B, 4 connections with 16 streams each",
+        path: "/bench.Echo/Unary",
+        body: MESSAGE as u64,
+        connections: 4,
+        speech: Speech::Http2(Call::Grpc, 16),
+        content: Content::Grpc,
         ..PROXIED
     },
     Row {
@@ -406,12 +435,18 @@ impl Row {
                 format!("root {};\n{PHP}", folder.display())
             }
             Content::Application(Kind::Gunicorn) => GUNICORN.to_owned(),
+            Content::Grpc => "grpc_pass grpc://origin;".to_owned(),
             Content::Proxied | Content::Guide => PROXY.to_owned(),
             Content::Cached(_) => format!("{PROXY}\n            proxy_cache c;"),
         };
         let zone = self.zone(kind);
         let temp = temp_paths();
         let (ssl, certificate) = self.tls();
+        // The old form, which every nginx knows; a limit of requests would only measure connecting.
+        let (http2, requests) = match self.speech {
+            Speech::Http1 => ("", ""),
+            Speech::Http2(..) => (" http2", "\n        keepalive_requests 1000000000;"),
+        };
         let servers = match self.content {
             Content::Large(scale) => scale.config(listen),
             _ => format!(
@@ -422,7 +457,7 @@ impl Row {
     }}
 
     server {{
-        listen 127.0.0.1:{listen}{ssl};{certificate}
+        listen 127.0.0.1:{listen}{ssl}{http2};{certificate}{requests}
         location / {{
             {location}
         }}

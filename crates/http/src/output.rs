@@ -180,6 +180,13 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         r.response.status = r.error_status;
         r.response.status_line.clear();
     }
+    if let Client::Stream(stream) = &r.client
+        && stream.asks_tunnel()
+        && !r.is_subrequest
+        && matches!(r.response.status, 200..=299)
+    {
+        return Err(no_tunnel(r));
+    }
     let cycle = std::rc::Rc::clone(&r.cycle);
     for filter in &cycle.http.location(r.location).concerned.header_filters {
         match filter.filter(r) {
@@ -211,6 +218,15 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
     r.output.header_size = out.len() as u64;
     r.output.queue.push(out.into());
     Ok(())
+}
+
+/// What becomes of an answer that a client over HTTP/2 would take for the beginning of the tunnel that it asks for
+/// (RFC 8441), though nobody switched protocols.
+fn no_tunnel(r: &Request) -> Outcome {
+    let (level, status) = if r.upstreams.is_empty() { (Level::Info, 501) } else { (Level::Error, 502) };
+    let given = r.response.status;
+    r.log(level, format_args!("an extended CONNECT is answered with status {given} without a tunnel"));
+    Outcome::Status(status)
 }
 
 /// Queues an interim answer with these fields, where `early_hints` says so and the client can understand it
@@ -390,6 +406,20 @@ pub fn push_decimal(mut number: u64, out: &mut Vec<u8>) {
 }
 
 fn write_date(out: &mut Vec<u8>) {
+    with_date_line(|line| out.extend_from_slice(line));
+}
+
+/// The present time as HTTP writes it; made once a second.
+pub(crate) fn with_date(act: impl FnOnce(&[u8])) {
+    with_date_line(|line| {
+        let text = line.get(DATE_NAME.len()..line.len() - 2).unwrap_or_default();
+        act(text);
+    });
+}
+
+const DATE_NAME: &[u8] = b"Date: ";
+
+fn with_date_line(act: impl FnOnce(&[u8])) {
     thread_local! {
         static LINE: RefCell<(i64, Vec<u8>)> = const { RefCell::new((i64::MIN, Vec::new())) };
     }
@@ -399,11 +429,11 @@ fn write_date(out: &mut Vec<u8>) {
         if line.0 != now {
             line.0 = now;
             line.1.clear();
-            line.1.extend_from_slice(b"Date: ");
+            line.1.extend_from_slice(DATE_NAME);
             line.1.extend_from_slice(&proto::date::http(now));
             line.1.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(&line.1);
+        act(&line.1);
     });
 }
 

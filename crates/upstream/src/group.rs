@@ -5,13 +5,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::attempt::Attempt;
 use crate::balance::Balancer;
+use crate::balance::order::{Kept, Turn};
 use crate::eject::Eject;
-use crate::peer::{Admin, Peer, PeerAddr, PeerId};
+use crate::eligible::Rules;
+use crate::now::Now;
+use crate::peer::{Admin, Health, Peer, PeerAddr, PeerId, PeerUid};
 use crate::server::{Accepts, Resolve, Role, ServerSpec};
 
 /// One `server` with the addresses that its name has now.
@@ -50,7 +53,7 @@ pub struct Member {
 }
 
 /// Where an address of a server comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// The address as written, or an answer to the name.
     Name,
@@ -128,7 +131,7 @@ pub enum GroupError {
 pub struct Group {
     name: Box<str>,
     /// The primaries, then the backups.
-    peers: Box<[Peer]>,
+    peers: Arc<[Peer]>,
     primaries: usize,
     /// For each peer the sum of the weights in its set up to and with its own.
     ends: Box<[u64]>,
@@ -136,19 +139,31 @@ pub struct Group {
     scale: u32,
     tries: u32,
     policy: Policy,
+    /// What order the primaries are kept in, where looking at each would take too long.
+    kept: Option<Kept>,
+    /// For each set the peers by their `sid`, likewise.
+    by_sid: Option<Box<[Sids; 2]>>,
     shared: Arc<Shared>,
 }
 
 /// What all snapshots of one group have in common.
 #[derive(Debug)]
 struct Shared {
-    turn: Mutex<()>,
+    turn: Mutex<Turn>,
+    /// Whether the order is to hear of every release.
+    hears: AtomicBool,
     random: AtomicU64,
     conns: AtomicU64,
 }
 
 /// Steps in which the weight of a peer grows during its slow start.
 const SLOW_START_STEPS: u32 = 1000;
+
+/// The first peer of each `sid` of a set, by its index there.
+type Sids = HashMap<Box<str>, u32>;
+
+/// Peers from which on those of sessions are looked up in a table.
+const SIDS_MANY: usize = 64;
 
 impl Group {
     /// A group as an `upstream` block declares it (`ngx_http_upstream_init_round_robin`).
@@ -182,6 +197,8 @@ impl Group {
         let tries = peers.iter().filter(|peer| peer.admin == Admin::Up).count();
         let policy = Policy { balancer: policy.balancer.prepared(head), ..policy };
         let starts_slowly = peers.iter().any(|peer| peer.slow_start_ms > 0);
+        let kept = Kept::of(&policy.balancer, head);
+        let by_sid = (peers.len() >= SIDS_MANY).then(|| Box::new([by_sid(head), by_sid(tail)]));
         Ok(Self {
             name: name.into(),
             peers: peers.into(),
@@ -190,12 +207,29 @@ impl Group {
             scale: if starts_slowly { SLOW_START_STEPS } else { 1 },
             tries: u32::try_from(tries).unwrap_or(u32::MAX),
             policy,
+            kept,
+            by_sid,
             shared: Arc::new(Shared {
-                turn: Mutex::new(()),
+                turn: Mutex::default(),
+                hears: AtomicBool::new(false),
                 random: AtomicU64::new(RandomState::new().build_hasher().finish()),
                 conns: AtomicU64::new(0),
             }),
         })
+    }
+
+    /// The group with its primaries in order, however few they are.
+    #[cfg(test)]
+    pub(crate) fn in_order(mut self) -> Self {
+        self.kept = Kept::of_any(&self.policy.balancer, self.set(Role::Primary).1);
+        self
+    }
+
+    /// The group without an order, however many its primaries are.
+    #[cfg(test)]
+    pub(crate) fn without_order(mut self) -> Self {
+        self.kept = None;
+        self
     }
 
     /// The group that a directive such as `proxy_pass http://host:port` makes without an `upstream` block.
@@ -211,11 +245,14 @@ impl Group {
     pub fn adopt(&mut self, old: &Group) {
         self.shared = Arc::clone(&old.shared);
         let is_rescaled = self.scale != old.scale;
+        if is_rescaled {
+            old.lock().settle();
+        }
         let mut known: HashMap<(&str, &str), VecDeque<&Peer>> = HashMap::new();
-        for peer in &old.peers {
+        for peer in old.peers.iter() {
             known.entry((&peer.server, &peer.name)).or_default().push_back(peer);
         }
-        for peer in &mut self.peers {
+        for peer in Arc::make_mut(&mut self.peers) {
             let Some(same) = known.get_mut(&(&*peer.server, &*peer.name)) else { continue };
             if let Some(before) = same.pop_front() {
                 peer.state = Arc::clone(&before.state);
@@ -250,12 +287,36 @@ impl Group {
         self.peers.get(id.0 as usize)
     }
 
+    /// Where a peer is in this snapshot, if it is; looked for at `before`, its place in an earlier one, first.
+    #[must_use]
+    pub fn find(&self, uid: PeerUid, before: PeerId) -> Option<PeerId> {
+        if self.peer(before).is_some_and(|peer| peer.uid() == uid) {
+            return Some(before);
+        }
+        self.peers().find(|(_, _, peer)| peer.uid() == uid).map(|(id, ..)| id)
+    }
+
     /// All peers in the order of the configuration, the backups last.
     pub fn peers(&self) -> impl Iterator<Item = (PeerId, Role, &Peer)> {
-        (0u32..).zip(&self.peers).map(|(id, peer)| {
+        (0u32..).zip(self.peers.iter()).map(|(id, peer)| {
             let role = if (id as usize) < self.primaries { Role::Primary } else { Role::Backup };
             (PeerId(id), role, peer)
         })
+    }
+
+    /// Takes the verdict of the active health checks on a peer, for every snapshot that knows it. One that recovers
+    /// begins its slow start.
+    pub fn set_health(&self, peer: &Peer, health: Health, now: Now) {
+        let mut turn = self.lock();
+        peer.set_health(health, now);
+        turn.changed(peer, now);
+    }
+
+    /// Has a peer start with a small share of the requests that grows to its weight (`slow_start`).
+    pub fn begin_slow_start(&self, peer: &Peer, now: Now) {
+        let mut turn = self.lock();
+        peer.begin_slow_start(now);
+        turn.changed(peer, now);
     }
 
     /// Whether the group is one peer alone, which failures never disable.
@@ -300,6 +361,19 @@ impl Group {
         if first < self.primaries { primaries } else { backups }
     }
 
+    /// The first peer with that [`sid`](Peer::sid) in the set that begins at `first`, by its index there.
+    pub(crate) fn of_sid(&self, first: usize, sid: &str) -> Option<usize> {
+        let role = if first < self.primaries { Role::Primary } else { Role::Backup };
+        match &self.by_sid {
+            Some(tables) => {
+                let [primaries, backups] = &**tables;
+                let table = if role == Role::Primary { primaries } else { backups };
+                table.get(sid).and_then(|index| usize::try_from(*index).ok())
+            }
+            None => self.set(role).1.iter().position(|peer| !peer.sid.is_empty() && *peer.sid == *sid),
+        }
+    }
+
     /// What weights are multiplied by in this group.
     #[inline]
     pub(crate) fn scale(&self) -> u32 {
@@ -317,9 +391,37 @@ impl Group {
         self.peers.len()
     }
 
+    /// What the group adds to the decision who may be tried.
+    #[inline]
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { is_single: self.is_single(), ejects: self.policy.eject.is_some() }
+    }
+
+    /// What order the primaries are kept in.
+    #[inline]
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept
+    }
+
+    /// All peers, to be held by their order.
+    pub(crate) fn all(&self) -> &Arc<[Peer]> {
+        &self.peers
+    }
+
+    /// Whether the order is to hear of every release.
+    #[inline]
+    pub(crate) fn hears(&self) -> bool {
+        self.shared.hears.load(SeqCst)
+    }
+
+    /// Says whether the order is to hear of every release; before it first reads what releases change.
+    pub(crate) fn hear(&self, kept: Kept) {
+        self.shared.hears.store(kept.hears, SeqCst);
+    }
+
     /// The right to change what several peers must agree on.
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Turn> {
         self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -348,6 +450,14 @@ fn peers_of(servers: &[Server], role: Role, policy: &Policy) -> Vec<Peer> {
         peers.extend(members.filter(is_served).map(|member| Peer::new(server, member, policy.sessions)));
     }
     peers
+}
+
+fn by_sid(peers: &[Peer]) -> Sids {
+    let mut table = Sids::new();
+    for (index, peer) in (0..).zip(peers).filter(|(_, peer)| !peer.sid.is_empty()) {
+        table.entry(peer.sid.clone()).or_insert(index);
+    }
+    table
 }
 
 fn sums(peers: &[Peer]) -> impl Iterator<Item = u64> {
@@ -411,6 +521,30 @@ mod tests {
         assert_eq!(make(server(Role::Primary, Resolve::AtLoad)), Err(GroupError::NoServers));
         assert_eq!(make(server(Role::Backup, Resolve::WhileRunning)), Err(GroupError::NoServers));
         assert_eq!(make(server(Role::Primary, Resolve::WhileRunning)), Ok(()));
+    }
+
+    #[test]
+    fn peers_are_found_by_what_sessions_and_snapshots_know() {
+        for size in [5, SIDS_MANY] {
+            let line = |n: usize| {
+                let role = if n.is_multiple_of(3) { " backup" } else { "" };
+                format!("10.0.0.{n}:8081{role} route=r{}", n / 2)
+            };
+            let lines: Vec<String> = (0..size).map(line).collect();
+            let group = group(Balancer::RoundRobin, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+            for role in [Role::Primary, Role::Backup] {
+                let (first, peers) = group.set(role);
+                for sid in (0..size).map(|n| format!("r{n}")) {
+                    let place = peers.iter().position(|peer| *peer.sid == sid);
+                    assert_eq!(group.of_sid(first, &sid), place, "{size} {role:?} {sid}");
+                }
+            }
+            for (id, _, peer) in group.peers() {
+                assert_eq!(group.find(peer.uid(), id), Some(id));
+                assert_eq!(group.find(peer.uid(), PeerId(0)), Some(id));
+            }
+            assert_eq!(group.find(PeerUid(u64::MAX), PeerId(0)), None);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ::cache::{Body, Stored};
 use os::errlog::Level;
 use proto::h1::{Known, Progress, ResponseHead};
 
-use super::{Case, Status, Use};
+use super::{Case, Status, Use, trailers};
 use crate::chunk::Chunk;
 use crate::output;
 use crate::phases::{self, Outcome};
@@ -46,19 +46,30 @@ pub(super) fn prepare(
     mut case: Box<Case>,
     stored: Stored,
 ) -> Option<Ready> {
-    let Some(length) = recall_head(r, &stored) else {
+    let length = recall_head(r, &stored);
+    let bytes = stored.head().len() as u64 + stored.length();
+    let has_trailers = has_trailers(&stored);
+    let mut body = stored.into_body();
+    let trailers = if has_trailers { trailers::cut(&mut body) } else { Some(Vec::new()) };
+    let (Some(length), Some(trailers)) = (length, trailers) else {
         r.log(Level::Crit, format_args!("cache file \"{}\" contains invalid header", super::path(&case)));
         case.status = Status::Miss;
         r.cache = Some(case);
         return None;
     };
     case.answer = Use::Cached;
+    case.bytes = bytes;
     r.cache = Some(case);
     if let Some(outcome) = heading.accel_redirect(r) {
         return Some(Ready::Done(outcome));
     }
     heading.copy_head(r, length);
-    let body = match stored.into_body() {
+    if heading.settings.pass_trailers {
+        trailers.iter().for_each(|(name, value)| r.response.trailers.push(name, value));
+        r.response.expect_trailers |= !trailers.is_empty() && r.stream().is_some();
+    }
+    r.upstream_head.trailers = trailers;
+    let body = match body {
         Body::Shared(bytes) => {
             let end = bytes.len();
             Chunk::Shared { bytes, start: 0, end }
@@ -75,17 +86,26 @@ struct Parsed {
     length: BodyLength,
 }
 
+fn has_trailers(stored: &Stored) -> bool {
+    stored.head().first() == Some(&trailers::MARK)
+}
+
+fn without_mark(head: &[u8]) -> &[u8] {
+    head.strip_prefix(&[trailers::MARK]).unwrap_or(head)
+}
+
 /// As [`load_head`]; the head of an entry in memory is parsed once.
 fn recall_head(r: &mut Request, stored: &Stored) -> Option<BodyLength> {
-    let Some(note) = stored.note() else { return load_head(r, stored.head(), Some(stored.length())) };
+    let length = (!has_trailers(stored)).then(|| stored.length());
+    let Some(note) = stored.note() else { return load_head(r, stored.head(), length) };
     if let Some(parsed) = note.get().and_then(|parsed| parsed.downcast_ref::<Parsed>()) {
         r.upstream_head.trailers.clear();
         r.upstream_head.text.clear();
-        r.upstream_head.text.extend_from_slice(stored.head());
+        r.upstream_head.text.extend_from_slice(without_mark(stored.head()));
         r.upstream_head.head.copy_from(&parsed.head);
         return Some(parsed.length);
     }
-    let length = load_head(r, stored.head(), Some(stored.length()))?;
+    let length = load_head(r, stored.head(), length)?;
     let _ = note.set(Box::new(Parsed { head: r.upstream_head.head.clone(), length }));
     Some(length)
 }
@@ -93,6 +113,7 @@ fn recall_head(r: &mut Request, stored: &Stored) -> Option<BodyLength> {
 /// Makes a head out of the cache the upstream's. `None` where it is none, or does not go with a body of `length`
 /// bytes.
 pub(super) fn load_head(r: &mut Request, head: &[u8], length: Option<u64>) -> Option<BodyLength> {
+    let head = without_mark(head);
     r.upstream_head.clear();
     r.upstream_head.text.extend_from_slice(head);
     let parsed = r.upstream_head.head.parse(head, HEAD_MAX, MAX_FIELDS);

@@ -3,11 +3,12 @@
 //! Both run on the same thread, so all is in cells; nothing is borrowed while somebody else is called.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use net::Buf;
-use proto::h2::{ErrorCode, ReceiveWindow, SendWindow};
+use proto::h2::{ErrorCode, ReceiveWindow, SendWindow, Urgency};
 
 use super::head::Head;
 use super::session::Session;
@@ -30,12 +31,18 @@ pub struct Stream {
     pub(super) window: Cell<SendWindow>,
     /// It stands in the connection's queue of those that want to send.
     pub(super) is_queued: Cell<bool>,
+    /// When its turn is, as the client wishes.
+    pub(super) urgency: Cell<Urgency>,
+    /// Its own window keeps it from sending.
+    pub(super) is_stalled: Cell<bool>,
     /// The connection has called it up: it may send one frame.
     pub(super) is_called: Cell<bool>,
     /// The last frame of the answer is written.
     pub(super) is_answered: Cell<bool>,
     /// The client did not do its part in time.
     pub(super) is_timed_out: Cell<bool>,
+    /// The client asks for a tunnel (RFC 8441): what follows the head is no body.
+    asks_tunnel: bool,
     /// The client has ended its side.
     is_ended: Cell<bool>,
     /// The client gave it up, its connection is gone, or we have told the client that we gave it up.
@@ -53,6 +60,7 @@ impl Stream {
         receive: u32,
         is_ended: bool,
     ) -> Self {
+        let asks_tunnel = head.protocol.is_some();
         let incoming =
             Incoming { bytes: Buf::empty(), at: 0, window: ReceiveWindow::new(receive), target: receive };
         Self {
@@ -61,9 +69,12 @@ impl Stream {
             head: Cell::new(Some(head)),
             window: Cell::new(SendWindow::new(send)),
             is_queued: Cell::new(false),
+            urgency: Cell::default(),
+            is_stalled: Cell::new(false),
             is_called: Cell::new(false),
             is_answered: Cell::new(false),
             is_timed_out: Cell::new(false),
+            asks_tunnel,
             is_ended: Cell::new(is_ended),
             is_gone: Cell::new(false),
             incoming: RefCell::new(incoming),
@@ -76,6 +87,13 @@ impl Stream {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.is_gone.get()
+    }
+
+    /// Whether the client asks for a tunnel (RFC 8441), and takes any 2xx for its beginning.
+    #[inline]
+    #[must_use]
+    pub fn asks_tunnel(&self) -> bool {
+        self.asks_tunnel
     }
 
     /// Whether the client has sent all that it will send.
@@ -122,8 +140,8 @@ impl Stream {
         self.is_timed_out.set(true);
     }
 
-    /// Gives it up for what the client did.
-    pub(super) fn terminate(&self, code: ErrorCode) {
+    /// Gives it up, with a code that tells the client why.
+    pub(crate) fn terminate(&self, code: ErrorCode) {
         if !self.is_gone.replace(true) {
             self.session.reset(self.id, code);
             self.wake();
@@ -168,6 +186,27 @@ impl Stream {
     pub(crate) fn available(&self) -> usize {
         let incoming = self.incoming.borrow();
         incoming.bytes.len() - incoming.at
+    }
+
+    /// Appends up to `max` bytes of a tunnel to `out`; zero is the client's end of it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionReset`] when the client gave the stream up.
+    pub(crate) fn poll_take(
+        &self,
+        cx: &Context<'_>,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.is_gone() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let count = self.take(out, max);
+        if count > 0 || self.is_ended() {
+            return Poll::Ready(Ok(count));
+        }
+        self.watch(cx);
+        Poll::Pending
     }
 
     /// Appends up to `max` bytes that have come to `out`.

@@ -1,0 +1,336 @@
+//! `ngx_http_grpc_module`: requests passed on over HTTP/2, both directions at once, with their trailers.
+//!
+//! Neither a request nor an answer is buffered: each message goes on as soon as it is there.
+
+mod web;
+
+use std::sync::Arc;
+
+use conf::{Arity, Contexts, Directive, Error};
+use http::body::RequestBody;
+use http::conf::Location;
+use http::conf::compile::Cx;
+use http::conf::location::Content;
+use http::conf::{UpstreamId, UriPart, parse_upstream_url};
+use http::filters::{Filtered, HeaderFilter};
+use http::module::{Module, Registry, Settings, Slot};
+use http::phases::Outcome;
+use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
+use http::relay::{
+    BodyCoding, BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Target, Wire, push_peer_url,
+};
+use http::request::Request;
+use http::rows::{Row, flag, row, without_effect};
+use http::variables::Template;
+use net::Buf;
+use proto::h1::{Fields, Known};
+use proto::uri::EscapeKind;
+
+/// `ngx_http_grpc_module`.
+pub struct Grpc;
+
+static SLOT: Slot = Slot::new();
+
+const ALL: Contexts = Contexts::HTTP_ALL;
+const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION);
+
+static CONNECTION_ROWS: &[Row<GrpcSettings>] = &http::relay_connection_rows!("grpc", GrpcSettings);
+static ANSWER_ROWS: &[Row<GrpcSettings>] = &http::relay_answer_rows!("grpc", GrpcSettings);
+static CACHE_ROWS: &[Row<GrpcSettings>] = &http::relay_cache_rows!("grpc", GrpcSettings, "POST");
+static SHARED_ROWS: [&[Row<GrpcSettings>]; 4] = [CONNECTION_ROWS, ANSWER_ROWS, &TLS_ROWS, CACHE_ROWS];
+
+http::relay_tls_rows!("grpc", GrpcSettings, TLS_ROWS);
+
+#[rustfmt::skip]
+static ROWS: [Row<GrpcSettings>; 5] = [
+    row("grpc_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass),
+    row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", set_header).many(),
+    flag("grpc_web", ALL, "off", "Translates browsers' gRPC-Web, and answers it with errors that they understand.", |s, v| s.web = v),
+    without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
+    without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),
+];
+
+/// Fields of an answer that are not passed on (`ngx_http_grpc_hide_headers`).
+const HIDDEN: [&str; 7] = [
+    "Date",
+    "Server",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+/// Bytes that nearly every head fits in.
+const HEAD_SIZE: usize = 4096;
+
+/// Settings of the module in one block.
+#[derive(Clone, Default)]
+pub struct GrpcSettings {
+    /// What all upstream protocols share.
+    pub relay: RelaySettings,
+    pass: Option<Pass>,
+    /// `grpcs://` without variables.
+    is_secure: bool,
+    /// The name that the upstream is asked by; empty where variables say it.
+    host: Arc<[u8]>,
+    /// `grpc_web`.
+    web: bool,
+    set_fields: Arc<Vec<Line>>,
+    has_own_fields: bool,
+    program: Arc<Program>,
+}
+
+impl GrpcSettings {
+    /// Appends what makes gRPC of a request of gRPC-Web, and the rest of its fields.
+    fn write_web(&self, r: &Request, format: &[u8], out: &mut Vec<u8>) {
+        // A browser cannot say that it takes trailers.
+        if !r.line.fields.has(Known::Te) {
+            out.extend_from_slice(b"TE: trailers\r\n");
+        }
+        if !self.set_fields.iter().any(|line| line.name.eq_ignore_ascii_case(b"Content-Type")) {
+            out.extend_from_slice(b"Content-Type: application/grpc");
+            out.extend_from_slice(format);
+            out.extend_from_slice(b"\r\n");
+        }
+        let mut fields = Fields::default();
+        let passed = r.line.fields.iter().filter(|field| field.known != Known::ContentType);
+        passed.for_each(|field| fields.push(*field));
+        self.program.write_rest(&fields, &r.head, out);
+    }
+}
+
+/// The host of `grpc_pass` with variables.
+struct Host(Box<[u8]>);
+
+impl Settings for GrpcSettings {
+    fn enter(&mut self) {
+        self.relay.enter();
+        self.has_own_fields = false;
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        self.relay.buffering = false;
+        self.relay.request_buffering = false;
+        self.relay.pass_request_headers = true;
+        self.relay.pass_request_body = true;
+        self.relay.pass_trailers = true;
+        self.relay.keeps_unbuffered = true;
+        self.relay.buffers = (8, self.relay.buffer_size);
+        self.relay.finish(cx, "grpc", &HIDDEN)?;
+        if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
+            self.relay.tls.make(cx, "grpc")?;
+        }
+        if self.has_own_fields || self.program.is_unmade() {
+            self.program = Arc::new(Program::new(&self.set_fields, GRPC_FIELDS));
+        }
+        Ok(())
+    }
+}
+
+impl Module for Grpc {
+    const NAME: &'static str = "ngx_http_grpc_module";
+    const SLOT: &'static Slot = &SLOT;
+    type Settings = GrpcSettings;
+    type Main = ();
+
+    fn rows() -> &'static [Row<GrpcSettings>] {
+        &ROWS
+    }
+
+    fn shared_rows() -> &'static [&'static [Row<GrpcSettings>]] {
+        &SHARED_ROWS
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.header_filter(&Self);
+    }
+}
+
+impl HeaderFilter for Grpc {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().web
+    }
+
+    fn filter(&self, r: &mut Request) -> Filtered {
+        web::answer(r)
+    }
+}
+
+impl Protocol for Grpc {
+    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
+        &location.settings::<Self>().relay
+    }
+
+    /// What is asked for stands in the message, so an answer that may be kept is looked for by all of that.
+    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
+        let is_kept = r.location().settings::<Self>().relay.cache.is_on();
+        Ok(if is_kept { BodyUse::Whole } else { BodyUse::Stream })
+    }
+
+    fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
+        http::relay::cache::push_site(r, out);
+        write_uri(r, out);
+        http::relay::cache::push_body_sum(r, out);
+    }
+
+    fn wire(&self, _: &Request) -> Wire {
+        Wire::Other(Box::<Http2>::default())
+    }
+
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
+        let settings = r.location().settings::<Self>();
+        let Some(pass) = &settings.pass else { return Err(Outcome::Status(500)) };
+        let target = pass.target(r, |text| scheme(text).1)?;
+        if let Target::Host { host, port, .. } = &target {
+            let name = match port {
+                _ if host.starts_with("unix:") => "localhost".to_owned(),
+                Some(port) => format!("{host}:{port}"),
+                None => host.clone(),
+            };
+            r.contexts.put(Host(name.into_bytes().into()));
+        }
+        Ok(target)
+    }
+
+    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
+        location.settings::<Self>().pass.as_ref().and_then(Pass::known)
+    }
+
+    fn is_grpc(&self) -> bool {
+        true
+    }
+
+    fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
+        let r = &*r;
+        let settings = r.location().settings::<Self>();
+        let mut head = Buf::with_capacity(HEAD_SIZE.max(r.head.len() + HEAD_SIZE / 4));
+        let out = head.vec();
+        if r.method == r.line.method {
+            out.extend_from_slice(r.line.method_text.of(&r.head));
+        } else {
+            out.extend_from_slice(r.method.name().as_bytes());
+        }
+        out.push(b' ');
+        write_uri(r, out);
+        out.extend_from_slice(b" HTTP/2.0\r\n");
+        let host = r.contexts.get::<Host>().map_or(&settings.host[..], |host| &host.0);
+        settings.program.write_host(r, DefaultHost::WhenEmpty(host), out);
+        let web = if settings.web { web::request(r) } else { None };
+        let length = match (web, r.content_length) {
+            (Some((web::Coding::Text, _)), _) | (_, None) => BodyLength::Untold,
+            (_, Some(length)) => BodyLength::Bytes(length),
+        };
+        let _ = settings.program.write(r, length, out);
+        match web {
+            None => settings.program.write_rest(&r.line.fields, &r.head, out),
+            Some((coding, format)) => {
+                if coding == web::Coding::Text {
+                    plan.coding = BodyCoding::Base64;
+                }
+                settings.write_web(r, format, out);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        plan.head = head;
+        plan.body = match &r.body {
+            body if body.is_whole() => PlanBody::Whole,
+            RequestBody::Streaming => PlanBody::Stream,
+            _ => PlanBody::None,
+        };
+        Ok(())
+    }
+
+    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
+        let settings = r.location().settings::<Self>();
+        let is_secure = match &settings.pass {
+            Some(Pass::Variable(template)) => scheme(&template.value(r)).0 == Scheme::Tls,
+            _ => settings.is_secure,
+        };
+        is_secure.then_some(b"h2")
+    }
+
+    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
+        push_peer_url(if self.tls(r).is_some() { "grpcs://" } else { "grpc://" }, peer, out);
+    }
+}
+
+/// The path as it was sent, or made anew of what became of it (`ngx_http_grpc_create_request`).
+fn write_uri(r: &Request, out: &mut Vec<u8>) {
+    if r.valid_unparsed_uri {
+        out.extend_from_slice(r.line.target.of(&r.head));
+        return;
+    }
+    proto::uri::escape(&r.uri, EscapeKind::Uri, out);
+    if !r.args.is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(&r.args);
+    }
+}
+
+/// What stands in front of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// `grpc://` or nothing.
+    Plain,
+    /// `grpcs://`.
+    Tls,
+}
+
+fn scheme(text: &[u8]) -> (Scheme, &[u8]) {
+    let has =
+        |prefix: &[u8]| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    if has(b"grpc://") {
+        (Scheme::Plain, text.get(7..).unwrap_or_default())
+    } else if has(b"grpcs://") {
+        (Scheme::Tls, text.get(8..).unwrap_or_default())
+    } else {
+        (Scheme::Plain, text)
+    }
+}
+
+/// The setter of `grpc_pass`.
+fn pass(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+    let word = d.arg(0)?;
+    // With variables in front of it, what looks like a scheme is one only once they have values.
+    let is_variable = Template::has_variables(&word.bytes);
+    let (scheme, address) = if is_variable { (Scheme::Plain, &*word.bytes) } else { scheme(&word.bytes) };
+    s.is_secure = scheme == Scheme::Tls;
+    cx.block.content = Some(Content::Relay(Arc::new(Grpc)));
+    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    let pass = Pass::compile(cx, word, address)?;
+    s.host = match parse_upstream_url(address, UriPart::Refused) {
+        _ if Template::has_variables(address) => Arc::default(),
+        Ok(url) if url.is_unix() => b"localhost"[..].into(),
+        Ok(url) if url.port.is_some() => [url.host, b":", url.port_text].concat().into(),
+        Ok(url) => url.host.into(),
+        Err(_) => Arc::default(),
+    };
+    s.pass = Some(pass);
+    Ok(())
+}
+
+fn set_header(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+    if d.is_default() {
+        return Ok(());
+    }
+    let line = Line { name: d.arg(0)?.bytes.clone(), value: Template::compile(cx, d.arg(1)?)? };
+    if !s.has_own_fields {
+        s.has_own_fields = true;
+        s.set_fields = Arc::default();
+    }
+    Arc::make_mut(&mut s.set_fields).push(line);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes() {
+        assert_eq!(scheme(b"grpc://a:1"), (Scheme::Plain, &b"a:1"[..]));
+        assert_eq!(scheme(b"GRPCS://a"), (Scheme::Tls, &b"a"[..]));
+        assert_eq!(scheme(b"a:1"), (Scheme::Plain, &b"a:1"[..]));
+    }
+}
