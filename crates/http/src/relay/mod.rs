@@ -59,6 +59,7 @@ use self::sticky::Visit;
 use crate::body;
 use crate::body::RequestBody;
 use crate::conf::location::Location;
+use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::trace;
@@ -319,7 +320,18 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     r.cache = None;
     if settings.cache.is_on() {
         let heading = Heading { protocol: &**protocol, settings };
-        if let Some(outcome) = Box::pin(cache::consult(r, heading)).await {
+        if !matches!(settings.cache.purge, cache::PurgeWhen::Never)
+            && let Some(outcome) = Box::pin(cache::purged(r, heading)).await
+        {
+            return outcome;
+        }
+        let outcome = match cache::look(r, heading) {
+            cache::Look::Ask => None,
+            cache::Look::Serve(cache::Ready::Done(outcome)) => Some(outcome),
+            cache::Look::Serve(cache::Ready::Body(body)) => Some(output::send(r, body).await),
+            cache::Look::Undecided(case, found) => Box::pin(cache::consult(r, heading, case, found)).await,
+        };
+        if let Some(outcome) = outcome {
             return outcome;
         }
     }

@@ -56,6 +56,15 @@ impl Fields {
         self.list.is_empty()
     }
 
+    /// Becomes a copy of others and keeps the memory.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        self.first = other.first;
+        self.present = other.present;
+        self.repeated = other.repeated;
+    }
+
     /// Forgets all fields and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
