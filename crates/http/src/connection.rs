@@ -234,6 +234,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_stays_small() {
-        assert!(size_of::<Conn>() <= 176, "{}", size_of::<Conn>());
+        assert!(size_of::<Conn>() <= 152, "{}", size_of::<Conn>());
     }
 }

@@ -116,12 +116,8 @@ pub async fn log(r: &mut Request) {
         // It is seldom used and would make the future of every request larger.
         Box::pin(post_action(r)).await;
     }
-    if let Some(family) = r.family.as_deref().map(Rc::clone) {
-        if !r.output.is_idle() {
-            // The client did not take the answer: nobody would take theirs.
-            family.abort();
-        }
-        family.ended().await;
+    if r.family.is_some() {
+        Box::pin(subrequests_ended(r)).await;
     }
     trace::end(r);
     let cycle = Rc::clone(&r.cycle);
@@ -132,7 +128,18 @@ pub async fn log(r: &mut Request) {
     }
 }
 
+/// Waits for the subrequests of a request whose answer was sent or given up.
+async fn subrequests_ended(r: &Request) {
+    let Some(family) = r.family.as_deref().map(Rc::clone) else { return };
+    if !r.output.is_idle() {
+        // The client did not take the answer: nobody would take theirs.
+        family.abort();
+    }
+    family.ended().await;
+}
+
 /// `ngx_http_internal_redirect`.
+#[cold]
 fn internal_redirect(r: &mut Request, uri: Vec<u8>, args: Vec<u8>) -> Result<(), u16> {
     r.uri_changes = r.uri_changes.saturating_sub(1);
     if r.uri_changes == 0 {
@@ -155,6 +162,7 @@ fn internal_redirect(r: &mut Request, uri: Vec<u8>, args: Vec<u8>) -> Result<(),
 }
 
 /// `ngx_http_named_location`.
+#[cold]
 fn named_location(r: &mut Request, name: &[u8]) -> Result<(), u16> {
     r.uri_changes = r.uri_changes.saturating_sub(1);
     let shown = String::from_utf8_lossy(name).into_owned();
@@ -192,52 +200,72 @@ async fn phases(r: &mut Request, entry: Entry) -> Outcome {
         {
             return outcome;
         }
-        if let Some(outcome) = generic(r, Phase::PostRead).await {
+        if concerns(r, Phase::PostRead)
+            && let Some(outcome) = generic(r, Phase::PostRead).await
+        {
             return outcome;
         }
     }
     let mut relocate = entry != Entry::LocationRewrite;
-    if relocate {
-        match rewrite(r, Phase::ServerRewrite).await {
-            Rewritten::Finish(outcome) => return outcome,
-            Rewritten::Same | Rewritten::Changed => {}
-        }
+    if relocate
+        && concerns(r, Phase::ServerRewrite)
+        && let Rewritten::Finish(outcome) = rewrite(r, Phase::ServerRewrite).await
+    {
+        return outcome;
     }
     loop {
         if relocate && let Some(outcome) = find_location(r) {
             return outcome;
         }
+        if !concerns(r, Phase::Rewrite) {
+            break;
+        }
         match rewrite(r, Phase::Rewrite).await {
             Rewritten::Finish(outcome) => return outcome,
             Rewritten::Same => break,
             Rewritten::Changed => {
-                r.uri_changes = r.uri_changes.saturating_sub(1);
-                if r.uri_changes == 0 {
-                    let uri = String::from_utf8_lossy(&r.uri).into_owned();
-                    r.log(
-                        Level::Error,
-                        format_args!("rewrite or internal redirection cycle while processing \"{uri}\""),
-                    );
-                    return Outcome::Status(500);
+                if let Some(outcome) = relocated(r) {
+                    return outcome;
                 }
-                r.location = r.server().root;
                 relocate = true;
             }
         }
     }
-    if let Some(outcome) = generic(r, Phase::PreAccess).await {
+    if concerns(r, Phase::PreAccess)
+        && let Some(outcome) = generic(r, Phase::PreAccess).await
+    {
         return outcome;
     }
     if !r.is_subrequest
-        && !r.location().concerned.handlers(Phase::Access).is_empty()
+        && concerns(r, Phase::Access)
         && let Some(outcome) = access(r).await
     {
         return outcome;
     }
-    if let Some(outcome) = generic(r, Phase::PreContent).await {
+    if concerns(r, Phase::PreContent)
+        && let Some(outcome) = generic(r, Phase::PreContent).await
+    {
         return outcome;
     }
     content(r).await
+}
+
+/// Whether any module has something to do in a phase: no future is made where none has.
+#[inline]
+fn concerns(r: &Request, phase: Phase) -> bool {
+    !r.location().concerned.handlers(phase).is_empty()
+}
+
+/// Goes back to the search for the location, if not once too often.
+fn relocated(r: &mut Request) -> Option<Outcome> {
+    r.uri_changes = r.uri_changes.saturating_sub(1);
+    if r.uri_changes == 0 {
+        let uri = String::from_utf8_lossy(&r.uri).into_owned();
+        r.log(Level::Error, format_args!("rewrite or internal redirection cycle while processing \"{uri}\""));
+        return Some(Outcome::Status(500));
+    }
+    r.location = r.server().root;
+    None
 }
 
 /// Waits for the verdict of a handler that could not say it at once.

@@ -41,12 +41,18 @@ impl Buf {
         &mut self.0
     }
 
-    /// Room for `additional` more bytes, moved to a larger buffer of the list where needed.
+    /// Room for `additional` more bytes, moved to a larger buffer of the list where needed. Behind the largest of
+    /// those it at least doubles: what grows in small steps must not be copied at each of them.
     pub fn reserve(&mut self, additional: usize) {
         if self.0.capacity() - self.0.len() >= additional {
             return;
         }
-        let mut larger = Self::with_capacity(self.0.len() + additional);
+        let wanted = self.0.len() + additional;
+        if wanted > CLASSES[CLASSES.len() - 1] {
+            self.0.reserve(additional);
+            return;
+        }
+        let mut larger = Self::with_capacity(wanted);
         larger.0.extend_from_slice(&self.0);
         *self = larger;
     }
@@ -107,5 +113,19 @@ mod tests {
         again.reserve(60_000);
         assert_eq!(&again[..], b"abc");
         assert!(again.capacity() >= 60_003);
+    }
+
+    #[test]
+    fn a_long_buffer_grows_in_few_steps() {
+        let mut buf = Buf::empty();
+        let mut capacities = vec![];
+        for _ in 0..1000 {
+            buf.reserve(16 << 10);
+            let length = buf.len() + (16 << 10);
+            buf.resize(length, 0);
+            capacities.push(buf.capacity());
+        }
+        capacities.dedup();
+        assert!(capacities.len() < 16, "{capacities:?}");
     }
 }

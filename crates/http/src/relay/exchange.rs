@@ -3,13 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use upstream::Peer;
 
-use super::codec::{Codec, HeadStep, Opening, SendError};
+use super::codec::{Codec, HeadStep, Opening, Received, SendError};
 use super::connect::{self, Connected, OpenError};
 use super::settings::next;
 use super::tls::{TlsError, Wanted};
@@ -64,7 +64,7 @@ enum Waited {
     ClientGone,
 }
 
-const CONNECTING: &str = "connecting to upstream";
+pub(super) const CONNECTING: &str = "connecting to upstream";
 const SENDING: &str = "sending request to upstream";
 /// For the error log: what is done until the head is there.
 pub const READING: &str = "reading response header from upstream";
@@ -112,7 +112,7 @@ pub(super) enum Trouble {
 }
 
 /// A connection that could not be had.
-fn not_connected(kind: u32) -> Trouble {
+pub(super) fn not_connected(kind: u32) -> Trouble {
     Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING })
 }
 
@@ -143,12 +143,17 @@ impl Relay<'_> {
     ) -> Result<Answer, Trouble> {
         r.upstream_head.clear();
         self.heard = Heard::default();
-        if self.wire.open(r, &mut conn.pooled.conn, &self.plan, self.settings) == Opening::Plan {
-            self.send(r, &conn, deadline).await?;
-        } else {
-            self.is_request_sent = true;
-            self.is_request_whole = true;
-            conn.send_small_pieces();
+        match self.wire.open(r, &mut conn, &self.plan, self.settings) {
+            Opening::Plan => self.send(r, &conn, deadline).await?,
+            Opening::Codec => {
+                self.is_request_sent = true;
+                self.is_request_whole = true;
+                conn.send_small_pieces();
+            }
+            Opening::Answered(status) => {
+                r.upstream_head.head.status = status;
+                return Ok(Answer { conn, buf: Buf::empty(), body: 0 });
+            }
         }
         let (buf, body) = self.read_head(r, &conn, deadline).await?;
         Ok(Answer { conn, buf, body })
@@ -159,6 +164,10 @@ impl Relay<'_> {
         let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
         let wanted = self.wanted(r)?;
         let wanted = wanted.as_ref();
+        if self.wire.may_share() && self.upstream.shares() {
+            // Boxed, so that requests which share nothing do not carry it.
+            return Box::pin(self.join(r, peer, wanted, deadline)).await;
+        }
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
         if let Some(conn) = connect::reuse(upstream, peer, location, wanted, channel, &worker, now()) {
             if let Some(state) = r.upstreams.last_mut() {
@@ -602,7 +611,7 @@ impl Relay<'_> {
             if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
                 return Poll::Ready(Waited::Unsent(error));
             }
-            if conn.stream().poll_readable(cx).is_ready() {
+            if self.wire.poll_readable(conn.stream(), cx).is_ready() {
                 return Poll::Ready(Waited::Ready);
             }
             if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
@@ -651,17 +660,18 @@ impl Relay<'_> {
                 }
             }
             buf.reserve(FIRST_READ);
-            match conn.stream().try_recv(&mut buf, FIRST_READ) {
-                Ok(None) => continue,
-                Ok(Some(0)) => {
+            let mut now = Context::from_waker(Waker::noop());
+            match self.wire.poll_receive(conn.stream(), &mut now, &mut buf, FIRST_READ) {
+                Poll::Pending => continue,
+                Poll::Ready(Ok(Received::Closed)) => {
                     r.log(
                         Level::Error,
                         format_args!("upstream prematurely closed connection while {READING}"),
                     );
                     return Err(fail(next::ERROR));
                 }
-                Ok(Some(count)) => count_received(r, count),
-                Err(error) => {
+                Poll::Ready(Ok(Received::Bytes(count))) => count_received(r, count),
+                Poll::Ready(Err(error)) => {
                     let call = net::tls::failed_call(&error, "recv()", "SSL_read()");
                     r.log(Level::Error, format_args!("{call} failed {} while {READING}", Errno(&error)));
                     return Err(fail(next::ERROR));
