@@ -140,6 +140,7 @@ impl Case {
     /// The answer is not kept: whoever waits for it has to fetch for himself.
     fn pass(&mut self) {
         self.answer = Use::Passed;
+        self.ticket = None;
         if let Some(lease) = self.lease.take() {
             lease.decline();
         }
@@ -243,7 +244,9 @@ pub fn push_body_sum(r: &Request, out: &mut Vec<u8>) {
 /// Looks whether the cache has an answer. `None`: the upstream is to be asked.
 pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
-    if let Some(outcome) = purge::own(r, heading).await {
+    if !matches!(settings.purge, PurgeWhen::Never)
+        && let Some(outcome) = Box::pin(purge::own(r, heading)).await
+    {
         return Some(outcome);
     }
     if !settings.takes(r.method) {
