@@ -261,10 +261,7 @@ fn relocated(r: &mut Request) -> Option<Outcome> {
     r.uri_changes = r.uri_changes.saturating_sub(1);
     if r.uri_changes == 0 {
         let uri = String::from_utf8_lossy(&r.uri).into_owned();
-        r.log(
-            Level::Error,
-            format_args!("rewrite or internal redirection cycle while processing \"{uri}\""),
-        );
+        r.log(Level::Error, format_args!("rewrite or internal redirection cycle while processing \"{uri}\""));
         return Some(Outcome::Status(500));
     }
     r.location = r.server().root;

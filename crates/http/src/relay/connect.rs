@@ -18,7 +18,7 @@ use crate::request::Request;
 /// A connection in use for one request.
 pub struct Connected {
     /// The connection with its age and number of requests.
-    pub pooled: Pooled<PeerConn>,
+    pub pooled: Pooled<Box<PeerConn>>,
     /// It has served a request before, so its failure may be its age's.
     pub is_reused: bool,
     pub(super) key: PeerKey,
@@ -139,7 +139,7 @@ pub async fn open(
     }
     let worker = Worker::current();
     let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
-    let conn = PeerConn { stream, owner: worker.index, session: None };
+    let conn = Box::new(PeerConn { stream, owner: worker.index, session: None });
     let now = super::now();
     Ok(Connected {
         pooled: Pooled::new(conn, now),

@@ -56,9 +56,12 @@ impl Failure {
     }
 }
 
-/// What ends a wait for the upstream.
+/// What came of waiting for the upstream's head.
 enum Waited {
-    Ready,
+    /// It is complete: where the body begins, or the condition of `next_upstream`.
+    Head(Result<usize, u32>),
+    Closed,
+    Failed(io::Error),
     Unsent(SendError),
     TimedOut,
     ClientGone,
@@ -130,7 +133,12 @@ impl Relay<'_> {
     }
 
     async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Answer, Trouble> {
-        let conn = self.connect(r, deadline).await?;
+        let wanted = self.wanted(r)?;
+        let conn = match self.reuse(r, wanted.as_ref())? {
+            Some(conn) => conn,
+            // A request for which a connection is at hand is not to carry what opening one takes.
+            None => Box::pin(self.open(r, wanted.as_ref(), deadline)).await?,
+        };
         self.talk_over(r, conn, deadline).await
     }
 
@@ -154,18 +162,27 @@ impl Relay<'_> {
         Ok(Answer { conn, buf, body })
     }
 
-    async fn connect(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Connected, Trouble> {
-        let worker = Worker::current();
+    /// An idle connection to the peer.
+    fn reuse(&self, r: &mut Request, wanted: Option<&Wanted>) -> Result<Option<Connected>, Trouble> {
         let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
-        let wanted = self.wanted(r)?;
-        let wanted = wanted.as_ref();
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
-        if let Some(conn) = connect::reuse(upstream, peer, location, wanted, channel, &worker, now()) {
-            if let Some(state) = r.upstreams.last_mut() {
-                state.connect_ms = Some(0);
-            }
-            return Ok(conn);
+        let conn = connect::reuse(upstream, peer, location, wanted, channel, &Worker::current(), now());
+        if conn.is_some()
+            && let Some(state) = r.upstreams.last_mut()
+        {
+            state.connect_ms = Some(0);
         }
+        Ok(conn)
+    }
+
+    /// A new connection to the peer that was picked.
+    async fn open(
+        &self,
+        r: &mut Request,
+        wanted: Option<&Wanted>,
+        deadline: &Deadline,
+    ) -> Result<Connected, Trouble> {
+        let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
         self.open_to(r, peer, wanted, deadline).await
     }
 
@@ -341,26 +358,37 @@ impl Relay<'_> {
             // The upstream has answered: what is left of the request is not wanted.
             return Ok(());
         }
-        match (self.plan.body, &r.body) {
-            (PlanBody::Whole, RequestBody::File { file, length, .. }) => {
-                let (file, length) = (Rc::clone(file), *length);
-                if self.plan.framing == Framing::Plain {
-                    self.send_file(r, conn, deadline, &file, length).await
-                } else {
-                    let mut offset = 0;
-                    self.send_pieces(r, conn, deadline, Pieces::File { file, offset: &mut offset, length })
-                        .await
-                }
-            }
-            (PlanBody::Stream, _) => {
-                conn.send_small_pieces();
-                self.send_pieces(r, conn, deadline, Pieces::Client).await
-            }
-            (PlanBody::None | PlanBody::Whole, _) => {
-                self.is_request_whole = true;
-                Ok(())
-            }
+        let has_more = match self.plan.body {
+            PlanBody::None => false,
+            PlanBody::Whole => matches!(r.body, RequestBody::File { .. }),
+            PlanBody::Stream => true,
+        };
+        if has_more {
+            return Box::pin(self.send_rest(r, conn, deadline)).await;
         }
+        self.is_request_whole = true;
+        Ok(())
+    }
+
+    /// Sends what of a body does not leave together with the head.
+    async fn send_rest(
+        &mut self,
+        r: &mut Request,
+        conn: &Connected,
+        deadline: &Deadline,
+    ) -> Result<(), Trouble> {
+        let (file, length) = match (self.plan.body, &r.body) {
+            (PlanBody::Whole, RequestBody::File { file, length, .. }) => (Rc::clone(file), *length),
+            _ => {
+                conn.send_small_pieces();
+                return self.send_pieces(r, conn, deadline, Pieces::Client).await;
+            }
+        };
+        if self.plan.framing == Framing::Plain {
+            return self.send_file(r, conn, deadline, &file, length).await;
+        }
+        let mut offset = 0;
+        self.send_pieces(r, conn, deadline, Pieces::File { file, offset: &mut offset, length }).await
     }
 
     /// What of a body that is sent in pieces is there already, framed: all of one that lies in memory.
@@ -597,22 +625,6 @@ impl Relay<'_> {
         .await
     }
 
-    async fn wait(&mut self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Waited {
-        poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
-                return Poll::Ready(Waited::Unsent(error));
-            }
-            if conn.stream().poll_readable(cx).is_ready() {
-                return Poll::Ready(Waited::Ready);
-            }
-            if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
-                return Poll::Ready(Waited::ClientGone);
-            }
-            deadline.poll_over(cx).map(|()| Waited::TimedOut)
-        })
-        .await
-    }
-
     /// Reads until the head is complete; gives the buffer, and where the body begins in it.
     async fn read_head(
         &mut self,
@@ -620,60 +632,86 @@ impl Relay<'_> {
         conn: &Connected,
         deadline: &Deadline,
     ) -> Result<(Buf, usize), Trouble> {
-        let fail = |kind| {
-            Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
-        };
         let Heard { mut buf, mut head } = std::mem::take(&mut self.heard);
-        loop {
-            match head {
-                Some(Ok(body)) => return Ok((buf, body)),
-                Some(Err(kind)) => return Err(fail(kind)),
-                None => {}
-            }
+        if head.is_none() {
             deadline.set_after(self.settings.read_timeout);
-            match self.wait(r, conn, deadline).await {
-                Waited::Ready => {}
-                Waited::Unsent(SendError::Peer(error)) => {
-                    r.log(Level::Error, format_args!("send() failed {} while {SENDING}", Errno(&error)));
-                    return Err(fail(next::ERROR));
-                }
-                Waited::Unsent(SendError::Client(error)) => {
-                    let outcome = error.outcome(r);
-                    return Err(Trouble::Client(outcome));
-                }
-                Waited::ClientGone => return Err(Trouble::Client(client_gone(r, SENDING))),
-                Waited::TimedOut => {
-                    r.log(
-                        Level::Error,
-                        format_args!("upstream timed out (110: Connection timed out) while {READING}"),
-                    );
-                    return Err(fail(next::TIMEOUT));
-                }
-            }
-            buf.reserve(FIRST_READ);
-            match conn.stream().try_recv(&mut buf, FIRST_READ) {
-                Ok(None) => continue,
-                Ok(Some(0)) => {
-                    r.log(
-                        Level::Error,
-                        format_args!("upstream prematurely closed connection while {READING}"),
-                    );
-                    return Err(fail(next::ERROR));
-                }
-                Ok(Some(count)) => count_received(r, count),
-                Err(error) => {
-                    let call = net::tls::failed_call(&error, "recv()", "SSL_read()");
-                    r.log(Level::Error, format_args!("{call} failed {} while {READING}", Errno(&error)));
-                    return Err(fail(next::ERROR));
-                }
-            }
-            head = self.parse_head(r, &mut buf);
-            if head.is_none() && !r.output.queue.is_empty() {
-                // Early hints are of use only now. What the client does not take at once leaves with the answer.
-                let _ = poll_fn(|cx| Poll::Ready(crate::output::poll_flush(r, cx))).await;
+            let waited = poll_fn(|cx| self.poll_head(r, conn, deadline, &mut buf, cx)).await;
+            match waited {
+                Waited::Head(parsed) => head = Some(parsed),
+                broken => return Err(unheard(r, conn, broken)),
             }
         }
+        match head {
+            Some(Ok(body)) => Ok((buf, body)),
+            Some(Err(kind)) => Err(unread(conn, kind)),
+            None => Err(unread(conn, next::ERROR)),
+        }
     }
+
+    fn poll_head(
+        &mut self,
+        r: &mut Request,
+        conn: &Connected,
+        deadline: &Deadline,
+        buf: &mut Buf,
+        cx: &mut Context<'_>,
+    ) -> Poll<Waited> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
+                return Poll::Ready(Waited::Unsent(error));
+            }
+            // A buffer is borrowed only once there is something for it.
+            if conn.stream().poll_readable(cx).is_pending() {
+                if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
+                    return Poll::Ready(Waited::ClientGone);
+                }
+                return deadline.poll_over(cx).map(|()| Waited::TimedOut);
+            }
+            buf.reserve(FIRST_READ);
+            match conn.stream().try_recv(buf, FIRST_READ) {
+                Ok(None) => continue,
+                Ok(Some(0)) => return Poll::Ready(Waited::Closed),
+                Ok(Some(count)) => count_received(r, count),
+                Err(error) => return Poll::Ready(Waited::Failed(error)),
+            }
+            if let Some(head) = self.parse_head(r, buf) {
+                return Poll::Ready(Waited::Head(head));
+            }
+            if !r.output.queue.is_empty() {
+                // Early hints are of use only now. What the client does not take at once leaves with the answer.
+                let _ = crate::output::poll_flush(r, cx);
+            }
+            deadline.set_after(self.settings.read_timeout);
+        }
+    }
+}
+
+fn unread(conn: &Connected, kind: u32) -> Trouble {
+    Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
+}
+
+/// Tells why there is no head.
+#[cold]
+fn unheard(r: &Request, conn: &Connected, waited: Waited) -> Trouble {
+    let (call, error, doing) = match waited {
+        Waited::ClientGone => return Trouble::Client(client_gone(r, SENDING)),
+        Waited::Unsent(SendError::Client(error)) => return Trouble::Client(error.outcome(r)),
+        Waited::Unsent(SendError::Peer(error)) => ("send()", error, SENDING),
+        Waited::Failed(error) => (net::tls::failed_call(&error, "recv()", "SSL_read()"), error, READING),
+        Waited::TimedOut => {
+            r.log(
+                Level::Error,
+                format_args!("upstream timed out (110: Connection timed out) while {READING}"),
+            );
+            return unread(conn, next::TIMEOUT);
+        }
+        Waited::Closed | Waited::Head(_) => {
+            r.log(Level::Error, format_args!("upstream prematurely closed connection while {READING}"));
+            return unread(conn, next::ERROR);
+        }
+    };
+    r.log(Level::Error, format_args!("{call} failed {} while {doing}", Errno(&error)));
+    unread(conn, next::ERROR)
 }
 
 fn count_received(r: &mut Request, count: usize) {
