@@ -554,6 +554,6 @@ mod tests {
 
     #[test]
     fn a_request_stays_small() {
-        assert!(size_of::<Request>() <= 3000, "{}", size_of::<Request>());
+        assert!(size_of::<Request>() <= 1936, "{}", size_of::<Request>());
     }
 }
