@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use crate::head::{Head, HeadCache, Parsed, Persistence};
+use crate::http2::{self, Call};
 use crate::wire::{self, Security, Wire};
 
 /// Connections that share one source address before the next loopback address is used.
@@ -85,6 +86,17 @@ pub struct Plan {
     pub mode: Mode,
     /// Whether it is asked under TLS.
     pub security: Security,
+    /// What is spoken.
+    pub speech: Speech,
+}
+
+/// What is spoken to the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, with so many streams at once.
+    Http2(Call, usize),
 }
 
 /// What happened since the clients were made.
@@ -116,6 +128,7 @@ struct Connection {
     stream: Wire,
     stage: Stage,
     partial: Vec<u8>,
+    http2: Option<Box<http2::Client>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,8 +144,8 @@ enum Stage {
 /// What the connection asks of its owner after it has read.
 enum Next {
     Wait,
-    /// A response was complete and right; the connection goes on.
-    Done,
+    /// So many responses were complete and right; the connection goes on.
+    Done(u64),
     /// A response was complete and right; the connection is used up.
     DoneAndClosed,
     Failed(String),
@@ -244,8 +257,8 @@ impl Clients {
             let bytes = buffer.get(..got).unwrap_or_default();
             match connection.take(bytes, &self.plan, &mut self.heads) {
                 Next::Wait => {}
-                Next::Done => {
-                    self.tally.requests += 1;
+                Next::Done(count) => {
+                    self.tally.requests += count;
                     if let Err(error) = connection.proceed(self.pace, &mut self.requests) {
                         return self.fail(index, format!("write: {error}"), registry);
                     }
@@ -270,7 +283,13 @@ impl Clients {
         let opened = dial(self.plan.target, index / PER_SOURCE).and_then(|mut stream| {
             registry.register(&mut stream, Token(index), Interest::READABLE)?;
             let stream = Wire::new(stream, self.tls.as_ref())?;
-            let mut connection = Connection { stream, stage: Stage::Head, partial: Vec::new() };
+            let http2 = match (self.plan.speech, self.plan.asks.first()) {
+                (Speech::Http2(call, streams), Some(ask)) => {
+                    Some(Box::new(http2::Client::new(call, streams, ask)))
+                }
+                _ => None,
+            };
+            let mut connection = Connection { stream, stage: Stage::Head, partial: Vec::new(), http2 };
             connection.send(self.requests.next())?;
             Ok(connection)
         });
@@ -309,6 +328,13 @@ impl Connection {
                 Stage::Rest => Next::Failed("an idle connection was closed".to_owned()),
                 Stage::Head => Next::Failed("closed before the response".to_owned()),
                 Stage::Body(left, _) => Next::Failed(format!("closed {left} bytes before the end")),
+            };
+        }
+        if let Some(http2) = &mut self.http2 {
+            return match http2.take(bytes, plan.body) {
+                Ok(0) => self.send_control(),
+                Ok(count) => Next::Done(count),
+                Err(reason) => Next::Failed(reason),
             };
         }
         match self.stage {
@@ -360,7 +386,7 @@ impl Connection {
             }
             (Mode::KeepAlive, Persistence::Close) => Next::DoneAndClosed,
             (Mode::Idle, Persistence::Close) => Next::Failed("not kept alive".to_owned()),
-            (_, Persistence::KeepAlive) => Next::Done,
+            (_, Persistence::KeepAlive) => Next::Done(1),
         }
     }
 
@@ -368,15 +394,31 @@ impl Connection {
         match pace {
             Pace::Runs => self.send(requests.next()),
             Pace::Drains => {
-                self.stage = Stage::Rest;
+                if self.http2.as_ref().is_none_or(|http2| http2.is_idle()) {
+                    self.stage = Stage::Rest;
+                }
                 Ok(())
             }
+        }
+    }
+
+    /// Confirms settings and the like.
+    fn send_control(&mut self) -> Next {
+        let pending = self.http2.as_mut().map(|http2| http2.pending()).unwrap_or_default();
+        if pending.is_empty() {
+            return Next::Wait;
+        }
+        match self.stream.write(&pending) {
+            Ok(sent) if sent == pending.len() => Next::Wait,
+            _ => Next::Failed("a control frame could not be written".to_owned()),
         }
     }
 
     /// Sends the request in one write; an idle connection's socket has room for it.
     fn send(&mut self, request: &[u8]) -> io::Result<()> {
         self.stage = Stage::Head;
+        let streams = self.http2.as_mut().map(|http2| http2.fill());
+        let request = streams.as_deref().unwrap_or(request);
         let sent = self.stream.write(request)?;
         if sent == request.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
-use crate::clients::{Ask, Mode, Plan};
+use crate::clients::{Ask, Mode, Plan, Speech};
 use crate::engine::Engine;
 use crate::error::{BenchError, Context};
+use crate::http2::Call;
 use crate::origin::BODIES;
 use crate::process::tree;
 use crate::report::sample_json;
@@ -51,11 +52,14 @@ pub fn load(mut args: Args) -> Result<ExitCode, BenchError> {
         (true, false) => Security::Tls,
         (false, false) => Security::Plain,
     };
+    let call = if args.switch("--grpc") { Call::Grpc } else { Call::Get };
+    let streams = args.option("--streams")?;
+    let speech = streams.map_or(Speech::Http1, |streams| Speech::Http2(call, streams));
     args.finish()?;
 
     let failed = || format!("load on {target}");
     let mut engine = Engine::new().context(failed)?;
-    engine.start_clients(Plan { target, asks: vec![Ask::new(&path)], body, mode, security });
+    engine.start_clients(Plan { target, asks: vec![Ask::new(&path)], body, mode, security, speech });
     engine.open(connections).context(failed)?;
     engine.run_until(Instant::now() + warm_up).context(failed)?;
     engine.drain().context(failed)?;

@@ -7,6 +7,7 @@ mod clients;
 mod engine;
 mod error;
 mod head;
+mod http2;
 mod load;
 mod load_time;
 mod origin;
@@ -32,7 +33,7 @@ usage: tidegate-bench run    [--bin-a PATH] [--bin-b PATH] [--rows NAME,...] [--
        tidegate-bench load-time [--bin-a PATH] [--bin-b PATH] [--rounds N]
        tidegate-bench origin [--listen ADDR:PORT]
        tidegate-bench load   --target ADDR:PORT [--path /100] [--body BYTES] [--connections N]
-                             [--seconds S | --count N] [--warm-up S] [--pid PID] [--close]";
+                             [--seconds S | --count N] [--warm-up S] [--pid PID] [--close] [--streams N] [--grpc]";
 
 fn main() -> ExitCode {
     match dispatch() {

@@ -1,4 +1,4 @@
-//! The origin behind the proxies: HTTP/1.1, keep-alive, three answers made once at start.
+//! The origin behind the proxies: HTTP/1.1, keep-alive, four answers made once at start; or unary calls of gRPC.
 //! It answers a request as soon as its empty line is there and looks at nothing but the path.
 
 use std::io::{self, Read, Write};
@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use crate::http2::GrpcOrigin;
+
 /// The paths that the origin knows, with the bytes of body behind each.
-pub const BODIES: [(&str, usize); 3] = [("/100", 100), ("/16k", 16 * 1024), ("/1m", 1024 * 1024)];
+pub const BODIES: [(&str, usize); 4] =
+    [("/100", 100), ("/1k", 1024), ("/16k", 16 * 1024), ("/1m", 1024 * 1024)];
 
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
@@ -29,6 +32,7 @@ struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     pending: Option<Pending>,
+    grpc: Option<GrpcOrigin>,
 }
 
 /// An answer that did not fit the socket's buffer at once.
@@ -103,7 +107,8 @@ impl Origin {
             });
             let token = Token(self.first_token + 1 + slot);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-            self.connections[slot] = Some(Connection { stream, request: Vec::new(), pending: None });
+            self.connections[slot] =
+                Some(Connection { stream, request: Vec::new(), pending: None, grpc: None });
         }
     }
 }
@@ -123,6 +128,12 @@ impl Connection {
                 Err(error) => return Err(error),
             };
             let bytes = buffer.get(..got).unwrap_or_default();
+            if self.grpc.is_some() || bytes.starts_with(b"PRI ") {
+                self.request.extend_from_slice(bytes);
+                let answer = self.grpc.get_or_insert_default().answer(&mut self.request);
+                self.stream.write_all(&answer)?;
+                continue;
+            }
             if self.request.is_empty() && bytes.ends_with(b"\r\n\r\n") {
                 self.answer(answers, bytes)?;
             } else {

@@ -183,6 +183,7 @@ impl<'a> Side<'a> {
             body: row.body,
             mode: row.mode,
             security: row.security,
+            speech: row.speech,
         });
         Ok(Self { row, binary, engine, server })
     }

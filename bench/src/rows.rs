@@ -3,10 +3,12 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use crate::application::Kind;
-use crate::clients::{Ask, Mode};
+use crate::clients::{Ask, Mode, Speech};
+use crate::http2::{Call, MESSAGE};
 use crate::process::is_root;
 use crate::scale::Scale;
 use crate::wire::Security;
@@ -31,9 +33,32 @@ pub struct Row {
     pub mode: Mode,
     /// Whether it is asked under TLS.
     pub security: Security,
+    /// What is spoken to the servers.
+    pub speech: Speech,
     content: Content,
     log: Log,
     key: Key,
+}
+
+/// Which of the two programs a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// nginx.
+    Nginx,
+    /// Tidegate, which knows more parameters.
+    Ours,
+}
+
+impl Flavor {
+    /// Asks the program for its name.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn of(binary: &Path) -> io::Result<Self> {
+        let said = Command::new(binary).arg("-V").stdin(Stdio::null()).output()?.stderr;
+        let is_ours = String::from_utf8_lossy(&said).to_lowercase().contains("tidegate");
+        Ok(if is_ours { Self::Ours } else { Self::Nginx })
+    }
 }
 
 /// What the server's certificate is made with.
@@ -53,6 +78,17 @@ enum Content {
     Large(Scale),
     /// Passed to a real application.
     Application(Kind),
+    /// Passed on over gRPC.
+    Grpc,
+    /// Out of the cache, whose entries ours keeps there.
+    Cached(Keep),
+}
+
+/// Where Tidegate has what it caches; nginx has it on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Memory,
+    Disk,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +105,7 @@ const PROXIED: Row = Row {
     connections: 64,
     mode: Mode::KeepAlive,
     security: Security::Plain,
+    speech: Speech::Http1,
     content: Content::Proxied,
     log: Log::Off,
     key: Key::P256,
@@ -83,6 +120,15 @@ const STATIC: Row = Row {
     ..PROXIED
 };
 
+const CACHED: Row = Row {
+    name: "cache-1k",
+    what: "cache hits of 1 KB, ours in memory, 64 connections",
+    path: "/1k",
+    body: 1024,
+    content: Content::Cached(Keep::Memory),
+    ..PROXIED
+};
+
 const LARGE: Row = Row {
     name: Scale::Map.name(),
     what: "a map of 100,000 entries, 64 connections",
@@ -93,7 +139,7 @@ const LARGE: Row = Row {
 };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 22] = [
+pub const ROWS: [Row; 31] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
@@ -139,6 +185,45 @@ pub const ROWS: [Row; 22] = [
         connections: 16,
         ..STATIC
     },
+    CACHED,
+    Row {
+        name: "cache-16k",
+        what: "cache hits of 16 KB, ours in memory, 64 connections",
+        path: "/16k",
+        body: 16 * 1024,
+        ..CACHED
+    },
+    Row {
+        name: "cache-1m",
+        what: "cache hits of 1 MB, ours in memory, 16 connections",
+        path: "/1m",
+        body: 1024 * 1024,
+        connections: 16,
+        ..CACHED
+    },
+    Row {
+        name: "cache-disk-1k",
+        what: "cache hits of 1 KB from the disk, 64 connections",
+        content: Content::Cached(Keep::Disk),
+        ..CACHED
+    },
+    Row {
+        name: "cache-disk-16k",
+        what: "cache hits of 16 KB from the disk, 64 connections",
+        path: "/16k",
+        body: 16 * 1024,
+        content: Content::Cached(Keep::Disk),
+        ..CACHED
+    },
+    Row {
+        name: "cache-disk-1m",
+        what: "cache hits of 1 MB from the disk, 16 connections",
+        path: "/1m",
+        body: 1024 * 1024,
+        connections: 16,
+        content: Content::Cached(Keep::Disk),
+        ..CACHED
+    },
     Row {
         name: "close-100b",
         what: "proxied 100 B, a new connection for each request, 64 at once",
@@ -180,6 +265,29 @@ pub const ROWS: [Row; 22] = [
         mode: Mode::Close,
         security: Security::Tls,
         key: Key::Rsa2048,
+        ..PROXIED
+    },
+    Row {
+        name: "h2-1-stream",
+        what: "proxied 100 B over HTTP/2 in clear text, 64 connections with one stream each",
+        speech: Speech::Http2(Call::Get, 1),
+        ..PROXIED
+    },
+    Row {
+        name: "h2-32-streams",
+        what: "proxied 100 B over HTTP/2 in clear text, 4 connections with 32 streams each",
+        connections: 4,
+        speech: Speech::Http2(Call::Get, 32),
+        ..PROXIED
+    },
+    Row {
+        name: "grpc-unary",
+        what: "unary calls of gRPC with messages of 100 B, 4 connections with 16 streams each",
+        path: "/bench.Echo/Unary",
+        body: MESSAGE as u64,
+        connections: 4,
+        speech: Speech::Http2(Call::Grpc, 16),
+        content: Content::Grpc,
         ..PROXIED
     },
     Row {
@@ -227,6 +335,10 @@ pub const ROWS: [Row; 22] = [
     },
 ];
 
+const PROXY: &str = "proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";";
+
 /// The locations of rows with a real application.
 const PHP: &str = concat!(
     "fastcgi_pass origin;\n",
@@ -264,7 +376,7 @@ impl Row {
     ///
     /// # Errors
     /// What the system says when it cannot write there.
-    pub fn prepare(&self, prefix: &Path, listen: u16, origin: &str) -> io::Result<()> {
+    pub fn prepare(&self, prefix: &Path, listen: u16, origin: &str, kind: Flavor) -> io::Result<()> {
         for name in ["logs", "temp"] {
             fs::create_dir_all(prefix.join(name))?;
         }
@@ -277,7 +389,7 @@ impl Row {
                 fs::write(file, vec![b'x'; len])?;
             }
         }
-        fs::write(prefix.join("nginx.conf"), self.config(listen, origin, &html))
+        fs::write(prefix.join("nginx.conf"), self.config(listen, origin, &html, kind))
     }
 
     /// The parameter of `listen` and the lines of a server under TLS.
@@ -297,7 +409,14 @@ impl Row {
         (" ssl", lines)
     }
 
-    fn config(&self, listen: u16, origin: &str, html: &Path) -> String {
+    /// The lines of a cache.
+    fn zone(&self, kind: Flavor) -> String {
+        let Content::Cached(keep) = self.content else { return String::new() };
+        let memory = if (keep, kind) == (Keep::Memory, Flavor::Ours) { " memory=256m" } else { "" };
+        format!("    proxy_cache_path cache levels=1:2 keys_zone=c:10m{memory};\n    proxy_cache_valid 1h;\n")
+    }
+
+    fn config(&self, listen: u16, origin: &str, html: &Path, kind: Flavor) -> String {
         let log = match self.log {
             Log::Off => "access_log off;",
             Log::Combined => "access_log logs/access.log;",
@@ -316,14 +435,18 @@ impl Row {
                 format!("root {};\n{PHP}", folder.display())
             }
             Content::Application(Kind::Gunicorn) => GUNICORN.to_owned(),
-            Content::Proxied | Content::Guide => {
-                "proxy_pass http://origin;\n            proxy_http_version 1.1;\n            \
-                                 proxy_set_header Connection \"\";"
-                    .to_owned()
-            }
+            Content::Grpc => "grpc_pass grpc://origin;".to_owned(),
+            Content::Proxied | Content::Guide => PROXY.to_owned(),
+            Content::Cached(_) => format!("{PROXY}\n            proxy_cache c;"),
         };
+        let zone = self.zone(kind);
         let temp = temp_paths();
         let (ssl, certificate) = self.tls();
+        // The old form, which every nginx knows; a limit of requests would only measure connecting.
+        let (http2, requests) = match self.speech {
+            Speech::Http1 => ("", ""),
+            Speech::Http2(..) => (" http2", "\n        keepalive_requests 1000000000;"),
+        };
         let servers = match self.content {
             Content::Large(scale) => scale.config(listen),
             _ => format!(
@@ -334,7 +457,7 @@ impl Row {
     }}
 
     server {{
-        listen 127.0.0.1:{listen}{ssl};{certificate}
+        listen 127.0.0.1:{listen}{ssl}{http2};{certificate}{requests}
         location / {{
             {location}
         }}
@@ -352,7 +475,7 @@ events {{
 }}
 http {{
     {log}
-{temp}{servers}}}
+{temp}{zone}{servers}}}
 "
         )
     }
@@ -379,7 +502,7 @@ mod tests {
         for (at, row) in ROWS.iter().enumerate() {
             assert!(ROWS[..at].iter().all(|other| other.name != row.name), "{}", row.name);
             let known = BODIES.iter().any(|&(path, len)| path == row.path && len as u64 == row.body);
-            let is_own = matches!(row.content, Content::Proxied | Content::Guide);
+            let is_own = matches!(row.content, Content::Proxied | Content::Guide | Content::Cached(_));
             assert!(known || !is_own, "{}", row.name);
         }
     }
@@ -388,8 +511,9 @@ mod tests {
     fn configurations_differ_in_log_and_content() {
         let check = |name: &str, expected: &[&str]| {
             let row = ROWS.iter().find(|row| row.name == name);
-            let config =
-                row.map(|row| row.config(8080, "127.0.0.1:9090", Path::new("/html"))).unwrap_or_default();
+            let config = row
+                .map(|row| row.config(8080, "127.0.0.1:9090", Path::new("/html"), Flavor::Ours))
+                .unwrap_or_default();
             for text in expected {
                 assert!(config.contains(text), "{name}: {text}");
             }
@@ -397,6 +521,8 @@ mod tests {
         check("proxy-100b", &["access_log off;", "proxy_pass http://origin;", "listen 127.0.0.1:8080;"]);
         check("proxy-100b-log", &["access_log logs/access.log;", "server 127.0.0.1:9090;", "keepalive 128;"]);
         check("proxy-100b-guide", &["listen 127.0.0.1:8080;", "server 127.0.0.1:9090;", "limit_req zone="]);
+        check("cache-1k", &["keys_zone=c:10m memory=256m;", "proxy_cache c;"]);
+        check("cache-disk-1k", &["keys_zone=c:10m;", "proxy_cache c;"]);
         check("static-1k", &["access_log off;", "root /html;"]);
         check("php-fpm", &["fastcgi_pass origin;", "fastcgi_param REMOTE_ADDR", "SCRIPT_FILENAME"]);
     }

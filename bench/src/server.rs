@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{BenchError, Context};
 use crate::process::tree;
-use crate::rows::Row;
+use crate::rows::{Flavor, Row};
 
 /// How long a server may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +38,8 @@ impl Server {
     ) -> Result<Self, BenchError> {
         let port = free_port().context(|| "cannot find a free port".to_owned())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        row.prepare(&prefix, port, origin).context(|| format!("cannot write {}", prefix.display()))?;
+        let kind = Flavor::of(binary).context(|| format!("cannot run {}", binary.display()))?;
+        row.prepare(&prefix, port, origin, kind).context(|| format!("cannot write {}", prefix.display()))?;
         let told = prefix.join("stderr");
         let stderr = File::create(&told).context(|| format!("cannot write {}", told.display()))?;
         let child = Command::new("taskset")

@@ -60,6 +60,20 @@ impl Client {
         self.stream.shut(std::net::Shutdown::Write);
     }
 
+    /// Gives up the last request, which only HTTP/2 can.
+    ///
+    /// # Errors
+    /// Over anything else.
+    pub fn reset(&mut self) -> Result<(), WireError> {
+        match &self.stream {
+            Stream::H2(stream) => {
+                stream.reset();
+                Ok(())
+            }
+            _ => Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()),
+        }
+    }
+
     /// Reads the next answer, also an interim one.
     ///
     /// # Errors
@@ -69,7 +83,9 @@ impl Client {
         let mut answer = self.reader.head()?;
         let status = answer.status().ok_or_else(|| WireError::Malformed(answer.start.clone()))?;
         let interim = (100..=199).contains(&status) && status != 101;
-        let to_head = self.methods.front().is_some_and(|method| method == "HEAD");
+        let opens = (200..=299).contains(&status);
+        let to_head =
+            self.methods.front().is_some_and(|method| method == "HEAD" || (method == "CONNECT" && opens));
         if !interim {
             self.methods.pop_front();
         }

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod dates;
+pub mod h2;
 pub mod message;
 pub mod origin;
 pub mod places;

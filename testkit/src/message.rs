@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use crate::h2::H2Stream;
 use crate::text::{find, latin1};
 use crate::tls::TlsStream;
 
@@ -22,15 +23,20 @@ pub enum Stream {
     Unix(UnixStream),
     /// Over TCP and TLS.
     Tls(TlsStream),
+    /// Over HTTP/2.
+    H2(H2Stream),
 }
 
 impl Stream {
     /// Connects to `host:port`, to the Unix socket when the address begins with `/` or `unix:`, or under TLS when it
-    /// begins with `tls:`.
+    /// begins with `tls:`, or over HTTP/2 when it begins with `h2:`.
     ///
     /// # Errors
     /// The kernel's.
     pub fn connect(address: &str) -> std::io::Result<Self> {
+        if let Some(address) = address.strip_prefix("h2:") {
+            return H2Stream::connect(address).map(Self::H2);
+        }
         if let Some(address) = address.strip_prefix("tls:") {
             return TlsStream::connect(address).map(Self::Tls);
         }
@@ -52,6 +58,7 @@ impl Stream {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
             Self::Tls(stream) => Ok(Self::Tls(stream.clone())),
+            Self::H2(stream) => Ok(Self::H2(stream.clone())),
         }
     }
 
@@ -72,6 +79,7 @@ impl Stream {
             Self::Tls(stream) => stream.with_socket(|stream| {
                 stream.set_read_timeout(Some(read)).and_then(|()| stream.set_write_timeout(Some(write)))
             }),
+            Self::H2(stream) => stream.with_stream(|stream| stream.limit(read, write)),
         }
     }
 
@@ -81,6 +89,10 @@ impl Stream {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
             Self::Tls(stream) => stream.with_socket(|stream| stream.shutdown(how)),
+            Self::H2(stream) => {
+                stream.end_sending();
+                Ok(())
+            }
         };
     }
 }
@@ -91,6 +103,7 @@ impl Read for Stream {
             Self::Tcp(stream) => stream.read(buf),
             Self::Unix(stream) => stream.read(buf),
             Self::Tls(stream) => stream.read(buf),
+            Self::H2(stream) => stream.read(buf),
         }
     }
 }
@@ -101,6 +114,7 @@ impl Write for Stream {
             Self::Tcp(stream) => stream.write(buf),
             Self::Unix(stream) => stream.write(buf),
             Self::Tls(stream) => stream.write(buf),
+            Self::H2(stream) => stream.write(buf),
         }
     }
 

@@ -185,8 +185,14 @@ fn files_say_what_they_are_and_stay_readable() {
 fn each_dependency_is_named_with_its_reason() {
     let architecture = text(&root().join("ARCHITECTURE.md"));
     let own: BTreeSet<&str> = ORDER.iter().flat_map(|names| names.iter().copied()).collect();
-    let mut manifests =
-        vec![root().join("Cargo.toml"), root().join("testkit/Cargo.toml"), root().join("bench/Cargo.toml")];
+    let named = [
+        "Cargo.toml",
+        "testkit/Cargo.toml",
+        "testkit/entries/Cargo.toml",
+        "bench/Cargo.toml",
+        "fuzz/Cargo.toml",
+    ];
+    let mut manifests: Vec<PathBuf> = named.iter().map(|path| root().join(path)).collect();
     manifests.extend(entries(&root().join("crates")).iter().map(|folder| folder.join("Cargo.toml")));
     for path in manifests {
         for name in dependencies(&text(&path)).iter().filter(|name| !own.contains(name.as_str())) {

@@ -22,6 +22,8 @@ const TEMP_SUFFIX: usize = 11;
 const TEMP_AGE: Duration = Duration::from_secs(60);
 /// How long the manager sleeps at most.
 const REST: Duration = Duration::from_secs(10);
+/// How long where the bytes on the disk are bounded: what is fetched meanwhile is all that may be too much.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Tells what happened.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
@@ -192,7 +194,7 @@ fn manage(zones: &[Arc<Zone>], stop: &Stop) {
     loop {
         for (zone, due) in zones.iter().zip(&mut due) {
             if *due <= Instant::now() {
-                *due = Instant::now() + tidy(zone, stop);
+                *due = Instant::now() + tidy(zone, stop).min(longest(zone));
             }
         }
         let next = due.iter().min().map_or(REST, |due| due.saturating_duration_since(Instant::now()));
@@ -200,6 +202,11 @@ fn manage(zones: &[Arc<Zone>], stop: &Stop) {
             return;
         }
     }
+}
+
+fn longest(zone: &Zone) -> Duration {
+    let options = zone.options();
+    if options.max_size < u64::MAX || options.min_free > 0 { LOOK } else { REST }
 }
 
 /// Removes what is too much; says when to look again (`ngx_http_file_cache_manager`).

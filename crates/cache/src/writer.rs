@@ -21,6 +21,8 @@ use crate::zone::{DIRECTORY, Zone, make_parent};
 
 /// Bytes of a body that may wait in memory before they are written.
 const PENDING_MAX: usize = 64 << 10;
+/// Pieces of this size are worth a write of their own once there is a file.
+const DIRECT_MIN: usize = 16 << 10;
 /// Names that are tried before giving up.
 const TRIES: u32 = 100;
 
@@ -62,14 +64,14 @@ pub struct Writer {
 pub type TempDir = Box<dyn Fn() -> io::Result<(File, PathBuf)>>;
 
 impl Writer {
-    /// Begins an entry. With `lease`, those who wait may read along where `may_follow` says so.
+    /// Begins an entry, in a file of `temp_dir` where the zone wants that. With `lease`, those who wait may read along where `may_follow` says so.
     #[must_use]
     pub fn begin(
         zone: &Arc<Zone>,
         draft: Draft,
         lease: Option<Lease>,
         may_follow: Follow,
-        temp_dir: TempDir,
+        temp_dir: Option<TempDir>,
     ) -> Self {
         let record = record::encode(&draft.meta, &draft.text, &draft.head);
         if let Some(lease) = &lease
@@ -78,7 +80,7 @@ impl Writer {
             let source = Source::new(draft.meta.clone(), draft.head.clone(), record.len() as u64);
             lease.filling().begin(source);
         }
-        let temp_dir = zone.options().use_temp_path.then_some(temp_dir);
+        let temp_dir = temp_dir.filter(|_| zone.options().use_temp_path);
         Self {
             zone: Arc::clone(zone),
             draft,
@@ -122,8 +124,13 @@ impl Writer {
             return Ok(());
         }
         self.sum.update(bytes);
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() > PENDING_MAX { self.flush() } else { Ok(()) }
+        let is_direct = self.temp.is_some() && bytes.len() >= DIRECT_MIN;
+        if !is_direct && self.pending.len() + bytes.len() <= PENDING_MAX {
+            self.pending.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let flushed = self.flush();
+        flushed.and(self.put_or_keep(bytes))
     }
 
     /// Writes what waits in memory; called when nothing more comes for now.
@@ -134,37 +141,40 @@ impl Writer {
         if self.pending.is_empty() || self.is_failed {
             return Ok(());
         }
-        let result = self.put_pending();
-        match &result {
-            Ok(()) => {
-                self.in_file += self.pending.len() as u64;
-                self.pending.clear();
-                if let (Some(lease), Some(temp)) = (&self.lease, &self.temp) {
-                    if let Some(source) = lease.filling().source() {
-                        source.set_file(&temp.file);
-                    }
-                    lease.filling().grow(self.in_file);
-                }
-            }
-            Err(_) => {
-                self.is_failed = true;
-                let pending = std::mem::take(&mut self.pending);
-                self.keep_for_followers(&pending);
-            }
-        }
-        result
+        let pending = std::mem::take(&mut self.pending);
+        self.put_or_keep(&pending)
     }
 
-    fn put_pending(&mut self) -> io::Result<()> {
-        let start = self.record.len() as u64;
-        if let Some(temp) = &self.temp {
-            return temp.file.write_all_at(&self.pending, start + self.in_file);
+    /// Writes a part of the body, or keeps it for those who read along where the disk does not take it.
+    fn put_or_keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.is_failed {
+            self.keep_for_followers(bytes);
+            return Ok(());
         }
-        let temp = self.create()?;
-        // The head is sealed at the end; until then nobody takes this for an entry.
-        let blank = vec![0; self.record.len()];
-        temp.file.write_all_at(&[blank, self.pending.clone()].concat(), 0)?;
-        self.temp = Some(temp);
+        let put = self.put(bytes);
+        if put.is_err() {
+            self.is_failed = true;
+            self.keep_for_followers(bytes);
+        }
+        put
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // The head in front is written at the end; until then nobody takes this for an entry.
+        let offset = self.record.len() as u64 + self.in_file;
+        let temp = match self.temp.take() {
+            Some(temp) => temp,
+            None => self.create()?,
+        };
+        let temp = self.temp.insert(temp);
+        temp.file.write_all_at(bytes, offset)?;
+        self.in_file += bytes.len() as u64;
+        if let Some(lease) = &self.lease {
+            if let Some(source) = lease.filling().source() {
+                source.set_file(&temp.file);
+            }
+            lease.filling().grow(self.in_file);
+        }
         Ok(())
     }
 
@@ -213,12 +223,15 @@ impl Writer {
             self.end_followers();
             return Ok(());
         }
+        let length = self.length();
         match self.finish(now_s) {
             Ok(()) => Ok(()),
             Err(error) => {
-                // Those who read along have all of it all the same.
+                // Those who read along have all of it all the same, if only from a file without a name.
                 let pending = std::mem::take(&mut self.pending);
-                self.keep_for_followers(&pending);
+                if !pending.is_empty() && self.in_file < length {
+                    self.keep_for_followers(&pending);
+                }
                 self.end_followers();
                 Err(error)
             }
@@ -263,6 +276,7 @@ impl Writer {
             source.set_file(&temp.file);
             lease.filling().grow(length);
         }
+        self.in_file = length;
         let target = self.zone.path_of(&self.draft.key);
         transfer::rename(&temp.path, &target, Parents::Made(DIRECTORY)).map_err(|failure| failure.error)?;
         let file = Arc::clone(&temp.file);

@@ -103,6 +103,8 @@ pub enum BodyError {
     TimedOut,
     /// The chunks are broken.
     Invalid,
+    /// It is to be base64 and is none.
+    NotBase64,
     /// More than `client_max_body_size`: bytes so far, and those of the chunk that is too much.
     TooLarge(u64, u64),
     /// A stream brought more than `client_max_body_size`: bytes so far.
@@ -155,6 +157,10 @@ impl BodyError {
             }
             Self::Invalid => {
                 r.log(Level::Error, format_args!("client sent invalid chunked body"));
+                Outcome::Status(400)
+            }
+            Self::NotBase64 => {
+                r.log(Level::Info, format_args!("client sent a body that is no base64"));
                 Outcome::Status(400)
             }
             Self::TooLarge(so_far, chunk) => {

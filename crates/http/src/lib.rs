@@ -18,6 +18,7 @@ mod entity;
 pub mod error_log;
 pub mod filters;
 pub mod forwarded;
+pub mod limits;
 pub mod log_buffer;
 pub mod logging;
 pub mod module;
@@ -43,6 +44,7 @@ pub mod texts;
 pub mod tls;
 mod trace;
 pub mod variables;
+mod websocket;
 
 pub use module::{Module, Registry};
 pub use request::Request;

@@ -12,10 +12,6 @@ use crate::error_log;
 use crate::relay::check::Subject;
 use crate::request::Request;
 
-/// The levels of `limit_req_log_level` and `limit_conn_log_level`.
-pub const LIMIT_LEVELS: [(&str, Level); 4] =
-    [("info", Level::Info), ("notice", Level::Notice), ("warn", Level::Warn), ("error", Level::Error)];
-
 /// The error logs of one level of the configuration; `None` while it has none of its own.
 #[derive(Clone, Default)]
 pub struct ErrorLogs {

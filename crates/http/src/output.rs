@@ -182,6 +182,13 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         r.response.status = r.error_status;
         r.response.status_line.clear();
     }
+    if let Client::Stream(stream) = &r.client
+        && stream.asks_tunnel()
+        && !r.is_subrequest
+        && matches!(r.response.status, 200..=299)
+    {
+        return Err(no_tunnel(r));
+    }
     let cycle = std::rc::Rc::clone(&r.cycle);
     for filter in &cycle.http.location(r.location).concerned.header_filters {
         match filter.filter(r) {
@@ -213,6 +220,15 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
     r.output.header_size = out.len() as u64;
     r.output.queue.push(out.into());
     Ok(())
+}
+
+/// What becomes of an answer that a client over HTTP/2 would take for the beginning of the tunnel that it asks for
+/// (RFC 8441), though nobody switched protocols.
+fn no_tunnel(r: &Request) -> Outcome {
+    let (level, status) = if r.upstreams.is_empty() { (Level::Info, 501) } else { (Level::Error, 502) };
+    let given = r.response.status;
+    r.log(level, format_args!("an extended CONNECT is answered with status {given} without a tunnel"));
+    Outcome::Status(status)
 }
 
 /// Queues an interim answer with these fields, where `early_hints` says so and the client can understand it

@@ -119,59 +119,32 @@ pub const fn value<S>(
     Row::build(name, contexts, arity, default, doc, Setter::Value(set))
 }
 
-/// `on` or `off`.
-pub const fn flag<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, bool),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::FLAG, default, doc, Setter::Flag(set))
+macro_rules! plain {
+    ($($(#[$doc:meta])* $name:ident, $kind:ident, $value:ty, $arity:ident;)*) => {$(
+        $(#[$doc])*
+        pub const fn $name<S>(
+            name: &'static str,
+            contexts: Contexts,
+            default: &'static str,
+            doc: &'static str,
+            set: fn(&mut S, $value),
+        ) -> Row<S> {
+            Row::build(name, contexts, Arity::$arity, default, doc, Setter::$kind(set))
+        }
+    )*};
 }
 
-/// Bytes, up to megabytes.
-pub const fn size<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, usize),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Size(set))
-}
-
-/// Bytes, up to gigabytes.
-pub const fn offset<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, u64),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Offset(set))
-}
-
-/// A time, handed over in milliseconds.
-pub const fn time<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, u64),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Time(set))
-}
-
-/// A plain number.
-pub const fn number<S>(
-    name: &'static str,
-    contexts: Contexts,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut S, u64),
-) -> Row<S> {
-    Row::build(name, contexts, Arity::ONE, default, doc, Setter::Number(set))
+plain! {
+    /// `on` or `off`.
+    flag, Flag, bool, FLAG;
+    /// Bytes, up to megabytes.
+    size, Size, usize, ONE;
+    /// Bytes, up to gigabytes.
+    offset, Offset, u64, ONE;
+    /// A time, handed over in milliseconds.
+    time, Time, u64, ONE;
+    /// A plain number.
+    number, Number, u64, ONE;
 }
 
 /// A string with variables.

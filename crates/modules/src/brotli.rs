@@ -1,4 +1,4 @@
-//! Brotli, with the directives of `ngx_brotli`: answers that are coded on the way, and `.br` files.
+//! Brotli, with the directives of `ngx_brotli`: answers that are coded on the way.
 //!
 //! It stands in front of gzip: a client that takes both gets the smaller.
 
@@ -8,10 +8,9 @@ use std::io;
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{BrotliEncoderOperation as Operation, BrotliEncoderStateStruct};
 use conf::{Arity, Contexts, Directive, Error};
-use http::coding::{self, Coding, Encode, Encoded, Encoder, Goal, Precompressed, Settings as CodingSettings};
+use http::coding::{self, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings};
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
-use http::phases::{Answer, Answered};
 use http::request::Request;
 use http::rows::{Row, flag, row, size, value};
 use http::variables::Variable;
@@ -157,55 +156,6 @@ impl Encoder for State {
     }
 }
 
-/// `ngx_http_brotli_static_module`.
-pub struct BrotliStatic;
-
-/// `brotli_static`.
-#[derive(Clone, Default)]
-pub struct BrotliStaticSettings(Precompressed);
-
-impl Settings for BrotliStaticSettings {}
-
-static STATIC_SLOT: Slot = Slot::new();
-
-static STATIC_ROWS: [Row<BrotliStaticSettings>; 1] = [value(
-    "brotli_static",
-    Contexts::HTTP_ALL,
-    Arity::ONE,
-    "off",
-    "Answers with the .br file beside a file.",
-    |s: &mut BrotliStaticSettings, d| {
-        s.0 = d.one_of(&Precompressed::NAMES)?;
-        Ok(())
-    },
-)];
-
-impl Module for BrotliStatic {
-    const NAME: &'static str = "ngx_http_brotli_static_module";
-    const SLOT: &'static Slot = &STATIC_SLOT;
-    type Settings = BrotliStaticSettings;
-    type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &STATIC_ROWS
-    }
-
-    fn register(registry: &mut Registry) {
-        registry.content(&Self);
-    }
-}
-
-impl Answer for BrotliStatic {
-    fn concerns(&self, location: &Location) -> bool {
-        location.settings::<Self>().0 != Precompressed::Off
-    }
-
-    fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
-        let mode = r.location().settings::<Self>().0;
-        Answered::Now(coding::serve(r, Coding::Brotli, mode))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
@@ -219,19 +169,7 @@ mod tests {
             [(0, 10_000, Goal::Continue), (6, 1000, Goal::Flush), (11, 70_000, Goal::Flush)]
         {
             let mut state = State::new(level, 19, None);
-            let mut coded = Vec::new();
-            let ends = text.chunks(piece).map(|piece| (piece, goal)).chain([(&b""[..], Goal::Finish)]);
-            for (mut rest, goal) in ends {
-                loop {
-                    let mut out = Vec::with_capacity(500);
-                    let encoded = state.encode(rest, &mut out, goal).expect("no failure");
-                    coded.extend_from_slice(&out);
-                    rest = &rest[encoded.consumed..];
-                    if encoded.is_done {
-                        break;
-                    }
-                }
-            }
+            let coded = crate::testing::coded(&mut state, &text, piece, goal);
             let mut plain = Vec::new();
             brotli::Decompressor::new(&*coded, 4096).read_to_end(&mut plain).expect("brotli");
             assert!(plain == text, "level {level}");

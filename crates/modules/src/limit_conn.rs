@@ -10,12 +10,12 @@ use base::limit::{ConnectionTable, Entered, Held};
 use conf::zones::{Zone, ZoneData, name_and_size};
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
-use http::logging::LIMIT_LEVELS;
-use http::module::{Module, Registry, Settings, Slot};
+use http::limits::{self, Limits, Line, ZoneKey};
+use http::module::{Module, Registry, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
 use http::rows::{Row, flag, refused, row, value};
-use http::variables::{Template, Variable};
+use http::variables::Variable;
 use os::errlog::Level;
 
 /// `ngx_http_limit_conn_module`.
@@ -27,9 +27,8 @@ static SLOT: Slot = Slot::new();
 const KEY_MAX: usize = 255;
 
 /// A zone of `limit_conn_zone`.
-struct Counted {
-    key: Template,
-    key_text: Box<str>,
+pub struct Counted {
+    key: ZoneKey,
     size: u64,
     table: OnceLock<Arc<ConnectionTable>>,
 }
@@ -42,50 +41,35 @@ impl Counted {
 
 impl ZoneData for Counted {
     fn adopt(&self, name: &str, earlier: &Self) -> Result<(), String> {
-        if self.key_text != earlier.key_text {
-            return Err(format!(
-                "limit_conn_zone \"{name}\" uses the \"{}\" key while previously it used the \"{}\" key",
-                self.key_text, earlier.key_text
-            ));
-        }
+        self.key.succeeds("limit_conn_zone", name, &earlier.key)?;
         let _ = self.table.set(Arc::clone(earlier.table()));
         Ok(())
     }
 }
 
+impl limits::Counted for Counted {
+    fn key(&self) -> &ZoneKey {
+        &self.key
+    }
+}
+
+/// One `limit_conn` line.
 #[derive(Clone)]
-struct ConnLimit {
+pub struct ConnLimit {
     zone: Zone<Counted>,
     most: u32,
 }
 
+impl Line for ConnLimit {
+    type Counted = Counted;
+
+    fn zone(&self) -> &Zone<Counted> {
+        &self.zone
+    }
+}
+
 /// Settings of one block.
-#[derive(Clone)]
-pub struct LimitConnSettings {
-    limits: Arc<Vec<ConnLimit>>,
-    is_inherited: bool,
-    log_level: Level,
-    status: u16,
-    dry_run: bool,
-}
-
-impl Default for LimitConnSettings {
-    fn default() -> Self {
-        Self {
-            limits: Arc::default(),
-            is_inherited: false,
-            log_level: Level::Error,
-            status: 503,
-            dry_run: false,
-        }
-    }
-}
-
-impl Settings for LimitConnSettings {
-    fn enter(&mut self) {
-        self.is_inherited = true;
-    }
-}
+pub type LimitConnSettings = Limits<ConnLimit>;
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 
@@ -100,12 +84,15 @@ static ROWS: [Row<LimitConnSettings>; 6] = [
     )
     .many(),
     row("limit_conn", ALL, Arity::TWO, "", "Limits the number of connections.", limit_conn).many(),
-    value("limit_conn_log_level", ALL, Arity::ONE, "error", "Level at which refusals are logged.", |s, d| {
-        d.one_of(&LIMIT_LEVELS).map(|level| s.log_level = level)
-    }),
-    value("limit_conn_status", ALL, Arity::ONE, "503", "Status of refused requests.", |s, d| {
-        d.number_between(400, 599).map(|status| s.status = u16::try_from(status).unwrap_or(503))
-    }),
+    value(
+        "limit_conn_log_level",
+        ALL,
+        Arity::ONE,
+        "error",
+        "Level at which refusals are logged.",
+        Limits::set_log_level,
+    ),
+    value("limit_conn_status", ALL, Arity::ONE, "503", "Status of refused requests.", Limits::set_status),
     flag("limit_conn_dry_run", ALL, "off", "Counts and logs without limiting.", |s, v| s.dry_run = v),
     refused("limit_zone", Contexts::HTTP, Arity::ANY, "nginx replaced it by \"limit_conn_zone\""),
 ];
@@ -133,30 +120,22 @@ impl Module for LimitConn {
 
 fn zone(_: &mut LimitConnSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let (key_word, word) = (d.arg(0)?, d.arg(1)?);
-    let key = Template::compile(cx, key_word)?;
+    let key = ZoneKey::compile(cx, key_word, KEY_MAX)?;
     let Some(text) = word.after("zone=") else {
         return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str())));
     };
     let (name, size) = name_and_size(word, text)?;
     if name.is_empty() {
-        return Err(Error::at(&d.name, format!("\"{}\" must have \"zone\" parameter", d.name.as_str())));
+        return Err(limits::zoneless(d));
     }
-    let data = Counted { key, key_text: key_word.as_str().into(), size, table: OnceLock::new() };
-    cx.zones.declare(&d.name, name, size)?.bind(data).map_err(|known| {
-        let (directive, key) = (d.name.as_str(), &known.key_text);
-        Error::at(&d.name, format!("{directive} \"{name}\" is already bound to key \"{key}\""))
-    })
+    let data = Counted { key, size, table: OnceLock::new() };
+    limits::declare(cx, d, name, size, data)
 }
 
 fn limit_conn(s: &mut LimitConnSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let (name, number) = (d.arg(0)?, d.arg(1)?);
     let zone = cx.zones.refer(name, &name.as_str())?;
-    if std::mem::take(&mut s.is_inherited) {
-        s.limits = Arc::default();
-    }
-    if s.limits.iter().any(|limit| limit.zone == zone) {
-        return Err(Error::on(d, "is duplicate"));
-    }
+    s.begin(d, &zone)?;
     let most = number
         .number()
         .filter(|count| *count > 0)
@@ -165,7 +144,7 @@ fn limit_conn(s: &mut LimitConnSettings, cx: &mut Cx<'_>, d: &Directive) -> Resu
         return Err(Error::at(number, "connection limit must be less 65536"));
     }
     let most = u32::try_from(most).unwrap_or(u32::MAX);
-    Arc::make_mut(&mut s.limits).push(ConnLimit { zone, most });
+    s.push(ConnLimit { zone, most });
     Ok(())
 }
 
@@ -174,7 +153,7 @@ struct Tally(#[expect(dead_code, reason = "its end is what matters")] Vec<Held>)
 
 impl PhaseHandler for LimitConn {
     fn concerns(&self, location: &Location) -> bool {
-        !location.settings::<Self>().limits.is_empty()
+        !location.settings::<Self>().lines().is_empty()
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
@@ -183,7 +162,7 @@ impl PhaseHandler for LimitConn {
         }
         let cycle = Rc::clone(&r.cycle);
         let settings = cycle.http.location(r.location).settings::<Self>();
-        match settings.count(r) {
+        match count(settings, r) {
             Ok(held) if held.is_empty() => Verdict::Declined,
             Ok(held) => {
                 r.set_limit_conn_status("PASSED");
@@ -205,42 +184,29 @@ impl PhaseHandler for LimitConn {
 /// A limit has refused the request, and it is counted nowhere.
 struct Refused;
 
-impl LimitConnSettings {
-    fn count(&self, r: &Request) -> Result<Vec<Held>, Refused> {
-        let mut held = Vec::with_capacity(self.limits.len());
-        for limit in self.limits.iter() {
-            let Some(counted) = limit.zone.data() else { continue };
-            let entered = counted.key.with_value(r, |key| {
-                if key.len() > KEY_MAX {
-                    let (name, shown) = (&counted.key_text, String::from_utf8_lossy(key));
-                    r.log(
-                        Level::Error,
-                        format_args!(
-                            "the value of the \"{name}\" key is more than {KEY_MAX} bytes: \"{shown}\""
-                        ),
-                    );
-                    return None;
-                }
-                (!key.is_empty()).then(|| counted.table().enter(key, limit.most))
-            });
-            let name = limit.zone.name();
-            match entered {
-                None => {}
-                Some(Entered::Held(one)) => held.push(one),
-                Some(Entered::Exceeded) => {
-                    let dry_run = if self.dry_run { ", dry run," } else { "" };
-                    r.log(self.log_level, format_args!("limiting connections{dry_run} by zone \"{name}\""));
-                    return Err(Refused);
-                }
-                Some(Entered::Full) => {
-                    r.log(
-                        Level::Crit,
-                        format_args!("ngx_slab_alloc() failed: no memory in limit_conn_zone \"{name}\""),
-                    );
-                    return Err(Refused);
-                }
+/// Counts the request at each limit.
+fn count(settings: &LimitConnSettings, r: &Request) -> Result<Vec<Held>, Refused> {
+    let mut held = Vec::with_capacity(settings.lines().len());
+    for limit in settings.lines() {
+        let Some(counted) = limit.zone.data() else { continue };
+        let entered = counted.key.with_value(r, |key| counted.table().enter(key, limit.most));
+        let name = limit.zone.name();
+        match entered {
+            None => {}
+            Some(Entered::Held(one)) => held.push(one),
+            Some(Entered::Exceeded) => {
+                let dry_run = if settings.dry_run { ", dry run," } else { "" };
+                r.log(settings.log_level, format_args!("limiting connections{dry_run} by zone \"{name}\""));
+                return Err(Refused);
+            }
+            Some(Entered::Full) => {
+                r.log(
+                    Level::Crit,
+                    format_args!("ngx_slab_alloc() failed: no memory in limit_conn_zone \"{name}\""),
+                );
+                return Err(Refused);
             }
         }
-        Ok(held)
     }
+    Ok(held)
 }

@@ -12,12 +12,12 @@ use conf::zones::{Zone, ZoneData, name_and_size};
 use conf::{Arity, Contexts, Directive, Error, parse_number};
 use http::conf::compile::Cx;
 use http::delay::{Held, hold_back};
-use http::logging::LIMIT_LEVELS;
-use http::module::{Module, Registry, Settings, Slot};
+use http::limits::{self, Limits, Line, ZoneKey};
+use http::module::{Module, Registry, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
 use http::rows::{Row, flag, row, value};
-use http::variables::{Template, Variable};
+use http::variables::Variable;
 use os::errlog::Level;
 
 /// `ngx_http_limit_req_module`.
@@ -27,13 +27,13 @@ static SLOT: Slot = Slot::new();
 
 /// A key's longest value, bytes.
 const KEY_MAX: usize = 65535;
+const DELAYING: &str = "delaying request";
 /// `nodelay`: no excess is as large.
 const NO_DELAY: u64 = u64::MAX;
 
 /// A zone of `limit_req_zone`.
-struct Rate {
-    key: Template,
-    key_text: Box<str>,
+pub struct Rate {
+    key: ZoneKey,
     /// Requests per second, in thousandths.
     rate: u64,
     size: u64,
@@ -48,53 +48,37 @@ impl Rate {
 
 impl ZoneData for Rate {
     fn adopt(&self, name: &str, earlier: &Self) -> Result<(), String> {
-        if self.key_text != earlier.key_text {
-            return Err(format!(
-                "limit_req \"{name}\" uses the \"{}\" key while previously it used the \"{}\" key",
-                self.key_text, earlier.key_text
-            ));
-        }
+        self.key.succeeds("limit_req", name, &earlier.key)?;
         let _ = self.table.set(Arc::clone(earlier.table()));
         Ok(())
     }
 }
 
+impl limits::Counted for Rate {
+    fn key(&self) -> &ZoneKey {
+        &self.key
+    }
+}
+
 /// One `limit_req` line; thousandths of a request.
 #[derive(Clone)]
-struct ReqLimit {
+pub struct ReqLimit {
     zone: Zone<Rate>,
     burst: u64,
     /// Excess up to which requests are not delayed.
     delay: u64,
 }
 
+impl Line for ReqLimit {
+    type Counted = Rate;
+
+    fn zone(&self) -> &Zone<Rate> {
+        &self.zone
+    }
+}
+
 /// Settings of one block.
-#[derive(Clone)]
-pub struct LimitReqSettings {
-    limits: Arc<Vec<ReqLimit>>,
-    is_inherited: bool,
-    log_level: Level,
-    status: u16,
-    dry_run: bool,
-}
-
-impl Default for LimitReqSettings {
-    fn default() -> Self {
-        Self {
-            limits: Arc::default(),
-            is_inherited: false,
-            log_level: Level::Error,
-            status: 503,
-            dry_run: false,
-        }
-    }
-}
-
-impl Settings for LimitReqSettings {
-    fn enter(&mut self) {
-        self.is_inherited = true;
-    }
-}
+pub type LimitReqSettings = Limits<ReqLimit>;
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 
@@ -102,12 +86,15 @@ static ROWS: [Row<LimitReqSettings>; 5] = [
     row("limit_req_zone", Contexts::HTTP, Arity::THREE, "", "Defines a zone for rates of requests.", zone)
         .many(),
     row("limit_req", ALL, Arity::TAKE123, "", "Limits the rate of requests.", limit_req).many(),
-    value("limit_req_log_level", ALL, Arity::ONE, "error", "Level at which refusals are logged.", |s, d| {
-        d.one_of(&LIMIT_LEVELS).map(|level| s.log_level = level)
-    }),
-    value("limit_req_status", ALL, Arity::ONE, "503", "Status of refused requests.", |s, d| {
-        d.number_between(400, 599).map(|status| s.status = u16::try_from(status).unwrap_or(503))
-    }),
+    value(
+        "limit_req_log_level",
+        ALL,
+        Arity::ONE,
+        "error",
+        "Level at which refusals are logged.",
+        Limits::set_log_level,
+    ),
+    value("limit_req_status", ALL, Arity::ONE, "503", "Status of refused requests.", Limits::set_status),
     flag("limit_req_dry_run", ALL, "off", "Counts and logs without limiting.", |s, v| s.dry_run = v),
 ];
 
@@ -133,8 +120,7 @@ impl Module for LimitReq {
 }
 
 fn zone(_: &mut LimitReqSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    let key_word = d.arg(0)?;
-    let key = Template::compile(cx, key_word)?;
+    let key = ZoneKey::compile(cx, d.arg(0)?, KEY_MAX)?;
     let (mut zone, mut rate) = (None, 1000);
     for word in d.args.iter().skip(1) {
         if let Some(text) = word.after("zone=") {
@@ -147,14 +133,10 @@ fn zone(_: &mut LimitReqSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), 
         }
     }
     let Some((name, size)) = zone else {
-        return Err(Error::at(&d.name, format!("\"{}\" must have \"zone\" parameter", d.name.as_str())));
+        return Err(limits::zoneless(d));
     };
-    let key_text = key_word.as_str().into();
-    let data = Rate { key, key_text, rate, size, table: OnceLock::new() };
-    cx.zones.declare(&d.name, name, size)?.bind(data).map_err(|known| {
-        let (directive, key) = (d.name.as_str(), &known.key_text);
-        Error::at(&d.name, format!("{directive} \"{name}\" is already bound to key \"{key}\""))
-    })
+    let data = Rate { key, rate, size, table: OnceLock::new() };
+    limits::declare(cx, d, name, size, data)
 }
 
 /// Thousandths of a request per second of a rate such as `10r/s` or `30r/m`.
@@ -188,15 +170,10 @@ fn limit_req(s: &mut LimitReqSettings, cx: &mut Cx<'_>, d: &Directive) -> Result
         }
     }
     let Some(zone) = zone else {
-        return Err(Error::at(&d.name, format!("\"{}\" must have \"zone\" parameter", d.name.as_str())));
+        return Err(limits::zoneless(d));
     };
-    if std::mem::take(&mut s.is_inherited) {
-        s.limits = Arc::default();
-    }
-    if s.limits.iter().any(|limit| limit.zone == zone) {
-        return Err(Error::on(d, "is duplicate"));
-    }
-    Arc::make_mut(&mut s.limits).push(ReqLimit { zone, burst, delay });
+    s.begin(d, &zone)?;
+    s.push(ReqLimit { zone, burst, delay });
     Ok(())
 }
 
@@ -215,7 +192,7 @@ enum Decision<'s> {
 
 impl PhaseHandler for LimitReq {
     fn concerns(&self, location: &Location) -> bool {
-        !location.settings::<Self>().limits.is_empty()
+        !location.settings::<Self>().lines().is_empty()
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
@@ -224,7 +201,7 @@ impl PhaseHandler for LimitReq {
         }
         let cycle = Rc::clone(&r.cycle);
         let settings = cycle.http.location(r.location).settings::<Self>();
-        match decide(r, &settings.limits) {
+        match decide(r, settings.lines()) {
             Decision::Unlimited => Verdict::Declined,
             Decision::Passed => {
                 r.set_limit_req_status("PASSED");
@@ -232,7 +209,7 @@ impl PhaseHandler for LimitReq {
             }
             Decision::Refused(by) => {
                 if let Some((excess, by)) = by {
-                    settings.log(r, settings.log_level, "limiting request", "s", excess, by);
+                    log(r, settings.log_level, "limiting requests", settings, excess, by);
                 }
                 if settings.dry_run {
                     r.set_limit_req_status("REJECTED_DRY_RUN");
@@ -242,7 +219,7 @@ impl PhaseHandler for LimitReq {
                 Verdict::Finish(Outcome::Status(settings.status))
             }
             Decision::Delayed { delay_ms, excess, by } => {
-                settings.log(r, settings.delay_level(), "delaying request", "", excess, by);
+                log(r, delay_level(settings), DELAYING, settings, excess, by);
                 if settings.dry_run {
                     r.set_limit_req_status("DELAYED_DRY_RUN");
                     return Verdict::Declined;
@@ -259,28 +236,21 @@ impl PhaseHandler for LimitReq {
     }
 }
 
-impl LimitReqSettings {
-    /// Delays are logged one level below refusals.
-    fn delay_level(&self) -> Level {
-        match self.log_level {
-            Level::Error => Level::Warn,
-            Level::Warn => Level::Notice,
-            _ => Level::Info,
-        }
+/// Delays are logged one level below refusals.
+fn delay_level(settings: &LimitReqSettings) -> Level {
+    match settings.log_level {
+        Level::Error => Level::Warn,
+        Level::Warn => Level::Notice,
+        _ => Level::Info,
     }
+}
 
-    fn log(&self, r: &Request, level: Level, what: &str, plural: &str, excess: u64, by: &ReqLimit) {
-        let dry_run = if self.dry_run { ", dry run" } else { "" };
-        // nginx sets a comma here for the one and none for the other.
-        let comma = if plural.is_empty() { "," } else { "" };
-        let (whole, thousandths, zone) = (excess / 1000, excess % 1000, by.zone.name());
-        r.log(
-            level,
-            format_args!(
-                "{what}{plural}{dry_run}, excess: {whole}.{thousandths:03}{comma} by zone \"{zone}\""
-            ),
-        );
-    }
+fn log(r: &Request, level: Level, what: &str, settings: &LimitReqSettings, excess: u64, by: &ReqLimit) {
+    let dry_run = if settings.dry_run { ", dry run" } else { "" };
+    // nginx sets a comma here for delays and none for refusals.
+    let comma = if what == DELAYING { "," } else { "" };
+    let (whole, thousandths, zone) = (excess / 1000, excess % 1000, by.zone.name());
+    r.log(level, format_args!("{what}{dry_run}, excess: {whole}.{thousandths:03}{comma} by zone \"{zone}\""));
 }
 
 /// Asks all limits (`ngx_http_limit_req_handler`).
@@ -292,17 +262,7 @@ fn decide<'s>(r: &Request, limits: &'s [ReqLimit]) -> Decision<'s> {
         let Some(rate) = limit.zone.data() else { continue };
         let accounting = if index + 1 == limits.len() { Accounting::Now } else { Accounting::Later };
         let allowed = Limit { rate: rate.rate, burst: limit.burst };
-        let asked = rate.key.with_value(r, |key| {
-            if key.len() > KEY_MAX {
-                let (name, shown) = (&rate.key_text, String::from_utf8_lossy(key));
-                r.log(
-                    Level::Error,
-                    format_args!("the value of the \"{name}\" key is more than {KEY_MAX} bytes: \"{shown}\""),
-                );
-                return None;
-            }
-            (!key.is_empty()).then(|| rate.table().ask(key, allowed, now_ms, accounting))
-        });
+        let asked = rate.key.with_value(r, |key| rate.table().ask(key, allowed, now_ms, accounting));
         let refused = match asked {
             None => continue,
             Some(Asked::Passed(excess)) => {

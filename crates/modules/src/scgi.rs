@@ -105,7 +105,7 @@ impl Protocol for Scgi {
         settings.params.each(r, &settings.relay, |name, value| proto::scgi::push_variable(name, value, out));
         proto::scgi::write(r.content_length.unwrap_or(0), &variables, plan.head.vec());
         plan.body = cgi::plan_body(r, &settings.relay);
-        plan.may_upgrade = cgi::may_upgrade(r);
+        plan.tunnel = cgi::tunnel(r);
         Ok(())
     }
 

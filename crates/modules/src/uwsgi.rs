@@ -27,8 +27,8 @@ const ALL: Contexts = Contexts::HTTP_ALL;
 http::relay_rows!("uwsgi", UwsgiSettings, RELAY_ROWS);
 http::relay_tls_rows!("uwsgi", UwsgiSettings, TLS_ROWS);
 
-static SHARED_ROWS: [&[Row<UwsgiSettings>]; 5] =
-    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], RELAY_ROWS[3], &TLS_ROWS];
+static SHARED_ROWS: [&[Row<UwsgiSettings>]; 6] =
+    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], RELAY_ROWS[3], RELAY_ROWS[4], &TLS_ROWS];
 
 #[rustfmt::skip]
 static ROWS: [Row<UwsgiSettings>; 4] = [
@@ -127,7 +127,7 @@ impl Protocol for Uwsgi {
         }
         plan.head = head;
         plan.body = cgi::plan_body(r, &settings.relay);
-        plan.may_upgrade = cgi::may_upgrade(r);
+        plan.tunnel = cgi::tunnel(r);
         Ok(())
     }
 

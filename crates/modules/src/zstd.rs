@@ -1,4 +1,4 @@
-//! Zstandard, with the directives of `zstd-nginx-module`: answers that are coded on the way, and `.zst` files.
+//! Zstandard, with the directives of `zstd-nginx-module`: answers that are coded on the way.
 //!
 //! It stands in front of brotli and gzip: it is the cheapest for what it saves.
 
@@ -7,10 +7,9 @@ use std::cell::RefCell;
 use std::io;
 
 use conf::{Arity, Contexts, Error};
-use http::coding::{self, Coding, Encode, Encoded, Encoder, Goal, Precompressed, Settings as CodingSettings};
+use http::coding::{self, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings};
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
-use http::phases::{Answer, Answered};
 use http::request::Request;
 use http::rows::{Row, flag, row, size, value};
 use http::variables::Variable;
@@ -151,55 +150,6 @@ impl Encoder for State {
     }
 }
 
-/// `ngx_http_zstd_static_module`.
-pub struct ZstdStatic;
-
-/// `zstd_static`.
-#[derive(Clone, Default)]
-pub struct ZstdStaticSettings(Precompressed);
-
-impl Settings for ZstdStaticSettings {}
-
-static STATIC_SLOT: Slot = Slot::new();
-
-static STATIC_ROWS: [Row<ZstdStaticSettings>; 1] = [value(
-    "zstd_static",
-    Contexts::HTTP_ALL,
-    Arity::ONE,
-    "off",
-    "Answers with the .zst file beside a file.",
-    |s: &mut ZstdStaticSettings, d| {
-        s.0 = d.one_of(&Precompressed::NAMES)?;
-        Ok(())
-    },
-)];
-
-impl Module for ZstdStatic {
-    const NAME: &'static str = "ngx_http_zstd_static_module";
-    const SLOT: &'static Slot = &STATIC_SLOT;
-    type Settings = ZstdStaticSettings;
-    type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &STATIC_ROWS
-    }
-
-    fn register(registry: &mut Registry) {
-        registry.content(&Self);
-    }
-}
-
-impl Answer for ZstdStatic {
-    fn concerns(&self, location: &Location) -> bool {
-        location.settings::<Self>().0 != Precompressed::Off
-    }
-
-    fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r> {
-        let mode = r.location().settings::<Self>().0;
-        Answered::Now(coding::serve(r, Coding::Zstd, mode))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,19 +161,7 @@ mod tests {
             [(1, 10_000, Goal::Continue), (3, 1000, Goal::Flush), (19, 70_000, Goal::Flush)]
         {
             let mut state = State::new(level);
-            let mut coded = Vec::new();
-            let ends = text.chunks(piece).map(|piece| (piece, goal)).chain([(&b""[..], Goal::Finish)]);
-            for (mut rest, goal) in ends {
-                loop {
-                    let mut out = Vec::with_capacity(500);
-                    let encoded = state.encode(rest, &mut out, goal).expect("no failure");
-                    coded.extend_from_slice(&out);
-                    rest = &rest[encoded.consumed..];
-                    if encoded.is_done {
-                        break;
-                    }
-                }
-            }
+            let coded = crate::testing::coded(&mut state, &text, piece, goal);
             let mut plain = Vec::with_capacity(text.len() + 1);
             let length = zstd_safe::decompress(&mut plain, &coded).expect("zstd");
             assert!(length == text.len() && plain == text, "level {level}");

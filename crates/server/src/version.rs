@@ -143,6 +143,8 @@ fn arguments(modules: &[Module]) -> String {
          --http-log-path=/var/log/nginx/access.log --pid-path={PID_PATH} --user={USER} --group={group} --with-debug",
         PREFIX.trim_end_matches('/')
     );
+    // The name behind nginx's version, in the first line here and in `server_tokens build`.
+    let _ = write!(out, " --build=tidegate/{}", env!("CARGO_PKG_VERSION"));
     let built = |name: &str| modules.iter().any(|module| module.0 == name);
     for name in OPTIONAL.iter().filter(|name| built(name)) {
         let suffix = if PLAIN.contains(name) { "" } else { "_module" };

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::balance::ewma;
 use crate::balance::least_time::{self, Counting, Spent};
@@ -161,13 +161,16 @@ impl Attempt {
 
     fn pick_in_turn(&mut self, key: Key<'_>, now: Now) -> Result<Held, NoPeer> {
         let group = &*self.group;
-        let _turn = group.lock();
+        let mut turn = group.lock();
         let mut balancer = group.balancer();
         loop {
             let (first, peers) = group.set(self.set);
             let field = Field { group, peers, first, tried: &self.tried, now };
             let session = self.session.as_deref().and_then(|sid| field.of_session(sid));
-            let index = balancer.pick(&field, session, &mut self.walk, key);
+            let index = match turn.order_of(group, now) {
+                Some(order) if self.set == Role::Primary => order.pick(&field, session),
+                _ => balancer.pick(&field, session, &mut self.walk, key),
+            };
             if let Some((index, peer)) = index.and_then(|index| Some((index, peers.get(index)?))) {
                 let place = first + index;
                 self.tried.insert(place);
@@ -181,6 +184,7 @@ impl Attempt {
                     group.conns().fetch_add(1, Relaxed);
                 }
                 peer.state.requests.store(peer.state.requests.load(Relaxed) + 1, Relaxed);
+                turn.changed(peer, now);
                 let id = PeerId(u32::try_from(place).unwrap_or(u32::MAX));
                 return Ok(Held { id, since: now, head_ms: None, is_error: false, counting });
             }
@@ -197,8 +201,9 @@ impl Attempt {
     pub fn connected(&mut self, now: Now) {
         let Some(peer) = self.peer() else { return };
         if peer.state.fails.load() > 0 {
-            let _turn = self.group.lock();
+            let mut turn = self.group.lock();
             peer.state.forgive(peer.max_fails, now);
+            turn.changed(peer, now);
         }
     }
 
@@ -236,16 +241,21 @@ impl Attempt {
         if let Some(eject) = group.eject()
             && !group.is_single()
         {
-            let _turn = group.lock();
+            let mut turn = group.lock();
             let seen = Seen { outcome, is_error: held.is_error, head_ms: held.head_ms };
             if eject.count(group, peer, seen, now) {
+                turn.changed(peer, now);
                 notice = notice.or(Some(Notice::Ejected));
             }
         }
         if group.balancer().counts_group() && held.counting != Counting::Alone {
             group.conns().fetch_sub(1, Relaxed);
         }
-        peer.state.conns.fetch_sub(1, Relaxed);
+        // An order that is made meanwhile either reads the new number or is told of it.
+        peer.state.conns.fetch_sub(1, SeqCst);
+        if group.hears() {
+            group.lock().changed(peer, now);
+        }
         notice
     }
 }
@@ -264,15 +274,17 @@ fn settle(group: &Group, peer: &Peer, outcome: Outcome, now: Now) -> Option<Noti
     if outcome != Outcome::Failure && peer.state.fails.load() == 0 {
         return None;
     }
-    let _turn = group.lock();
+    let mut turn = group.lock();
+    let mut notice = None;
     if group.is_single() {
         peer.state.fails.store(0);
     } else if outcome == Outcome::Failure {
-        return peer.fail(now).then_some(Notice::Disabled);
+        notice = peer.fail(now).then_some(Notice::Disabled);
     } else {
         peer.state.forgive(peer.max_fails, now);
     }
-    None
+    turn.changed(peer, now);
+    notice
 }
 
 #[cfg(test)]
@@ -404,9 +416,10 @@ mod tests {
     #[test]
     fn the_unhealthy_get_nothing() {
         let group = shared(Balancer::RoundRobin, &["10.0.0.1:8081", "10.0.0.1:8082"]);
-        group.peer(PeerId(0)).expect("peer").set_health(Health::Unhealthy, sec(0));
+        let peer = group.peer(PeerId(0)).expect("peer");
+        group.set_health(peer, Health::Unhealthy, sec(0));
         assert_eq!(requests(&group, 2, sec(0)), "bb");
-        group.peer(PeerId(0)).expect("peer").set_health(Health::Healthy, sec(0));
+        group.set_health(peer, Health::Healthy, sec(0));
         assert!(requests(&group, 2, sec(0)).contains('a'));
     }
 
@@ -486,7 +499,7 @@ mod tests {
     fn threads_agree() {
         for balancer in methods() {
             let lines = ["10.0.0.1:8081 max_conns=3 max_fails=0", "10.0.0.1:8082 max_conns=3 max_fails=2"];
-            let group = shared(balancer, &lines);
+            let group = Arc::new(group(balancer, &lines).in_order());
             std::thread::scope(|scope| {
                 for thread in 0..4u64 {
                     let group = &group;

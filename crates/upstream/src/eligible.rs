@@ -6,8 +6,54 @@ use crate::group::Group;
 use crate::now::Now;
 use crate::peer::{Admin, Health, Peer};
 
+/// Until something is told of the peer, and not by time alone.
+const TOLD: u64 = u64::MAX;
+
+/// What a group adds to the decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// The peer has no other beside it.
+    pub is_single: bool,
+    /// Errors and slowness shut peers out.
+    pub ejects: bool,
+}
+
+/// Whether a peer takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It does.
+    Open,
+    /// It does not, and time alone changes nothing before that moment, milliseconds.
+    Shut(u64),
+}
+
+impl Gate {
+    /// The gate of a peer, for whatever request.
+    #[inline]
+    pub fn of(peer: &Peer, rules: Rules, asks: Asks, now: Now) -> Self {
+        match peer.admin {
+            Admin::Up => {}
+            Admin::Draining if asks == Asks::Session => {}
+            Admin::Draining | Admin::Down => return Self::Shut(TOLD),
+        }
+        if matches!(peer.state.health(), Health::Unhealthy | Health::Checking) || peer.is_full() {
+            return Self::Shut(TOLD);
+        }
+        if rules.is_single {
+            return Self::Open;
+        }
+        if rules.ejects && peer.is_ejected(now) {
+            return Self::Shut(peer.state.window.until_ms.load());
+        }
+        if peer.is_disabled(now) {
+            return Self::Shut(peer.window_ends_ms());
+        }
+        Self::Open
+    }
+}
+
 /// Who asks for a peer.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     /// A balancer, for any peer.
     Balancer,
@@ -67,18 +113,9 @@ impl<'a> Field<'a> {
 
     #[inline]
     fn admits(&self, index: usize, peer: &Peer, asks: Asks) -> bool {
-        match peer.admin {
-            Admin::Up => {}
-            Admin::Draining if asks == Asks::Session => {}
-            Admin::Draining | Admin::Down => return false,
-        }
-        if matches!(peer.state.health(), Health::Unhealthy | Health::Checking) || peer.is_full() {
-            return false;
-        }
-        if self.group.eject().is_some() && peer.is_ejected(self.now) && !self.group.is_single() {
-            return false;
-        }
-        self.group.is_single() || !(self.tried.contains(self.first + index) || peer.is_disabled(self.now))
+        let rules = self.group.rules();
+        Gate::of(peer, rules, asks, self.now) == Gate::Open
+            && (rules.is_single || !self.tried.contains(self.first + index))
     }
 }
 
@@ -86,18 +123,21 @@ impl<'a> Field<'a> {
 #[derive(Debug)]
 pub(crate) enum Tried {
     Few(u64),
+    /// One at most, of many.
+    One(Option<usize>, usize),
     Many(Box<[u64]>),
 }
 
 impl Tried {
     pub fn new(peers: usize) -> Self {
-        if peers <= 64 { Self::Few(0) } else { Self::Many(vec![0; peers.div_ceil(64)].into()) }
+        if peers <= 64 { Self::Few(0) } else { Self::One(None, peers) }
     }
 
     #[inline]
     pub fn contains(&self, place: usize) -> bool {
         let word = match self {
             Self::Few(word) => *word,
+            Self::One(one, _) => return *one == Some(place),
             Self::Many(words) => words.get(place / 64).copied().unwrap_or(0),
         };
         word >> (place % 64) & 1 == 1
@@ -105,12 +145,32 @@ impl Tried {
 
     #[inline]
     pub fn insert(&mut self, place: usize) {
+        if let Self::One(one, peers) = self {
+            let Some(before) = one.replace(place) else { return };
+            *self = Self::Many(vec![0; peers.div_ceil(64)].into());
+            self.insert(before);
+        }
         let word = match self {
             Self::Few(word) => Some(word),
+            Self::One(..) => None,
             Self::Many(words) => words.get_mut(place / 64),
         };
         if let Some(word) = word {
             *word |= 1 << (place % 64);
         }
+    }
+
+    /// The places, from the first to the last.
+    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        let (one, words) = match self {
+            Self::Few(word) => (None, std::slice::from_ref(word)),
+            Self::One(one, _) => (*one, &[][..]),
+            Self::Many(words) => (None, &words[..]),
+        };
+        let of_word = |(nth, word): (usize, &u64)| {
+            let word = *word;
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| nth * 64 + bit)
+        };
+        one.into_iter().chain(words.iter().enumerate().filter(|(_, word)| **word > 0).flat_map(of_word))
     }
 }

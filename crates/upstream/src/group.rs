@@ -5,13 +5,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::attempt::Attempt;
 use crate::balance::Balancer;
+use crate::balance::order::{Kept, Turn};
 use crate::eject::Eject;
-use crate::peer::{Admin, Peer, PeerAddr, PeerId};
+use crate::eligible::Rules;
+use crate::now::Now;
+use crate::peer::{Admin, Health, Peer, PeerAddr, PeerId};
 use crate::server::{Accepts, Resolve, Role, ServerSpec};
 
 /// One `server` with the addresses that its name has now.
@@ -128,7 +131,7 @@ pub enum GroupError {
 pub struct Group {
     name: Box<str>,
     /// The primaries, then the backups.
-    peers: Box<[Peer]>,
+    peers: Arc<[Peer]>,
     primaries: usize,
     /// For each peer the sum of the weights in its set up to and with its own.
     ends: Box<[u64]>,
@@ -136,13 +139,17 @@ pub struct Group {
     scale: u32,
     tries: u32,
     policy: Policy,
+    /// What order the primaries are kept in, where looking at each would take too long.
+    kept: Option<Kept>,
     shared: Arc<Shared>,
 }
 
 /// What all snapshots of one group have in common.
 #[derive(Debug)]
 struct Shared {
-    turn: Mutex<()>,
+    turn: Mutex<Turn>,
+    /// Whether the order is to hear of every release.
+    hears: AtomicBool,
     random: AtomicU64,
     conns: AtomicU64,
 }
@@ -182,6 +189,7 @@ impl Group {
         let tries = peers.iter().filter(|peer| peer.admin == Admin::Up).count();
         let policy = Policy { balancer: policy.balancer.prepared(head), ..policy };
         let starts_slowly = peers.iter().any(|peer| peer.slow_start_ms > 0);
+        let kept = Kept::of(&policy.balancer, head);
         Ok(Self {
             name: name.into(),
             peers: peers.into(),
@@ -190,12 +198,28 @@ impl Group {
             scale: if starts_slowly { SLOW_START_STEPS } else { 1 },
             tries: u32::try_from(tries).unwrap_or(u32::MAX),
             policy,
+            kept,
             shared: Arc::new(Shared {
-                turn: Mutex::new(()),
+                turn: Mutex::default(),
+                hears: AtomicBool::new(false),
                 random: AtomicU64::new(RandomState::new().build_hasher().finish()),
                 conns: AtomicU64::new(0),
             }),
         })
+    }
+
+    /// The group with its primaries in order, however few they are.
+    #[cfg(test)]
+    pub(crate) fn in_order(mut self) -> Self {
+        self.kept = Kept::of_any(&self.policy.balancer, self.set(Role::Primary).1);
+        self
+    }
+
+    /// The group without an order, however many its primaries are.
+    #[cfg(test)]
+    pub(crate) fn without_order(mut self) -> Self {
+        self.kept = None;
+        self
     }
 
     /// The group that a directive such as `proxy_pass http://host:port` makes without an `upstream` block.
@@ -211,11 +235,14 @@ impl Group {
     pub fn adopt(&mut self, old: &Group) {
         self.shared = Arc::clone(&old.shared);
         let is_rescaled = self.scale != old.scale;
+        if is_rescaled {
+            old.lock().settle();
+        }
         let mut known: HashMap<(&str, &str), VecDeque<&Peer>> = HashMap::new();
-        for peer in &old.peers {
+        for peer in old.peers.iter() {
             known.entry((&peer.server, &peer.name)).or_default().push_back(peer);
         }
-        for peer in &mut self.peers {
+        for peer in Arc::make_mut(&mut self.peers) {
             let Some(same) = known.get_mut(&(&*peer.server, &*peer.name)) else { continue };
             if let Some(before) = same.pop_front() {
                 peer.state = Arc::clone(&before.state);
@@ -252,10 +279,25 @@ impl Group {
 
     /// All peers in the order of the configuration, the backups last.
     pub fn peers(&self) -> impl Iterator<Item = (PeerId, Role, &Peer)> {
-        (0u32..).zip(&self.peers).map(|(id, peer)| {
+        (0u32..).zip(self.peers.iter()).map(|(id, peer)| {
             let role = if (id as usize) < self.primaries { Role::Primary } else { Role::Backup };
             (PeerId(id), role, peer)
         })
+    }
+
+    /// Takes the verdict of the active health checks on a peer, for every snapshot that knows it. One that recovers
+    /// begins its slow start.
+    pub fn set_health(&self, peer: &Peer, health: Health, now: Now) {
+        let mut turn = self.lock();
+        peer.set_health(health, now);
+        turn.changed(peer, now);
+    }
+
+    /// Has a peer start with a small share of the requests that grows to its weight (`slow_start`).
+    pub fn begin_slow_start(&self, peer: &Peer, now: Now) {
+        let mut turn = self.lock();
+        peer.begin_slow_start(now);
+        turn.changed(peer, now);
     }
 
     /// Whether the group is one peer alone, which failures never disable.
@@ -317,9 +359,37 @@ impl Group {
         self.peers.len()
     }
 
+    /// What the group adds to the decision who may be tried.
+    #[inline]
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { is_single: self.is_single(), ejects: self.policy.eject.is_some() }
+    }
+
+    /// What order the primaries are kept in.
+    #[inline]
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept
+    }
+
+    /// All peers, to be held by their order.
+    pub(crate) fn all(&self) -> &Arc<[Peer]> {
+        &self.peers
+    }
+
+    /// Whether the order is to hear of every release.
+    #[inline]
+    pub(crate) fn hears(&self) -> bool {
+        self.shared.hears.load(SeqCst)
+    }
+
+    /// Says whether the order is to hear of every release; before it first reads what releases change.
+    pub(crate) fn hear(&self, kept: Kept) {
+        self.shared.hears.store(kept.hears, SeqCst);
+    }
+
     /// The right to change what several peers must agree on.
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Turn> {
         self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

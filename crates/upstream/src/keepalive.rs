@@ -181,6 +181,20 @@ impl<C: Send, K: Eq> Pool<C, K> {
         put
     }
 
+    /// Counts a connection that idles outside of the pool, if there is room for one more; [`Self::unhold`] ends that.
+    pub fn hold(&self, limits: &Limits) -> bool {
+        let is_held = self.idle.fetch_add(1, Relaxed) < limits.capacity;
+        if !is_held {
+            self.unhold();
+        }
+        is_held
+    }
+
+    /// A connection that [`Self::hold`] counted is in use again, or gone.
+    pub fn unhold(&self) {
+        self.idle.fetch_sub(1, Relaxed);
+    }
+
     /// Takes out what is over the limit and was not needed since the last call, the longest idle first. What is
     /// returned must be closed.
     pub fn trim(&self, limits: &Limits) -> Vec<C> {
@@ -382,6 +396,18 @@ mod tests {
         assert_eq!(keep(&pool, 0, 'a', 5, 7), None);
         assert_eq!(pool.trim(&LIMITS), vec![1], "four of five were not needed, three may stay");
         assert_eq!(pool.idle(), 4);
+    }
+
+    #[test]
+    fn what_is_held_outside_counts() {
+        let pool: Pool<u32, char> = Pool::new(1);
+        assert!((0..3).all(|_| pool.hold(&LIMITS)));
+        assert!(!pool.hold(&LIMITS));
+        assert_eq!(keep(&pool, 0, 'a', 1, 0), None);
+        assert_eq!(pool.trim(&LIMITS), Vec::<u32>::new());
+        assert_eq!(pool.trim(&LIMITS), vec![1], "three are elsewhere");
+        pool.unhold();
+        assert!(pool.hold(&LIMITS));
     }
 
     #[test]

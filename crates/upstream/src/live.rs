@@ -111,8 +111,9 @@ impl Live {
     pub fn set_checked(&self, checked: Checked) {
         self.checked.store(checked as u8, Relaxed);
         let health = self.initial_health();
-        for (_, _, peer) in self.group().peers() {
-            peer.set_health(health, Now::from_ms(0));
+        let group = self.group();
+        for (_, _, peer) in group.peers() {
+            group.set_health(peer, health, Now::from_ms(0));
         }
     }
 
@@ -155,7 +156,7 @@ impl Live {
         }
         group.adopt(&self.group());
         for (_, _, peer) in group.peers().filter(|(_, _, peer)| started.contains(&peer.id)) {
-            peer.begin_slow_start(now);
+            group.begin_slow_start(peer, now);
         }
         let before = {
             let mut slot = self.group.write().unwrap_or_else(PoisonError::into_inner);
@@ -211,13 +212,13 @@ impl Live {
         }
         for (_, _, peer) in slot.peers() {
             match self.checked() {
-                Checked::No => peer.set_health(Health::Unchecked, now),
-                Checked::Mandatory => peer.set_health(Health::Checking, now),
+                Checked::No => slot.set_health(peer, Health::Unchecked, now),
+                Checked::Mandatory => slot.set_health(peer, Health::Checking, now),
                 Checked::Persistent if peer.counters().health == Health::Unchecked => {
-                    peer.set_health(Health::Checking, now);
+                    slot.set_health(peer, Health::Checking, now);
                 }
                 Checked::Optional if peer.counters().health == Health::Checking => {
-                    peer.set_health(Health::Unchecked, now);
+                    slot.set_health(peer, Health::Unchecked, now);
                 }
                 Checked::Optional | Checked::Persistent => {}
             }
@@ -434,14 +435,17 @@ mod tests {
         let old = Live::new("u", vec![name("x", Resolve::WhileRunning)], Policy::default()).expect("a name");
         old.set_checked(Checked::Optional);
         old.resolved(0, &found(&[8081]), sec(0)).expect("resolved");
-        old.group().peers().for_each(|(_, _, peer)| peer.set_health(Health::Unhealthy, sec(0)));
+        let fail = || {
+            let group = old.group();
+            group.peers().for_each(|(_, _, peer)| group.set_health(peer, Health::Unhealthy, sec(0)));
+        };
         for (checked, health) in [
             (Checked::No, Health::Unchecked),
             (Checked::Optional, Health::Unhealthy),
             (Checked::Mandatory, Health::Checking),
             (Checked::Persistent, Health::Unhealthy),
         ] {
-            old.group().peers().for_each(|(_, _, peer)| peer.set_health(Health::Unhealthy, sec(0)));
+            fail();
             let mut server = name("x", Resolve::WhileRunning);
             server.named = Some(Named { host: "x".into(), port: 8081 });
             let new = Live::new("u", vec![server], Policy::default()).expect("a name");

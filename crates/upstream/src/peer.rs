@@ -161,9 +161,8 @@ impl Peer {
         self.weight.saturating_sub(penalty)
     }
 
-    /// Takes the verdict of the active health checks, for every snapshot that knows the peer. One that recovers
-    /// begins its slow start.
-    pub fn set_health(&self, health: Health, now: Now) {
+    /// As [`Group::set_health`](crate::Group::set_health), under the group's lock.
+    pub(crate) fn set_health(&self, health: Health, now: Now) {
         match (self.state.health(), health) {
             (Health::Unhealthy, Health::Healthy) => {
                 self.begin_slow_start(now);
@@ -175,8 +174,9 @@ impl Peer {
         self.state.set_health(health);
     }
 
-    /// Has the peer start with a small share of the requests that grows to its weight (`slow_start`).
-    pub fn begin_slow_start(&self, now: Now) {
+    /// Has the peer start with a small share of the requests that grows to its weight (`slow_start`); under the
+    /// group's lock.
+    pub(crate) fn begin_slow_start(&self, now: Now) {
         self.state.recovered_ms.store(now.ms());
     }
 
@@ -217,6 +217,12 @@ impl Peer {
         now.sec().saturating_sub(self.state.checked_sec.load()) > self.fail_timeout_sec
     }
 
+    /// The moment at which [`window_is_over`](Self::window_is_over), milliseconds.
+    pub(crate) fn window_ends_ms(&self) -> u64 {
+        let window_sec = self.fail_timeout_sec.saturating_add(1);
+        self.state.checked_sec.load().saturating_add(window_sec).saturating_mul(1000)
+    }
+
     #[inline]
     pub(crate) fn conns(&self) -> u64 {
         self.state.conns.load(Relaxed)
@@ -245,6 +251,13 @@ impl Peer {
         }
         let share = u128::from(whole) * u128::from(passed) / u128::from(self.slow_start_ms);
         u64::try_from(share).unwrap_or(whole)
+    }
+
+    /// Whether a round gives the peer its whole weight, and will until something happens to it.
+    #[inline]
+    pub(crate) fn is_steady(&self, scale: u32, now: Now) -> bool {
+        let whole = u64::from(self.weight) * u64::from(scale);
+        self.state.penalty.load() == 0 && self.weight_now(scale, now) == whole
     }
 
     /// Adds the effective weight to the standing and lets it recover by one: (the new standing, what was added).

@@ -32,6 +32,8 @@ pub(crate) struct PeerState {
     pub absence: Absence,
     pub checks: Checks,
     pub traffic: Traffic,
+    /// Its place in the order of the group, where that keeps one.
+    pub seat: Cell,
 }
 
 /// What `eject` has counted of late.
@@ -133,6 +135,7 @@ impl PeerState {
             absence: Absence::default(),
             checks: Checks::default(),
             traffic: Traffic::default(),
+            seat: Cell::default(),
         }
     }
 

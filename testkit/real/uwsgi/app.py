@@ -4,7 +4,7 @@
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     headers = [("Content-Type", "text/plain")]
-    if path == "/upload":
+    if path.endswith("/upload"):
         size = 0
         while part := environ["wsgi.input"].read(65536):
             size += len(part)

@@ -19,7 +19,7 @@ impl Connection<'_> {
     /// Reads a request of a protocol other than HTTP/1 with its body.
     pub(super) fn gateway_request(&mut self) -> Result<Message, WireError> {
         match self.spec.speech {
-            Speech::Http => self.reader.head(),
+            Speech::Http | Speech::Dns => self.reader.head(),
             Speech::Fastcgi => fastcgi(&mut self.reader),
             Speech::Uwsgi => uwsgi(&mut self.reader),
             Speech::Scgi => scgi(&mut self.reader),

@@ -2,6 +2,7 @@
 //!
 //! An origin can be stopped and started on the same address, which is how a refused connection is made.
 
+mod dns;
 mod gateway;
 mod reply;
 mod rule;
@@ -9,7 +10,7 @@ mod rule;
 pub use rule::{Body, Door, OriginSpec, ReplyAct, Rule, Speech};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -75,6 +76,28 @@ impl Shared {
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+
+    fn note(&self, seen: Seen) {
+        self.state().seen.push(seen);
+        self.changed.notify_all();
+    }
+
+    /// The first rule that matches; rules for the nth request are counted by their target.
+    fn rule<'a>(&self, spec: &'a OriginSpec, request: &Message) -> Option<&'a Rule> {
+        let mut state = self.state();
+        let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+        for rule in spec.rules.iter().filter(|rule| rule.matches(request)) {
+            let nth = *counted.entry(rule.key()).or_insert_with(|| {
+                let count = state.counts.entry((spec.number, rule.key())).or_default();
+                *count += 1;
+                *count
+            });
+            if rule.nth.is_none_or(|wanted| wanted == nth) {
+                return Some(rule);
+            }
+        }
+        None
+    }
 }
 
 /// Why an origin could not be started.
@@ -121,6 +144,11 @@ impl Origins {
             Door::Tcp => places.value(&format!("ORIGIN{number}"))?,
             Door::Unix => places.value(&format!("OSOCK{number}"))?,
         };
+        if spec.speech == Speech::Dns {
+            let socket = UdpSocket::bind(&address).map_err(listen)?;
+            self.running.insert(number, Running::names(socket, address, spec, &self.shared));
+            return Ok(());
+        }
         let listener = match spec.door {
             Door::Tcp => Listener::Tcp(TcpListener::bind(&address).map_err(listen)?),
             Door::Unix => {
@@ -240,6 +268,14 @@ impl Running {
         });
         Self { address, stop, open, acceptor: Some(acceptor) }
     }
+
+    /// A name server, which has no connections.
+    fn names(socket: UdpSocket, address: String, spec: &Arc<OriginSpec>, shared: &Arc<Shared>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (spec, shared, stopped) = (Arc::clone(spec), Arc::clone(shared), Arc::clone(&stop));
+        let asked = std::thread::spawn(move || dns::serve(&socket, &spec, &shared, &stopped));
+        Self { address, stop, open: Arc::default(), acceptor: Some(asked) }
+    }
 }
 
 impl Drop for Running {
@@ -292,16 +328,12 @@ impl<'a> Connection<'a> {
     fn request(&mut self, connection: usize, nth: usize) -> Result<After, WireError> {
         self.reader.begin();
         let mut request = self.gateway_request()?;
-        let rule = self.rule(&request);
+        let rule = self.shared.rule(self.spec, &request);
         let early = rule.is_some_and(|rule| rule.body == Body::Early);
         let is_read = early || self.spec.speech != Speech::Http;
         let body = if is_read { Ok(()) } else { self.reader.body(&mut request, Role::Request) };
         let truncated = body.is_err() || request.ending == Ending::Truncated;
-        {
-            let mut state = self.shared.state();
-            state.seen.push(Seen { origin: self.spec.number, connection, nth, request: request.clone() });
-            self.shared.changed.notify_all();
-        }
+        self.shared.note(Seen { origin: self.spec.number, connection, nth, request: request.clone() });
         if truncated {
             return Ok(After::Close);
         }
@@ -310,23 +342,5 @@ impl<'a> Connection<'a> {
             None if self.spec.rules.is_empty() => self.reply(&request, &[ReplyAct::Echo]),
             None => self.reply(&request, &[ReplyAct::Status("599 No Rule".into()), ReplyAct::Close]),
         }
-    }
-
-    /// The first rule that matches; rules for the nth request are counted by their target.
-    fn rule(&self, request: &Message) -> Option<&'a Rule> {
-        let spec: &'a OriginSpec = self.spec;
-        let mut state = self.shared.state();
-        let mut counted: BTreeMap<String, usize> = BTreeMap::new();
-        for rule in spec.rules.iter().filter(|rule| rule.matches(request)) {
-            let nth = *counted.entry(rule.key()).or_insert_with(|| {
-                let count = state.counts.entry((spec.number, rule.key())).or_default();
-                *count += 1;
-                *count
-            });
-            if rule.nth.is_none_or(|wanted| wanted == nth) {
-                return Some(rule);
-            }
-        }
-        None
     }
 }

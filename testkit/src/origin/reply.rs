@@ -58,6 +58,11 @@ impl Connection<'_> {
                     self.reader.rest()?;
                     return Ok(After::Close);
                 }
+                ReplyAct::Drain => {
+                    self.flush(&mut out)?;
+                    self.reader.begin();
+                    self.reader.rest()?;
+                }
                 ReplyAct::Tunnel => {
                     self.flush(&mut out)?;
                     return self.tunnel();
@@ -155,7 +160,7 @@ impl Plan {
 
     fn after(&self, request: &Message) -> After {
         match self.speech {
-            Speech::Http => {}
+            Speech::Http | Speech::Dns => {}
             Speech::Memcached => return After::Keep,
             Speech::Fastcgi if request.start.ends_with("+keep") => return After::Keep,
             Speech::Fastcgi | Speech::Uwsgi | Speech::Scgi => return After::Close,

@@ -29,6 +29,8 @@ pub enum Speech {
     Scgi,
     /// memcached's text protocol; answers are raw texts.
     Memcached,
+    /// DNS over UDP; texts are records.
+    Dns,
 }
 
 /// An origin as the script describes it.
@@ -107,6 +109,8 @@ pub enum ReplyAct {
     Stall,
     /// Sends back whatever comes.
     Tunnel,
+    /// Reads until the other side has said all.
+    Drain,
 }
 
 impl Rule {

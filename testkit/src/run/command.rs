@@ -1,4 +1,4 @@
-//! Steps that run the binary to its end: `-t`, other arguments, a start that must fail.
+//! Steps that run a program to its end: the binary with `-t` or other arguments, a start that must fail, a client.
 //!
 //! A configuration that a `test` step holds in its lines is written to `test.conf` with unchanged line numbers.
 
@@ -9,10 +9,10 @@ use crate::script::{Act, ActKind, Expect, Prelude, Step, StepKind};
 use crate::text::{glob, latin1};
 
 /// What a command left.
-struct Left {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(super) struct Left {
+    pub(super) code: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
 }
 
 impl Run<'_> {
@@ -83,7 +83,7 @@ impl Run<'_> {
         Ok(words)
     }
 
-    fn judge(&self, step: &Step, left: &Left) -> Result<(), Failure> {
+    pub(super) fn judge(&self, step: &Step, left: &Left) -> Result<(), Failure> {
         for act in &step.acts {
             if act.only.is_some_and(|kind| kind != self.binary.kind) {
                 continue;

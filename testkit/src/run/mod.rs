@@ -195,6 +195,13 @@ impl<'a> Run<'a> {
 
     fn all_steps(&mut self) -> Result<(), Stop> {
         let scenario = self.scenario;
+        if let Some(need) = scenario.needs.iter().find(|need| !self.has(need)) {
+            return Err(Stop::Skip(format!(
+                "{} fails; to install it: {}",
+                need.command.join(" "),
+                need.install
+            )));
+        }
         let started_by_hand = scenario.steps.iter().any(|step| step.kind == StepKind::Start);
         let mut running = started_by_hand || !scenario.folder.join("nginx.conf").exists();
         if self.scenario.folder.join("nginx.conf").exists() {
@@ -208,7 +215,7 @@ impl<'a> Run<'a> {
                 self.start().map_err(|error| self.not_started(&error))?;
                 running = true;
             }
-            if let StepKind::Program { command, .. } = &step.kind
+            if let StepKind::Program { command, .. } | StepKind::Client(command) = &step.kind
                 && let Some(missing) = program::missing(command)
             {
                 return Err(Stop::Skip(format!("{missing} is not installed")));
@@ -256,6 +263,7 @@ impl<'a> Run<'a> {
                 self.talk(step, on.as_deref(), to.as_deref(), request.as_ref())
             }
             StepKind::Test { .. } | StepKind::Run(_) => self.command(step),
+            StepKind::Client(command) => self.real_client(step, command),
             StepKind::Start if step.acts.is_empty() => self.start().map_err(|error| fail(error.to_string())),
             StepKind::Start => self.start_fails(step),
             StepKind::WaitExit => self.wait_exit(step),

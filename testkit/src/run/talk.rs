@@ -24,6 +24,13 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         let fail = |what: String| Failure { line: step.line, text: step.text.clone(), what };
         let mark = self.origins.count();
+        if let Some((act, reason)) = self.wanted_refusal(step) {
+            return self.refused(reason, on, to).map_err(|what| Failure {
+                line: act.line,
+                text: act.text.clone(),
+                what,
+            });
+        }
         let mut client = self.client(on, to).map_err(fail)?;
         let mut talk = Talk { begun: Instant::now(), answer: None, ended: false };
         if let Some(request) = request {
@@ -67,6 +74,23 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The line that says that there must be no connection.
+    fn wanted_refusal<'s>(&self, step: &'s Step) -> Option<(&'s Act, &'s str)> {
+        let mut acts = step.acts.iter().filter(|act| act.only.is_none_or(|kind| kind == self.binary.kind));
+        acts.find_map(|act| match &act.kind {
+            ActKind::Expect(Expect::Refused(reason)) => Some((act, reason.as_str())),
+            _ => None,
+        })
+    }
+
+    fn refused(&mut self, reason: &str, on: Option<&str>, to: Option<&str>) -> Result<(), String> {
+        match self.client(on, to) {
+            Ok(_) => Err("connected".into()),
+            Err(why) if why.contains(reason) => Ok(()),
+            Err(why) => Err(why),
+        }
     }
 
     fn client(&mut self, on: Option<&str>, to: Option<&str>) -> Result<Client, String> {
@@ -145,6 +169,7 @@ impl Run<'_> {
                 std::thread::sleep(Duration::from_millis(*ms));
                 return Ok(());
             }
+            Send::Reset => return client.reset().map_err(|error| error.to_string()),
             Send::End => {
                 client.end_sending();
                 return Ok(());

@@ -20,7 +20,7 @@ pub(super) fn act(step: &StepKind, text: &str) -> Result<ActKind, String> {
         return expect(rest.trim()).map(ActKind::Expect);
     }
     match step {
-        StepKind::Talk { request: None, .. } => {
+        StepKind::Talk { request: None, .. } | StepKind::Client(_) => {
             if let Some(bytes) = text.strip_prefix(">>") {
                 return escaped(bytes.strip_prefix(' ').unwrap_or(bytes)).map(Send::Bytes).map(ActKind::Send);
             }
@@ -97,6 +97,7 @@ fn expect(text: &str) -> Result<Expect, String> {
         "truncated" => Expect::Truncated,
         "closed" => Expect::Closed,
         "open" => Expect::Open,
+        "refused" => Expect::Refused(rest),
         "nothing" => Expect::Nothing,
         "bytes" => Expect::Bytes(escaped(&rest)?),
         "within" => Expect::Within(millis(&rest)?),
@@ -184,6 +185,7 @@ pub(super) fn reply_act(text: &str) -> Result<ReplyAct, String> {
         "close" => ReplyAct::Close,
         "stall" => ReplyAct::Stall,
         "tunnel" => ReplyAct::Tunnel,
+        "drain" => ReplyAct::Drain,
         _ => match text.split_once(':') {
             Some((name, value)) if !name.contains(' ') => {
                 ReplyAct::Header(name.to_owned(), escaped(value.trim_start())?)

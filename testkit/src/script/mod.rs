@@ -22,12 +22,23 @@ pub struct Scenario {
     pub oracle: Oracle,
     /// Texts that make an alarming line of the error log acceptable.
     pub allowed: Vec<String>,
+    /// What must be installed: a command that succeeds then.
+    pub needs: Vec<Need>,
     /// Headers that are not compared with the oracle's.
     pub volatile: Vec<String>,
     /// The origins.
     pub origins: Vec<OriginSpec>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+}
+
+/// Something that a scenario cannot do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// A command that succeeds where it is there.
+    pub command: Vec<String>,
+    /// What installs it, for the one who reads that the scenario was skipped.
+    pub install: String,
 }
 
 /// How a scenario stands to nginx.
@@ -136,6 +147,8 @@ pub enum StepKind {
     },
     /// Runs the binary with arguments.
     Run(Vec<String>),
+    /// Runs a real client to its end.
+    Client(Vec<String>),
     /// Sends a signal.
     Signal {
         /// Its name as `kill` knows it.
@@ -239,6 +252,8 @@ pub enum Send {
     Pause(u64),
     /// Closes the sending half.
     End,
+    /// Gives up the stream.
+    Reset,
 }
 
 /// What is expected from the server or a command.
@@ -286,6 +301,8 @@ pub enum Expect {
     Closed,
     /// The server does not close.
     Open,
+    /// There is no connection, for this reason among others: the handshake fails.
+    Refused(String),
     /// The server closes without a byte.
     Nothing,
     /// These bytes come next.

@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use super::acts::{act, framed_names, millis, number, reply_act};
-use super::{Act, ActKind, Addressee, Oracle, Patience, Prelude, RequestLine, Scenario, ScriptError, Send};
+use super::{
+    Act, ActKind, Addressee, Need, Oracle, Patience, Prelude, RequestLine, Scenario, ScriptError, Send,
+};
 use super::{Step, StepKind};
 use crate::origin::{Body, Door, OriginSpec, ReplyAct, Rule, Speech};
 use crate::process::{Kind, version};
@@ -51,6 +53,7 @@ pub(super) fn scenario(name: String, folder: PathBuf, text: &str) -> Result<Scen
         folder,
         oracle: Oracle::Same,
         allowed: Vec::new(),
+        needs: Vec::new(),
         volatile: Vec::new(),
         origins: Vec::new(),
         steps: Vec::new(),
@@ -61,6 +64,8 @@ pub(super) fn scenario(name: String, folder: PathBuf, text: &str) -> Result<Scen
             scenario.oracle = oracle(how.trim()).map_err(|what| head.error(what))?;
         } else if let Some(text) = head.text.strip_prefix("allow:") {
             scenario.allowed.push(text.trim().to_owned());
+        } else if let Some(text) = head.text.strip_prefix("needs:") {
+            scenario.needs.push(need(text).map_err(|what| head.error(what))?);
         } else if let Some(names) = head.text.strip_prefix("volatile:") {
             scenario.volatile.extend(framed_names(names));
         } else if let Some(spec) = origin(&block)? {
@@ -102,6 +107,15 @@ fn oracle(how: &str) -> Result<Oracle, String> {
     }
 }
 
+/// A command, and in parentheses at the end what installs it.
+fn need(text: &str) -> Result<Need, String> {
+    let want = || "want: needs: COMMAND ARGUMENT... (HOW TO INSTALL IT)".to_owned();
+    let (command, install) =
+        text.trim().strip_suffix(')').and_then(|rest| rest.rsplit_once(" (")).ok_or_else(want)?;
+    let command = arguments(command)?;
+    if command.is_empty() { Err(want()) } else { Ok(Need { command, install: install.to_owned() }) }
+}
+
 /// The origin that a block describes, `None` when it is a step.
 fn origin(block: &Block<'_>) -> Result<Option<OriginSpec>, ScriptError> {
     let head = block.head;
@@ -118,6 +132,7 @@ fn origin(block: &Block<'_>) -> Result<Option<OriginSpec>, ScriptError> {
         "uwsgi" => (Speech::Uwsgi, behind),
         "scgi" => (Speech::Scgi, behind),
         "memcached" => (Speech::Memcached, behind),
+        "dns" => (Speech::Dns, behind),
         _ => (Speech::Http, rest),
     };
     let mut spec = OriginSpec { number, door, speech, rules: Vec::new() };
@@ -232,6 +247,7 @@ fn step_kind(text: &str) -> Result<StepKind, String> {
         "config" => StepKind::Config(one()?),
         "test" => test(rest)?,
         "run" => StepKind::Run(arguments(rest)?),
+        "client" if !rest.is_empty() => StepKind::Client(arguments(rest)?),
         "signal" => signal(rest)?,
         "wait" if rest == "exit" => StepKind::WaitExit,
         "log" => StepKind::Log(one()?),
@@ -347,6 +363,7 @@ fn arguments(text: &str) -> Result<Vec<String>, String> {
 pub(super) fn raw_line(text: &str) -> Result<Option<Send>, String> {
     Ok(Some(match text.split_once(' ') {
         None if text == "eof" => Send::End,
+        None if text == "reset" => Send::Reset,
         Some(("pause", time)) => Send::Pause(millis(time)?),
         Some(("pattern", length)) => Send::Pattern(number(length)?),
         _ => return Ok(None),
@@ -379,6 +396,12 @@ mod tests {
         check("run -g 'daemon off;' -t\n  [nginx] < exit 0\n", Ok(1));
         check("program 1 node app.js @OPORT1@\nprogram 2 unix gunicorn 'a b'\n", Ok(2));
         check("program node app.js\n", Err("script:1"));
+        check(
+            "needs: node -e 'require(\"ws\")' (npm install)\nclient node a.js\n  > GET /\n  < stdout a\n",
+            Ok(1),
+        );
+        check("needs: node\n", Err("want: needs"));
+        check("client\n", Err("unknown step"));
         check("program 1 unix\n", Err("want: program"));
         check("oracle: differs because\nallow: x\nvolatile: A, B\n", Ok(0));
         check("  < 200\n", Err("script:1: indented line without a step"));

@@ -69,6 +69,8 @@ pub struct ServerDraft {
     pub listens: Vec<listen::ListenDraft>,
     /// TLS, where the server has certificates or refuses handshakes.
     pub tls: Option<Arc<ServerTls>>,
+    /// The server takes CONNECT.
+    pub allows_connect: bool,
     /// The word that begins the block.
     pub word: Option<Word>,
     named: Vec<(Box<[u8]>, LocationId)>,
@@ -282,8 +284,8 @@ impl<'a> Cx<'a> {
         }
         let name = draft.names.first().map(ServerName::text).unwrap_or_default();
         let named = std::mem::take(&mut draft.named);
-        let tls = draft.tls.clone();
-        Ok((Server { name, root: id, named, tls }, draft))
+        let (tls, allows_connect) = (draft.tls.clone(), draft.allows_connect);
+        Ok((Server { name, root: id, named, tls, allows_connect }, draft))
     }
 
     /// Compiles the blocks inside the current one and gives the tree of its locations.

@@ -44,6 +44,8 @@ pub struct Server {
     pub named: Vec<(Box<[u8]>, LocationId)>,
     /// TLS, where it has certificates or refuses handshakes.
     pub tls: Option<Arc<crate::tls::ServerTls>>,
+    /// It takes CONNECT: one of its locations has `tunnel_pass`.
+    pub allows_connect: bool,
 }
 
 /// The `http` block, compiled.

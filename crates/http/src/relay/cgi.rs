@@ -11,7 +11,7 @@ use super::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain};
 use super::exchange::{MAX_FIELDS, READING};
 use super::http1::log_head_error;
 use super::settings::next;
-use super::{BodyUse, PlanBody, RelaySettings};
+use super::{BodyUse, PlanBody, RelaySettings, SWITCHING_PROTOCOLS};
 use crate::body::RequestBody;
 use crate::chunk::Queue;
 use crate::request::Request;
@@ -122,8 +122,8 @@ pub fn plan_body(r: &Request, settings: &RelaySettings) -> PlanBody {
     }
 }
 
-/// Whether a 101 of the application opens a tunnel: only where the client asked for one.
+/// The status by which the application opens a tunnel, where the client asked for one.
 #[must_use]
-pub fn may_upgrade(r: &Request) -> bool {
-    r.header(Known::Upgrade).is_some()
+pub fn tunnel(r: &Request) -> Option<u16> {
+    r.header(Known::Upgrade).map(|_| SWITCHING_PROTOCOLS)
 }

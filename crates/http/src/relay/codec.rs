@@ -5,13 +5,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use net::{Buf, Deadline, Stream};
 use proto::h1::{FramingError, Method, ResponseFraming};
 
+use super::connect::Connected;
 use super::http1::Http1;
-use super::upstream::PeerConn;
 use super::{Plan, RelaySettings};
 use crate::body::BodyError;
 use crate::chunk::{Chunk, Queue};
@@ -69,6 +69,17 @@ pub enum Opening {
     Plan,
     /// The codec.
     Codec,
+    /// Nobody: that the connection stands is an answer of this status.
+    Answered(u16),
+}
+
+/// What reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes came, whatever of them is left to be looked at.
+    Bytes(usize),
+    /// The peer closed the connection.
+    Closed,
 }
 
 /// Why a request cannot be written on.
@@ -87,12 +98,17 @@ pub trait Codec {
         None
     }
 
+    /// Whether a connection may serve several requests at once.
+    fn may_share(&self) -> bool {
+        false
+    }
+
     /// A connection stands. A codec that writes the request itself, from then on by [`Self::poll_send`], takes over
     /// from the plan what it needs.
     fn open(
         &mut self,
         _r: &Request,
-        _conn: &mut PeerConn,
+        _conn: &mut Connected,
         _plan: &Plan,
         _settings: &RelaySettings,
     ) -> Opening {
@@ -114,7 +130,30 @@ pub trait Codec {
     }
 
     /// The connection goes to the pool: what the codec knows of it goes along.
-    fn release(&mut self, _conn: &mut PeerConn) {}
+    fn release(&mut self, _conn: &mut Connected) {}
+
+    /// Ready when something has come of the answer.
+    ///
+    /// # Errors
+    /// Only when the event loop is shutting down.
+    fn poll_readable(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        stream.poll_readable(cx)
+    }
+
+    /// Reads at most `max` bytes, behind the end of `buf` or for the codec itself to keep.
+    ///
+    /// # Errors
+    /// As [`Stream::poll_recv`].
+    fn poll_receive(
+        &mut self,
+        stream: &Stream,
+        cx: &mut Context<'_>,
+        buf: &mut Buf,
+        max: usize,
+    ) -> Poll<io::Result<Received>> {
+        let count = ready!(stream.poll_recv(cx, buf, max))?;
+        Poll::Ready(Ok(if count == 0 { Received::Closed } else { Received::Bytes(count) }))
+    }
 
     /// Reads the head of the answer. `buf` holds all that has come; the codec may move bytes within it and drop
     /// what it has used, and fills in `r.upstream_head.head`.
@@ -184,7 +223,12 @@ impl Codec for Wire {
     }
 
     #[inline]
-    fn open(&mut self, r: &Request, conn: &mut PeerConn, plan: &Plan, settings: &RelaySettings) -> Opening {
+    fn may_share(&self) -> bool {
+        each!(self, codec => codec.may_share())
+    }
+
+    #[inline]
+    fn open(&mut self, r: &Request, conn: &mut Connected, plan: &Plan, settings: &RelaySettings) -> Opening {
         each!(self, codec => codec.open(r, conn, plan, settings))
     }
 
@@ -200,8 +244,24 @@ impl Codec for Wire {
     }
 
     #[inline]
-    fn release(&mut self, conn: &mut PeerConn) {
+    fn release(&mut self, conn: &mut Connected) {
         each!(self, codec => codec.release(conn));
+    }
+
+    #[inline]
+    fn poll_readable(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, codec => codec.poll_readable(stream, cx))
+    }
+
+    #[inline]
+    fn poll_receive(
+        &mut self,
+        stream: &Stream,
+        cx: &mut Context<'_>,
+        buf: &mut Buf,
+        max: usize,
+    ) -> Poll<io::Result<Received>> {
+        each!(self, codec => codec.poll_receive(stream, cx, buf, max))
     }
 
     #[inline]

@@ -1,14 +1,16 @@
-//! A connection to a peer: an idle one from the pool, or a new one.
+//! A connection to a peer: an idle one from the pool, a new one, or one that others use too.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use net::{Deadline, Stream};
 use os::socket::{ConnectState, Kind, PeerAddr as OsAddr, Transparency};
 use upstream::{Now, Peer, PeerAddr, PeerKey, Pooled, Put, Scope};
 
+use super::http2::Shared;
 use super::settings::{Bind, RelaySettings};
 use super::tls::{TlsError, Wanted};
 use super::upstream::{PeerConn, Upstream};
@@ -17,19 +19,35 @@ use crate::request::Request;
 
 /// A connection in use for one request.
 pub struct Connected {
-    /// The connection with its age and number of requests.
-    pub pooled: Pooled<Box<PeerConn>>,
+    pub(super) link: Link,
     /// It has served a request before, so its failure may be its age's.
     pub is_reused: bool,
     pub(super) key: PeerKey,
 }
 
+/// Whose a connection is.
+pub(super) enum Link {
+    /// The request's, with its age and number of requests.
+    Own(Pooled<Box<PeerConn>>),
+    /// Of all who use it.
+    Shared(Rc<Shared>),
+}
+
 impl Connected {
+    /// One that others use too.
+    pub(super) fn shared(shared: Rc<Shared>, key: PeerKey) -> Self {
+        let is_reused = shared.take();
+        Self { link: Link::Shared(shared), is_reused, key }
+    }
+
     /// The socket.
     #[inline]
     #[must_use]
     pub fn stream(&self) -> &Stream {
-        &self.pooled.conn.stream
+        match &self.link {
+            Link::Own(pooled) => &pooled.conn.stream,
+            Link::Shared(shared) => &shared.stream,
+        }
     }
 
     /// Small pieces leave at once from now on. A request in one piece needs no such call.
@@ -40,11 +58,12 @@ impl Connected {
 
     /// Gives the connection to the pool; what does not stay is closed.
     pub fn keep(self, upstream: &Arc<Upstream>, worker: &Worker, now: Now) {
-        let Some(keepalive) = &upstream.keepalive else { return };
-        if worker.is_quitting() || !self.stream().is_quiet() {
+        // A shared one is kept by its own task.
+        let (Some(keepalive), Link::Own(pooled)) = (&upstream.keepalive, self.link) else { return };
+        if worker.is_quitting() || !pooled.conn.stream.is_quiet() {
             return;
         }
-        match upstream.pool().put(worker.index, self.key, self.pooled, &keepalive.limits, now) {
+        match upstream.pool().put(worker.index, self.key, pooled, &keepalive.limits, now) {
             Put::Kept => {}
             Put::Surplus => upstream.trim_soon(),
             Put::Evicted(old) | Put::Refused(old) => drop(old),
@@ -70,9 +89,16 @@ pub fn reuse(
             continue;
         }
         let Ok(pooled) = pooled.try_map(|conn| conn.adopt(worker.index)) else { continue };
-        return Some(Connected { pooled, is_reused: true, key });
+        return Some(Connected { link: Link::Own(pooled), is_reused: true, key });
     }
     None
+}
+
+/// What a request must agree on with a connection that others of the group use too.
+pub(super) fn shared_key(peer: &Peer, wanted: Option<&Wanted>, channel: Option<Arc<str>>) -> PeerKey {
+    let mut key = key_of(peer, false, 0, wanted);
+    key.channel = key.channel.or(channel);
+    key
 }
 
 fn key_of(peer: &Peer, is_local: bool, location: u32, wanted: Option<&Wanted>) -> PeerKey {
@@ -142,7 +168,7 @@ pub async fn open(
     let conn = Box::new(PeerConn { stream, owner: worker.index, session: None });
     let now = super::now();
     Ok(Connected {
-        pooled: Pooled::new(conn, now),
+        link: Link::Own(Pooled::new(conn, now)),
         is_reused: false,
         key: key_of(peer, is_local, location, wanted),
     })

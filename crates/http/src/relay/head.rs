@@ -16,6 +16,7 @@ use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::response::Ranges;
+use crate::websocket;
 
 /// What makes the client's head of an upstream's.
 #[derive(Clone, Copy)]
@@ -53,6 +54,14 @@ impl Relay<'_> {
                 return Err(fail(next::INVALID_HEADER));
             }
         };
+        let is_tunnel = self.plan.tunnel == Some(status);
+        if is_tunnel && !websocket::is_accepted(r) {
+            r.log(
+                Level::Error,
+                format_args!("upstream sent invalid \"Sec-WebSocket-Accept\" header while {READING}"),
+            );
+            return Err(fail(next::INVALID_HEADER));
+        }
         if let Some(kind) = self.wants_next(r, status) {
             self.finish_unread(answer, r);
             return Err(fail(kind));
@@ -69,16 +78,19 @@ impl Relay<'_> {
             self.heading().accel_redirect(r)
         });
         if let Some(outcome) = instead {
+            heard::dropped(r);
             self.succeed(r);
             self.finish_unread(answer, r);
             return Ok(outcome);
         }
         self.heading().copy_head(r, length);
-        if status == 101 && self.plan.may_upgrade {
+        if is_tunnel {
+            heard::dropped(r);
             // Boxed, as it would make the future of every request larger.
             return Ok(Box::pin(tunnel::run(self, r, answer)).await);
         }
         if let Err(outcome) = output::send_head(r) {
+            heard::dropped(r);
             self.succeed(r);
             return Ok(outcome);
         }
@@ -119,7 +131,7 @@ impl Relay<'_> {
     /// A connection whose answer's body is not wanted serves on only where none of it is to come.
     pub(super) fn finish_unread(&mut self, mut answer: Answer, r: &Request) {
         if self.may_go_on() && self.wire.may_keep_unread(r, answer.rest()) {
-            self.wire.release(&mut answer.conn.pooled.conn);
+            self.wire.release(&mut answer.conn);
             answer.conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
         }
     }
@@ -270,7 +282,6 @@ impl Heading<'_> {
     fn copy_field(&self, r: &mut Request, field: &Field) {
         match field.known {
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::KeepAlive => {}
-            Known::Upgrade if r.response.status != 101 => {}
             Known::ContentType => {
                 r.response.has_type_parameters = true;
                 r.response.content_type.clear();

@@ -14,11 +14,13 @@ pub mod follow;
 mod head;
 mod http1;
 mod http2;
+mod join;
 mod params;
 mod pass;
 mod pump;
 pub mod queue;
 mod rows;
+mod send;
 pub mod settings;
 mod state;
 pub mod state_file;
@@ -38,9 +40,9 @@ use os::errlog::Level;
 use proto::h1::Method;
 
 pub use self::codec::{
-    BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, SendError, Wire,
+    BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, Received, SendError, Wire,
 };
-pub use self::connect::parse_bind;
+pub use self::connect::{Connected, parse_bind};
 pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
 pub use self::http2::{Http2, Session};
@@ -76,6 +78,7 @@ pub async fn janitor() {
         let worker = crate::cycle::Worker::current();
         worker.trim_handlers();
         let cycle = worker.cycle();
+        http2::retain(|pool| cycle.http.upstreams.iter().any(|upstream| Arc::ptr_eq(upstream.pool(), pool)));
         for upstream in &cycle.http.upstreams {
             if let Some(keepalive) = &upstream.keepalive {
                 drop(upstream.pool().expire(worker.index, &keepalive.limits, now()));
@@ -129,6 +132,19 @@ pub enum PlanBody {
     Stream,
 }
 
+/// The status by which an upstream agrees to an upgrade (RFC 9110, 15.2.2).
+pub const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// What becomes of the bytes of the client's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyCoding {
+    /// They pass as they are.
+    #[default]
+    Same,
+    /// They are base64, perhaps in padded pieces, and pass decoded; for codecs that write the request themselves.
+    Base64,
+}
+
 /// What lies around the pieces of a request's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -157,12 +173,14 @@ pub struct Plan {
     pub head: Buf,
     /// The client's body.
     pub body: PlanBody,
+    /// What of it is sent.
+    pub coding: BodyCoding,
     /// How that is sent.
     pub framing: Framing,
     /// The method that the upstream is asked with, where that is not the client's: an answer to HEAD has no body.
     pub method: Option<Method>,
-    /// The client asked for an upgrade that the request passes on.
-    pub may_upgrade: bool,
+    /// The status of an answer from which on the connection is a tunnel.
+    pub tunnel: Option<u16>,
     /// The request says that it is the last on its connection, whatever the answer says (RFC 9112, 9.6).
     pub closes: bool,
 }
@@ -208,6 +226,11 @@ pub trait Protocol: Send + Sync {
     /// The upstream that all requests of a location go to, where it is known at load.
     fn upstream(&self, _location: &Location) -> Option<crate::conf::UpstreamId> {
         None
+    }
+
+    /// Whether it is gRPC, which has health checks of its own.
+    fn is_grpc(&self) -> bool {
+        false
     }
 
     /// Writes the request.
@@ -453,7 +476,9 @@ impl Relay<'_> {
     /// (`ngx_http_upstream_next`). The only place that decides whether a request is repeated.
     fn give_up(&mut self, r: &mut Request, failure: &Failure) -> Option<u16> {
         let outcome = match failure.kind {
-            settings::next::HTTP_403 | settings::next::HTTP_404 => ::upstream::Outcome::Next,
+            settings::next::HTTP_403 | settings::next::HTTP_404 | settings::next::UNPROCESSED => {
+                ::upstream::Outcome::Next
+            }
             _ => ::upstream::Outcome::Failure,
         };
         self.count_attempt(r);
@@ -461,7 +486,8 @@ impl Relay<'_> {
             r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing));
         }
         self.bell.ring();
-        if failure.is_stale && failure.kind == settings::next::ERROR {
+        let is_unprocessed = failure.kind == settings::next::UNPROCESSED;
+        if failure.is_stale && (is_unprocessed || failure.kind == settings::next::ERROR) {
             self.attempt.grant_try();
         }
         let status = failure.status();
@@ -473,8 +499,8 @@ impl Relay<'_> {
         if failure.is_final {
             return Some(status);
         }
-        let mut kind = failure.kind;
-        if self.is_request_sent && !is_idempotent(r) {
+        let mut kind = if is_unprocessed { settings::next::ERROR } else { failure.kind };
+        if self.is_request_sent && !is_unprocessed && !is_idempotent(r) {
             kind |= settings::next::NON_IDEMPOTENT;
         }
         let allowed = self.settings.next_upstream;

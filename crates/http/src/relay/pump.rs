@@ -8,13 +8,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 
 use super::cache::{Ending, Sink};
-use super::codec::{BodyLength, Closing, Codec, Decoded, SendError, Wire};
+use super::codec::{BodyLength, Closing, Codec, Decoded, Received, SendError, Wire};
 use super::connect::Connected;
 use super::exchange::Answer;
 use super::{Relay, now};
@@ -132,7 +132,7 @@ pub(super) async fn run(
     match end {
         End::Complete => {
             if may_go_on && is_done && relay.wire.may_keep(r) {
-                relay.wire.release(&mut conn.pooled.conn);
+                relay.wire.release(&mut conn);
                 conn.keep(&relay.upstream, &Worker::current(), now());
             }
             if is_mute { finish_mute(r).await } else { Outcome::Sent }
@@ -155,7 +155,8 @@ fn begin_sink(
     if r.cache.is_none() && relay.settings.cache.store == super::cache::Store::Off {
         return None;
     }
-    let ending = is_buffered.then(|| Ending { length, closing: relay.wire.closing() });
+    let may_keep = is_buffered || relay.settings.keeps_unbuffered;
+    let ending = may_keep.then(|| Ending { length, closing: relay.wire.closing() });
     let sink = Sink::begin(r, relay.settings, ending);
     r.ignores_client_abort = relay.settings.ignore_client_abort || sink.is_some();
     sink
@@ -336,20 +337,15 @@ impl Pump<'_> {
     }
 
     fn poll_read(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if let Poll::Ready(result) = self.conn.stream().poll_readable(cx) {
-            if let Err(error) = result {
-                return Poll::Ready(Err(upstream_failed(r, &error)));
-            }
-        } else {
-            return Poll::Pending;
+        if let Err(error) = ready!(self.wire.poll_readable(self.conn.stream(), cx)) {
+            return Poll::Ready(Err(upstream_failed(r, &error)));
         }
         let size = self.read_size();
         let mut buf = Buf::with_capacity(size);
-        let count = match self.conn.stream().poll_recv(cx, &mut buf, size) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(upstream_failed(r, &error))),
-            Poll::Ready(Ok(0)) => return Poll::Ready(self.end_of_stream(r)),
-            Poll::Ready(Ok(count)) => count,
+        let count = match ready!(self.wire.poll_receive(self.conn.stream(), cx, &mut buf, size)) {
+            Err(error) => return Poll::Ready(Err(upstream_failed(r, &error))),
+            Ok(Received::Closed) => return Poll::Ready(self.end_of_stream(r)),
+            Ok(Received::Bytes(count)) => count,
         };
         if count == size && self.size + 1 < READ_SIZES.len() {
             self.size += 1;
@@ -401,7 +397,9 @@ impl Pump<'_> {
             }
         }
         if let Some(sink) = &mut self.sink {
-            sink.take(r, &mut part, r.output.in_memory(), self.memory_limit);
+            // Without buffering the client is what is waited for.
+            let most = if self.is_buffered { self.memory_limit } else { u64::MAX };
+            sink.take(r, &mut part, r.output.in_memory(), most);
         }
         self.is_done = decoded == Decoded::End;
         let more = match (self.is_done, self.is_buffered) {

@@ -37,6 +37,8 @@ pub mod next {
     pub const NON_IDEMPOTENT: u32 = 1 << 14;
     /// The upstream's address was denied.
     pub const DENIED: u32 = 1 << 15;
+    /// Not for the configuration: the peer says that it has not looked at the request.
+    pub const UNPROCESSED: u32 = 1 << 30;
     /// Never.
     pub const OFF: u32 = 1 << 31;
 
@@ -127,6 +129,8 @@ pub struct RelaySettings {
     pub pass_request_headers: bool,
     pub pass_request_body: bool,
     pub pass_trailers: bool,
+    /// An answer that is passed on without buffering may be kept all the same; no directive sets it.
+    pub keeps_unbuffered: bool,
     pub connect_timeout: u64,
     pub send_timeout: u64,
     pub read_timeout: u64,

@@ -135,6 +135,12 @@ impl Upstream {
         });
     }
 
+    /// Whether requests of a protocol that can share a connection do: where idle ones are kept for the whole group.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        self.keepalive.is_some_and(|keepalive| !keepalive.is_local && keepalive.limits.capacity > 0)
+    }
+
     /// Idle connections of all threads.
     #[inline]
     #[must_use]

@@ -93,9 +93,13 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
             r.log(Level::Info, format_args!("client sent TRACE method"));
             return Err(405);
         }
-        Method::Connect => {
+        Method::Connect if r.line.version != Version::HTTP_11 || !r.server().allows_connect => {
             r.log(Level::Info, format_args!("client sent CONNECT method"));
             return Err(405);
+        }
+        Method::Connect if r.reader.is_open() => {
+            r.log(Level::Info, format_args!("client sent CONNECT request with body"));
+            return Err(400);
         }
         _ => {}
     }

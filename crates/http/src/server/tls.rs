@@ -88,12 +88,7 @@ async fn accept(r: &Request, address: &Address) -> bool {
     };
     if own.tls.as_ref().is_some_and(|own| own.rejects) {
         conn.stream.refuse_name().await;
-        let reason = "SSL: error:0A0000EA:SSL routines::callback failed";
-        conn.log(
-            cycle,
-            Level::Info,
-            format_args!("SSL_do_handshake() failed ({reason}) while SSL handshaking"),
-        );
+        conn.log(cycle, Level::Info, format_args!("handshake rejected while SSL handshaking"));
         return false;
     }
     for stapling in &tls.staplings {

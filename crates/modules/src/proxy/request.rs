@@ -4,7 +4,7 @@
 
 use http::body::RequestBody;
 use http::phases::Outcome;
-use http::relay::{Framing, Plan, PlanBody};
+use http::relay::{Framing, Plan, PlanBody, SWITCHING_PROTOCOLS};
 use http::request::Request;
 use net::Buf;
 use os::errlog::Level;
@@ -55,7 +55,8 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
     }
     out.extend_from_slice(b"\r\n");
     if settings.http_version != HttpVersion::Http2 {
-        plan.may_upgrade = asked.upgrade && r.header(Known::Upgrade).is_some();
+        let may_upgrade = asked.upgrade && r.header(Known::Upgrade).is_some();
+        plan.tunnel = may_upgrade.then_some(SWITCHING_PROTOCOLS);
         plan.closes = asked.close;
     }
     plan.body = match set_body {

@@ -19,8 +19,8 @@ http::relay_rows!("proxy", ProxySettings, RELAY_ROWS);
 http::relay_tls_rows!("proxy", ProxySettings, TLS_ROWS);
 
 /// What it shares with other upstream protocols.
-pub(super) static SHARED_ROWS: [&[Row<ProxySettings>]; 5] =
-    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], RELAY_ROWS[3], &TLS_ROWS];
+pub(super) static SHARED_ROWS: [&[Row<ProxySettings>]; 6] =
+    [RELAY_ROWS[0], RELAY_ROWS[1], RELAY_ROWS[2], RELAY_ROWS[3], RELAY_ROWS[4], &TLS_ROWS];
 
 #[rustfmt::skip]
 pub(super) static ROWS: [Row<ProxySettings>; 14] = [

@@ -89,6 +89,9 @@ impl Module for UpstreamHc {
                 let Some(Content::Relay(protocol)) = &location.content else {
                     return refuse("\"health_check\" needs an upstream that the location passes requests to");
                 };
+                if matches!(draft.kind, CheckKind::Grpc { .. }) && !protocol.is_grpc() {
+                    return refuse("\"health_check\" with \"type=grpc\" needs \"grpc_pass\"");
+                }
                 let Some(upstream) = protocol.upstream(location) else {
                     return refuse("\"health_check\" needs an upstream that is known without variables");
                 };
@@ -166,8 +169,28 @@ fn health_check(settings: &mut HcSettings, cx: &mut Cx<'_>, d: &Directive) -> Do
     Ok(())
 }
 
+/// The parameters behind `type=grpc`, which comes last: what else there is does not go together with it.
+fn grpc_parameter(draft: &mut Draft, word: &Word) -> Done {
+    let invalid = || Error::at(word, format!("invalid parameter \"{}\"", word.as_str()));
+    let CheckKind::Grpc { service, status } = &mut draft.kind else {
+        return Err(Error::at(word, format!("parameter \"{}\" must follow \"type=grpc\"", word.as_str())));
+    };
+    if let Some(value) = word.after("grpc_service=") {
+        *service = value.into();
+    } else if let Some(value) = word.after("grpc_status=") {
+        let number = conf::parse_number(value).and_then(|number| u32::try_from(number).ok());
+        *status = Some(number.ok_or_else(invalid)?);
+    } else {
+        return Err(invalid());
+    }
+    Ok(())
+}
+
 fn parameter(draft: &mut Draft, word: &Word) -> Done {
     let invalid = || Error::at(word, format!("invalid parameter \"{}\"", word.as_str()));
+    if matches!(draft.kind, CheckKind::Grpc { .. }) || word.bytes.starts_with(b"grpc_") {
+        return grpc_parameter(draft, word);
+    }
     let time = |value: &[u8]| base::parse_time_ms(value).map_err(|_| invalid());
     let count = |value: &[u8]| {
         let number = conf::parse_number(value).filter(|number| *number > 0);
@@ -206,8 +229,12 @@ fn parameter(draft: &mut Draft, word: &Word) -> Done {
         draft.kind = CheckKind::Connect;
     } else if word.is("type=http") {
         // It is what a check does by itself.
-    } else if word.bytes.starts_with(b"type=grpc") || word.bytes.starts_with(b"grpc_") {
-        return Err(Error::at(word, format!("parameter \"{}\" is not supported yet", word.as_str())));
+    } else if word.is("type=grpc") {
+        let plain = CheckKind::Request { uri: b"/"[..].into() };
+        if draft.kind != plain || draft.matching.is_some() {
+            return Err(Error::at(word, "\"type=grpc\" does not go together with \"uri\" or \"match\""));
+        }
+        draft.kind = CheckKind::Grpc { service: Box::default(), status: None };
     } else {
         return Err(invalid());
     }

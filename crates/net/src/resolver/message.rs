@@ -168,6 +168,21 @@ pub(super) fn carries(message: &[u8], question: &Question) -> bool {
     message.get(HEADER..end).is_some_and(|wire| wire.eq_ignore_ascii_case(&question.wire))
 }
 
+/// Reads a message as the answer to each question that may be asked for `name`; how many records were taken.
+pub(super) fn read_any(name: &str, message: &[u8]) -> usize {
+    let types = [RecordType::A, RecordType::Aaaa, RecordType::Srv, RecordType::Ptr];
+    let _ = (id_of(message), asked_name(message));
+    let mut taken = 0;
+    for question in types.into_iter().filter_map(|record_type| Question::new(name, record_type)) {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            if let Ok(Reply::Records(records)) = read(message, transport, &question) {
+                taken += records.addresses.len() + records.services.len();
+            }
+        }
+    }
+    taken
+}
+
 /// Reads the answer to a question; the caller has compared the id.
 pub(super) fn read(message: &[u8], transport: Transport, question: &Question) -> Result<Reply, Fault> {
     let mut header = Reader { message, at: 0 };

@@ -51,6 +51,13 @@ const MAX_TCP: usize = 32;
 /// Milliseconds after which a resolver that nobody asks makes way for a new one.
 const IDLE_MS: u64 = 60_000;
 
+/// Reads a message as the answer to each question that may be asked for `name`, as what comes from a name server is
+/// read: how many records were taken from it. For tests of what may come.
+#[must_use]
+pub fn read_message(name: &str, bytes: &[u8]) -> usize {
+    message::read_any(name, bytes)
+}
+
 /// The addresses of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {

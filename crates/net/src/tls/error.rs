@@ -87,7 +87,9 @@ fn number_and_reason(error: &rustls::Error) -> Option<(u32, &'static str)> {
             PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic => (ssl(258), "unsupported protocol"),
+            | PeerIncompatible::Tls13RequiredForQuic
+            // Hellos of older protocols have no such extension.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired => (ssl(258), "unsupported protocol"),
             _ => (ssl(246), "required compression algorithm missing"),
         },
         rustls::Error::InvalidMessage(why) => match why {

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
+use rustls::PeerIncompatible::SignatureAlgorithmsExtensionRequired;
 use rustls::server::Acceptor;
 
 use super::error::Error;
@@ -21,6 +22,9 @@ const LONGEST: usize = 64 << 10;
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 112];
 /// An alert record: fatal, `internal_error`.
 const INTERNAL_ERROR: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
+
+/// An alert record: fatal, `protocol_version`.
+const PROTOCOL_VERSION: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 70];
 
 /// What a client says when it begins.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +76,9 @@ impl Stream {
                     }
                     Err((error, mut alert)) => {
                         let mut text = Vec::new();
-                        if alert.write_all(&mut text).is_ok() {
+                        if is_outdated(&error) {
+                            self.send_at_once(&PROTOCOL_VERSION).await;
+                        } else if alert.write_all(&mut text).is_ok() {
                             self.send_at_once(&text).await;
                         }
                         return Err(Error::Protocol(error).into());
@@ -103,6 +109,12 @@ impl Stream {
     async fn send_at_once(&self, bytes: &[u8]) {
         let _ = poll_fn(|cx| Poll::Ready(self.poll_send_plain(cx, bytes))).await;
     }
+}
+
+/// Whether a hello is one of TLS 1.1 or before, which names no signature algorithms: that it does not is what rustls
+/// misses first.
+fn is_outdated(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::PeerIncompatible(SignatureAlgorithmsExtensionRequired))
 }
 
 impl Hello {

@@ -15,6 +15,9 @@ const PER_FRAME: usize = 64;
 /// Bytes beyond eight times the content (`total_bytes` and `payload_bytes` of `ngx_http_v2_connection_t`).
 const OVERHEAD: u64 = 1 << 20;
 
+/// Resets and refusals, and frames without content, from which on a peer owes: one that works never has so many.
+const OWING: (u32, u32) = (16, 512);
+
 /// The debts of one connection.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -82,6 +85,14 @@ impl Budget {
         if self.control > CONTROL { Err(Violation::Flood) } else { Ok(()) }
     }
 
+    /// Whether the peer asks for more than it does anything with: it need not be hurried for.
+    #[inline]
+    #[must_use]
+    pub fn is_owing(&self) -> bool {
+        let (given_up, control) = OWING;
+        self.resets.max(self.refused) > given_up || self.control > control
+    }
+
     /// So many bytes of content went by in either direction.
     #[inline]
     pub fn payload(&mut self, bytes: usize) {
@@ -117,6 +128,9 @@ mod tests {
             budget.payload(16_384);
             assert_eq!((budget.control(), budget.received(16_384)), (Ok(()), Ok(())));
         }
+        assert!(!budget.is_owing());
+        while budget.reset().is_ok() {}
+        assert!(budget.is_owing());
     }
 
     #[test]

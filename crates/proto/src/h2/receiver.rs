@@ -62,6 +62,8 @@ pub enum Event<'a> {
     SettingsAcknowledged,
     /// A PING that must be answered.
     Ping([u8; 8]),
+    /// An answer to a PING of ours.
+    Pong,
     /// More may be sent on a stream, or with 0 on the connection.
     WindowUpdate(u32, u32),
     /// The peer begins no more streams, and looked at none of ours above this one.
@@ -223,7 +225,7 @@ impl Receiver {
                 Some(Event::Settings { window_delta })
             }
             Kind::PING if head.stream != 0 => return Err(Violation::PingStream),
-            Kind::PING if head.flags.has(Flags::ACK) => None,
+            Kind::PING if head.flags.has(Flags::ACK) => Some(Event::Pong),
             Kind::PING => payload.first_chunk().map(|payload| Event::Ping(*payload)),
             Kind::GOAWAY if head.stream != 0 => return Err(Violation::GoAwayStream),
             Kind::GOAWAY => Some(Event::GoAway(word(0) & 0x7fff_ffff, ErrorCode(word(4)))),
@@ -481,7 +483,7 @@ mod tests {
         );
         check(&[frame(Kind::SETTINGS, 1, 0, &[])], Ok(&["SettingsAcknowledged"]));
         check(&[frame(Kind::PING, 0, 0, b"12345678")], Ok(&["Ping([49, 50, 51, 52, 53, 54, 55, 56])"]));
-        check(&[frame(Kind::PING, 1, 0, b"12345678")], Ok(&[]));
+        check(&[frame(Kind::PING, 1, 0, b"12345678")], Ok(&["Pong"]));
         check(&[frame(Kind(99), 0, 7, b"whatever")], Ok(&[]));
         check(&[frame(Kind::GOAWAY, 0, 0, b"\0\0\0\x03\0\0\0\x02bye")], Ok(&["GoAway(3, ErrorCode(2))"]));
         check(&[frame(Kind::WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 9])], Ok(&["WindowUpdate(1, 9)"]));

@@ -127,7 +127,12 @@ impl RequestReader {
                 }
             }
             // RFC 8441, 4.
-            b":protocol" => once(&mut self.protocol, value, "protocol")?,
+            b":protocol" => {
+                once(&mut self.protocol, value, "protocol")?;
+                if !value.of(text).iter().all(is_protocol_byte) {
+                    return refuse(format!("invalid :protocol header: \"{}\"", shown()));
+                }
+            }
             _ => {
                 let name = String::from_utf8_lossy(name.get(1..).unwrap_or_default());
                 return refuse(format!("unknown pseudo-header \":{name}\""));
@@ -153,8 +158,9 @@ impl RequestReader {
         Ok(())
     }
 
-    /// The block is over: writes the request line, the cookie and the host behind the other text. Gives the protocol
-    /// that a CONNECT asks for.
+    /// The block is over: writes the request line, the cookie and the host behind the other text. A CONNECT with a
+    /// protocol (RFC 8441) becomes the request that asks for the same over HTTP/1, so that whatever reads it
+    /// finds what it knows: a GET with `Upgrade` and `Connection`. Gives that protocol.
     ///
     /// # Errors
     /// What is wrong with the head.
@@ -166,7 +172,6 @@ impl RequestReader {
         self.check_line(head)?;
         self.write_line(head, text);
         self.write_cookie(head, text);
-        head.length = text.len();
         check_connection(head, text)?;
         let authority = head.authority;
         match (authority, head.fields.first(Known::Host).copied()) {
@@ -179,16 +184,26 @@ impl RequestReader {
             (Some(value), None) => {
                 let name = append(text, b"host");
                 head.fields.push(Field { name, value, known: Known::Host });
-                head.length = text.len();
             }
         }
+        if let Some(protocol) = self.protocol {
+            head.method = Method::Get;
+            let name = append(text, b"upgrade");
+            head.fields.push(Field { name, value: protocol, known: Known::Upgrade });
+            let name = append(text, b"connection");
+            let value = append(text, b"upgrade");
+            head.fields.push(Field { name, value, known: Known::Connection });
+        }
+        head.length = text.len();
         Ok(self.protocol)
     }
 
     fn write_line(&self, head: &mut RequestHead, text: &mut Vec<u8>) {
         let start = text.len();
-        let method = self.method.unwrap_or_default();
-        text.extend_from_within(range(method));
+        match (self.protocol, self.method) {
+            (Some(_), _) => text.extend_from_slice(b"GET"),
+            (None, method) => text.extend_from_within(range(method.unwrap_or_default())),
+        }
         head.method_text = Span::new(start, text.len());
         text.push(b' ');
         let target = head.target;
@@ -236,6 +251,11 @@ fn once(slot: &mut Option<Span>, value: Span, name: &str) -> Result<(), Refusal>
     }
     *slot = Some(value);
     Ok(())
+}
+
+/// What the name of a protocol is made of: a token, or two with their version (RFC 9110, 7.8).
+fn is_protocol_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +344,27 @@ mod tests {
             &[("x_y", "z"), ("te", "trailers")],
             Ok("GET /a?b HTTP/2.0 /a Some(\"b\") [te=trailers] [host=h]"),
         );
+    }
+
+    #[test]
+    fn a_connect_with_a_protocol_is_an_upgrade() {
+        let fields = |protocol: &'static str| {
+            let pseudo = [(":method", "CONNECT"), (":protocol", protocol), (":scheme", "https")];
+            [&pseudo[..], &[(":path", "/chat?a"), (":authority", "h"), ("x", "y")]].concat()
+        };
+        let check = |protocol: &'static str, expected: Result<&str, &str>| {
+            let read = read(&fields(protocol), &HeadLimits::default());
+            assert_eq!(read.as_ref().map(String::as_str).map_err(String::as_str), expected, "{protocol}");
+        };
+        check(
+            "websocket",
+            Ok(
+                "GET /chat?a HTTP/2.0 /chat Some(\"a\") [x=y] [host=h] [upgrade=websocket] [connection=upgrade] \
+                websocket",
+            ),
+        );
+        check("a b", Err("400 client sent invalid :protocol header: \"a b\""));
+        check("", Err("400 client sent empty :protocol header"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Peers that are equally busy take turns by round robin, which starts at the first of them.
 
+use std::cmp::Ordering;
+
 use crate::eligible::Field;
 use crate::peer::Peer;
 
@@ -12,24 +14,25 @@ pub(super) fn pick(field: &Field<'_>) -> Option<usize> {
 
 /// The peer with the least of what `load` measures, for its weight; shared with `least_time`.
 pub(super) fn pick_least(field: &Field<'_>, load: impl Fn(&Peer) -> u64) -> Option<usize> {
-    let (mut best, mut equals): (Option<(usize, &Peer, u64)>, _) = (None, 0usize);
+    // One whose slow start has hardly begun weighs a little, too.
+    let measure = |peer: &Peer| (load(peer), field.weight_now(peer).max(1));
+    let (mut best, mut equals): (Option<(usize, Busy)>, _) = (None, 0usize);
     for (index, peer) in field.open() {
-        let busy = load(peer);
-        // Compare busy/weight without dividing: a/w < b/v  <=>  a*v < b*w.
-        match best.map(|(_, other, least)| scaled(field, busy, other).cmp(&scaled(field, least, peer))) {
-            None | Some(std::cmp::Ordering::Less) => {
-                best = Some((index, peer, busy));
+        let busy = measure(peer);
+        match best.map(|(_, least)| compare(busy, least)) {
+            None | Some(Ordering::Less) => {
+                best = Some((index, busy));
                 equals = 0;
             }
-            Some(std::cmp::Ordering::Equal) => equals += 1,
-            Some(std::cmp::Ordering::Greater) => {}
+            Some(Ordering::Equal) => equals += 1,
+            Some(Ordering::Greater) => {}
         }
     }
-    let (first, least_peer, least) = best?;
+    let (first, least) = best?;
     if equals == 0 {
         return Some(first);
     }
-    let is_equal = |peer: &Peer| scaled(field, load(peer), least_peer) == scaled(field, least, peer);
+    let is_equal = |peer: &Peer| compare(measure(peer), least) == Ordering::Equal;
     let (mut picked, mut highest, mut total) = (first, i64::MIN, 0i64);
     for (index, peer) in
         field.open().skip_while(|(index, _)| *index < first).filter(|(_, peer)| is_equal(peer))
@@ -44,8 +47,14 @@ pub(super) fn pick_least(field: &Field<'_>, load: impl Fn(&Peer) -> u64) -> Opti
     Some(picked)
 }
 
-fn scaled(field: &Field<'_>, busy: u64, other: &Peer) -> u64 {
-    busy.saturating_mul(field.weight_now(other))
+/// A load and the weight of who bears it.
+pub(super) type Busy = (u64, u64);
+
+/// Which of two is less busy for its weight.
+#[inline]
+pub(super) fn compare((load, weight): Busy, (other_load, other_weight): Busy) -> Ordering {
+    // Without dividing: a/w < b/v  <=>  a*v < b*w.
+    load.saturating_mul(other_weight).cmp(&other_load.saturating_mul(weight))
 }
 
 #[cfg(test)]

@@ -34,6 +34,15 @@ pub enum Metric {
     LastByte,
 }
 
+impl Metric {
+    fn average_ms(self, peer: &Peer) -> u64 {
+        match self {
+            Self::Head => peer.state.times.head.load(),
+            Self::LastByte => peer.state.times.response.load(),
+        }
+    }
+}
+
 /// Whether requests under way count too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inflight {
@@ -66,20 +75,38 @@ pub(crate) struct Spent {
 pub(super) fn pick(how: LeastTime, field: &Field<'_>) -> Option<usize> {
     let now = field.now;
     for (_, peer) in field.open() {
-        let times = &peer.state.times;
-        if let Some(each) = times.inflight_last.load().checked_div(times.inflight_requests.load()) {
-            average(&times.inflight, each + now.ms().saturating_sub(times.inflight_changed.load()));
-        }
+        watch(peer, now);
     }
     least_conn::pick_least(field, |peer| estimate_ms(how, peer, now))
 }
 
+/// Averages how long the requests of a peer have been under way by now.
+pub(super) fn watch(peer: &Peer, now: Now) {
+    let times = &peer.state.times;
+    if let Some(each) = times.inflight_last.load().checked_div(times.inflight_requests.load()) {
+        average(&times.inflight, each + now.ms().saturating_sub(times.inflight_changed.load()));
+    }
+}
+
+/// Until when [`estimate_ms`] stays as it is if nothing happens to the peer, milliseconds; none where it changes all
+/// the time.
+pub(super) fn steady_until_ms(how: LeastTime, peer: &Peer, now: Now) -> Option<u64> {
+    if peer.state.times.inflight_requests.load() > 0 {
+        return None;
+    }
+    if how.metric.average_ms(peer) < STEP_MS {
+        return Some(u64::MAX);
+    }
+    let period = peer.fail_timeout_sec.saturating_add(1);
+    let checked_sec = peer.state.checked_sec.load();
+    let halvings = now.sec().saturating_sub(checked_sec) / period;
+    let next_sec = halvings.saturating_add(1).saturating_mul(period).saturating_add(checked_sec);
+    Some(next_sec.saturating_mul(1000))
+}
+
 pub(super) fn estimate_ms(how: LeastTime, peer: &Peer, now: Now) -> u64 {
     let times = &peer.state.times;
-    let mut ms = match how.metric {
-        Metric::Head => times.head.load(),
-        Metric::LastByte => times.response.load(),
-    };
+    let mut ms = how.metric.average_ms(peer);
     if peer.window_is_over(now) {
         // Halved for each fail_timeout without a request, so that a slow peer gets its chance again.
         let rested = now.sec().saturating_sub(peer.state.checked_sec.load());
@@ -118,11 +145,12 @@ pub(crate) fn head_seen(group: &Group, peer: &Peer, counting: Counting, head_ms:
     if measured(group.balancer()) != Some(early) {
         return counting;
     }
-    let _turn = group.lock();
+    let mut turn = group.lock();
     average(&peer.state.times.head, head_ms);
     if counting == Counting::Inflight {
         leave(peer, head_ms, now);
     }
+    turn.changed(peer, now);
     Counting::Idle
 }
 

@@ -10,6 +10,7 @@ mod ip_hash;
 mod ketama;
 mod least_conn;
 pub(crate) mod least_time;
+pub(crate) mod order;
 mod random;
 mod round_robin;
 

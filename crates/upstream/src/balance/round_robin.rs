@@ -4,15 +4,13 @@
 //! a a b a c a a and not a a a a a b c.
 
 use crate::eligible::Field;
+use crate::peer::Peer;
 
 /// The peer whose turn it is; a session's own peer goes before, but pays for it.
 pub(super) fn pick(field: &Field<'_>, session: Option<usize>) -> Option<usize> {
     if let Some(index) = session {
         let peer = field.peers.get(index)?;
-        let others = i64::try_from(field.total_weight()).unwrap_or(i64::MAX) - i64::from(peer.weight);
-        let others = others.saturating_mul(i64::from(field.group.scale()));
-        if peer.state.current_weight.load() <= -others {
-            // One request in a row is paid for; more would shut the peer out for others too long.
+        if has_paid_enough(field, peer, peer.state.current_weight.load()) {
             return session;
         }
     }
@@ -27,6 +25,13 @@ pub(super) fn pick(field: &Field<'_>, session: Option<usize>) -> Option<usize> {
     let picked = session.or(best.map(|(index, _)| index))?;
     field.peers.get(picked)?.pay(total);
     Some(picked)
+}
+
+/// Whether a session's peer is picked without paying: one request in a row is paid for, more would shut it out for
+/// others too long.
+pub(super) fn has_paid_enough(field: &Field<'_>, peer: &Peer, standing: i64) -> bool {
+    let others = i64::try_from(field.total_weight()).unwrap_or(i64::MAX) - i64::from(peer.weight);
+    standing <= -others.saturating_mul(i64::from(field.group.scale()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A folder, ports, origins and a server under test, all gone when it is dropped.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use testkit::message::Message;
 use testkit::origin::{Body, Door, OriginSpec, Origins, ReplyAct, Rule, Speech};
 use testkit::places::Places;
 use testkit::prelude::dress;
-use testkit::process::{Binary, Server};
+use testkit::process::{Binary, Server, signal};
 
 /// How long anything may take that should take next to nothing.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +55,37 @@ impl Ground {
         self.configure(binary, conf)?;
         self.server = Some(Server::start(binary, self.places.root()).map_err(text)?);
         Ok(())
+    }
+
+    /// Kills master and workers without a warning, and waits until they are gone.
+    pub fn kill(&mut self) -> Result<(), String> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        let workers = server.workers();
+        for pid in std::iter::once(server.pid()).chain(workers.iter().copied()) {
+            signal("KILL", pid);
+        }
+        server.wait(PATIENCE)?;
+        for worker in workers {
+            let is_gone = || Ok(std::fs::read_link(format!("/proc/{worker}/cwd")).is_err().then_some(()));
+            wait_for("the end of a worker", is_gone)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the server.
+    pub fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// The folder of the run.
+    pub fn root(&self) -> &Path {
+        self.places.root()
+    }
+
+    /// Lines of the error log that contain a text.
+    pub fn lines_with(&self, word: &str) -> Vec<String> {
+        let said = self.server.as_ref().map(Server::said).unwrap_or_default();
+        said.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
     }
 
     /// `127.0.0.1:port` of the server.

@@ -1,9 +1,10 @@
 //! `endurance [OPTION…] [PART…]`: what only time, load and malice bring to light.
 //!
 //! Options are `--quick`, `--reloads N`, `--bin PATH` and `--oracle PATH` (nginx, for its memory). Parts are
-//! `malformed`, `limits`, `floods`, `peers`, `kill`, `idle`, `reload`, `chaos`, `connections` and `names`; all without
-//! a name. With `TIDEGATE_KEEP` in the environment the folders of the runs are kept.
+//! `malformed`, `limits`, `floods`, `peers`, `kill`, `idle`, `reload`, `chaos`, `connections`, `names` and `cache`; all
+//! without a name. With `TIDEGATE_KEEP` in the environment the folders of the runs are kept.
 
+mod cache;
 mod chaos;
 mod connections;
 mod fickle;
@@ -44,13 +45,19 @@ struct Plan {
     chaos: Duration,
     /// Requests of which the connections are counted.
     requests: usize,
+    /// How often a cache is killed while it writes.
+    crashes: usize,
+    /// Entries that a cache is filled with.
+    entries: usize,
+    /// Bytes that a slow client reads, and how many a second.
+    slow: (u64, u64),
     /// How long requests are measured while addresses change.
     flux: Duration,
 }
 
 type Part = fn(&Plan, &mut Report) -> Result<(), String>;
 
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 11] = [
     ("malformed", malformed::run),
     ("limits", limits::run),
     ("floods", floods::run),
@@ -61,6 +68,7 @@ const PARTS: [(&str, Part); 10] = [
     ("chaos", chaos::run),
     ("connections", connections::run),
     ("names", names::run),
+    ("cache", cache::run),
 ];
 
 fn main() -> ExitCode {
@@ -77,6 +85,7 @@ fn run() -> Result<ExitCode, String> {
     let (mut binary, mut oracle, mut wanted) = (None, None, Vec::new());
     let (mut reloads, mut kills, mut idle, mut rated) = (1000, 20, 10_000, 10);
     let (mut chaos, mut requests, mut flux) = (300, 100_000, 10);
+    let (mut crashes, mut entries, mut slow) = (200, 1_000_000, (100 << 20, 1 << 20));
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} wants a value"));
@@ -84,6 +93,7 @@ fn run() -> Result<ExitCode, String> {
             "--quick" => {
                 (reloads, kills, idle, rated) = (100, 5, 2000, 2);
                 (chaos, requests, flux) = (10, 10_000, 3);
+                (crashes, entries, slow) = (10, 10_000, (32 << 20, 16 << 20));
             }
             "--reloads" => {
                 let number = value()?;
@@ -106,7 +116,8 @@ fn run() -> Result<ExitCode, String> {
     let oracle = oracle.or_else(installed_nginx).and_then(|path| Binary::probe(&path).ok());
     let oracle = oracle.filter(|oracle| oracle.kind == Kind::Nginx);
     let [rated, chaos, flux] = [rated, chaos, flux].map(Duration::from_secs);
-    let plan = Plan { binary, oracle, reloads, kills, idle, rated, chaos, requests, flux };
+    let plan =
+        Plan { binary, oracle, reloads, kills, idle, rated, chaos, requests, crashes, entries, slow, flux };
     let mut report = Report::default();
     for (name, part) in PARTS {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {

@@ -14,3 +14,14 @@ pub fn descriptors(pid: u32) -> Result<usize, String> {
     let path = format!("/proc/{pid}/fd");
     std::fs::read_dir(&path).map(Iterator::count).map_err(|error| format!("{path}: {error}"))
 }
+
+/// Processor time of all threads, microseconds.
+pub fn cpu_us(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/task");
+    let threads = std::fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+    let nanoseconds = threads.flatten().filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Ok(nanoseconds.sum::<u64>() / 1000)
+}

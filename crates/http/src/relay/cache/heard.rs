@@ -74,8 +74,18 @@ pub(in crate::relay) async fn failed(
     if matches!(status, 502 | 504) && case.answer == Use::Kept {
         note_error(case, settings.valid_for(status), status);
     }
-    case.pass();
+    // Whoever waits tries his own luck, one after the other.
+    case.answer = Use::Passed;
+    case.lease = None;
     None
+}
+
+/// The upstream's answer is not passed on as it is: nothing of it is kept.
+#[cold]
+pub(in crate::relay) fn dropped(r: &mut Request) {
+    if let Some(case) = r.cache.as_mut().filter(|case| case.answer == Use::Kept) {
+        case.pass();
+    }
 }
 
 /// An `error_page` takes the answer's place: its status is kept as long as the answer would have been

@@ -13,6 +13,7 @@ mod save;
 mod serve;
 pub mod settings;
 mod sink;
+mod trailers;
 mod vary;
 
 use std::future::poll_fn;
@@ -219,6 +220,21 @@ pub(super) fn push_default_key(r: &Request, out: &mut Vec<u8>) {
 pub fn push_site(r: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(if r.conn.is_tls() { b"https://" } else { b"http://" });
     out.extend_from_slice(if r.host.is_empty() { &r.server().name } else { &r.host });
+}
+
+/// Appends a sum over the request's body, which must have been read.
+pub fn push_body_sum(r: &Request, out: &mut Vec<u8>) {
+    out.push(b'#');
+    if let Some(body) = r.body.memory() {
+        out.extend_from_slice(Key::of(body).name().as_bytes());
+    } else if let crate::body::RequestBody::File { file, length, .. } = &r.body {
+        let mut body = vec![0; usize::try_from(*length).unwrap_or(0)];
+        // What cannot be read is like no other body.
+        match std::os::unix::fs::FileExt::read_exact_at(&**file, &mut body, 0) {
+            Ok(()) => out.extend_from_slice(Key::of(&body).name().as_bytes()),
+            Err(_) => out.extend_from_slice(format!("{:p}", &raw const *r).as_bytes()),
+        }
+    }
 }
 
 /// Looks whether the cache has an answer. `None`: the upstream is to be asked.

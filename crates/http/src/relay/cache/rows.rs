@@ -1,13 +1,16 @@
 //! The directive rows of the cache, under each protocol's prefix.
 
-/// Rows for how answers are kept and stored.
+/// Rows for how answers are kept.
 #[macro_export]
 macro_rules! relay_cache_rows {
-    ($prefix:literal, $settings:ty) => {{
+    ($prefix:literal, $settings:ty) => {
+        $crate::relay_cache_rows!($prefix, $settings, "GET HEAD")
+    };
+    ($prefix:literal, $settings:ty, $methods:literal) => {{
         use conf::{Arity, Contexts};
         use $crate::rows::{flag, number, offset, row, time, value};
         const ALL: Contexts = Contexts::HTTP_ALL;
-        let rows: [$crate::rows::Row<$settings>; 17] = [
+        let rows: [$crate::rows::Row<$settings>; 15] = [
             row(
                 concat!($prefix, "_cache_path"),
                 Contexts::HTTP,
@@ -56,7 +59,7 @@ macro_rules! relay_cache_rows {
                 concat!($prefix, "_cache_methods"),
                 ALL,
                 Arity::MORE1,
-                "GET HEAD",
+                $methods,
                 "Methods whose answers are kept.",
                 |s, cx, d| s.relay.cache_mut().set_methods(cx, d),
             ),
@@ -128,6 +131,19 @@ macro_rules! relay_cache_rows {
                 "Ranges behind it go to the upstream.",
                 |s, v| s.relay.cache_mut().max_range_offset = Some(v),
             ),
+        ];
+        rows
+    }};
+}
+
+/// Rows for how answers are saved as files.
+#[macro_export]
+macro_rules! relay_store_rows {
+    ($prefix:literal, $settings:ty) => {{
+        use conf::{Arity, Contexts};
+        use $crate::rows::{row, value};
+        const ALL: Contexts = Contexts::HTTP_ALL;
+        let rows: [$crate::rows::Row<$settings>; 2] = [
             row(concat!($prefix, "_store"), ALL, Arity::ONE, "off", "Saves answers as files.", |s, cx, d| {
                 s.relay.cache_mut().set_store(cx, d)
             }),

@@ -6,7 +6,7 @@ use ::cache::{Body, Stored};
 use os::errlog::Level;
 use proto::h1::{Known, Progress};
 
-use super::{Case, Status, Use};
+use super::{Case, Status, Use, trailers};
 use crate::chunk::Chunk;
 use crate::output;
 use crate::phases::{self, Outcome};
@@ -25,20 +25,30 @@ pub(super) async fn send(
     mut case: Box<Case>,
     stored: Stored,
 ) -> Option<Outcome> {
-    let Some(length) = load_head(r, stored.head(), Some(stored.length())) else {
+    let has_trailers = stored.head().first() == Some(&trailers::MARK);
+    let length = load_head(r, stored.head(), (!has_trailers).then(|| stored.length()));
+    let meta = stored.meta().clone();
+    let mut body = stored.into_body();
+    let trailers = if has_trailers { trailers::cut(&mut body) } else { Some(Vec::new()) };
+    let (Some(length), Some(trailers)) = (length, trailers) else {
         r.log(Level::Crit, format_args!("cache file \"{}\" contains invalid header", super::path(&case)));
         case.status = Status::Miss;
         r.cache = Some(case);
         return None;
     };
     case.answer = Use::Cached;
-    case.meta = stored.meta().clone();
+    case.meta = meta;
     r.cache = Some(case);
     if let Some(outcome) = heading.accel_redirect(r) {
         return Some(outcome);
     }
     heading.copy_head(r, length);
-    let body = match stored.into_body() {
+    if heading.settings.pass_trailers {
+        trailers.iter().for_each(|(name, value)| r.response.trailers.push(name, value));
+        r.response.expect_trailers |= !trailers.is_empty() && r.stream().is_some();
+    }
+    r.upstream_head.trailers = trailers;
+    let body = match body {
         Body::Shared(bytes) => {
             let end = bytes.len();
             Chunk::Shared { bytes, start: 0, end }
@@ -52,6 +62,7 @@ pub(super) async fn send(
 /// Makes a head out of the cache the upstream's. `None` where it is none, or does not go with a body of `length`
 /// bytes.
 pub(super) fn load_head(r: &mut Request, head: &[u8], length: Option<u64>) -> Option<BodyLength> {
+    let head = head.strip_prefix(&[trailers::MARK]).unwrap_or(head);
     r.upstream_head.clear();
     r.upstream_head.text.extend_from_slice(head);
     let parsed = r.upstream_head.head.parse(head, HEAD_MAX, MAX_FIELDS);

@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use ::cache::{Draft, Follow, Writer};
+use ::cache::{Draft, Follow, TempDir, Writer};
 use os::errlog::{Errno, Level};
 
 use super::save::Saved;
-use super::{CacheSettings, Case, Store, Use, now, now_s, vary};
+use super::{CacheSettings, Case, Store, Use, now, now_s, trailers, vary};
 use crate::chunk::{Chunk, Queue};
 use crate::relay::RelaySettings;
 use crate::relay::codec::{BodyLength, Closing};
@@ -140,7 +140,16 @@ impl Sink {
     /// The body is complete.
     pub fn commit(self, r: &Request, settings: &RelaySettings) {
         match self.target {
-            Target::Cache(writer) => {
+            Target::Cache(mut writer) => {
+                if has_failed_call(r) {
+                    return;
+                }
+                if settings.pass_trailers
+                    && let Err(error) = writer.write(&trailers::encode(&r.upstream_head))
+                {
+                    // Nothing is stored then.
+                    r.debug(format_args!("http cache trailers were not written {}", Errno(&error)));
+                }
                 if let Err(error) = writer.commit(now_s())
                     && r.cache.as_ref().is_some_and(|case| case.zone.may_tell(now_s()))
                 {
@@ -153,6 +162,14 @@ impl Sink {
             Target::File(saved) => saved.commit(r, settings),
         }
     }
+}
+
+/// Whether a call of gRPC did not succeed, which its status does not show.
+fn has_failed_call(r: &Request) -> bool {
+    let head = &r.upstream_head;
+    let fields = head.head.fields.iter().map(|field| (field.name.of(&head.text), field.value.of(&head.text)));
+    let trailers = head.trailers.iter().map(|(name, value)| (&name[..], &value[..]));
+    fields.chain(trailers).any(|(name, value)| name.eq_ignore_ascii_case(b"grpc-status") && value != b"0")
 }
 
 /// Begins an entry, unless the answer is not to be kept after all.
@@ -168,7 +185,7 @@ fn begin_entry(r: &Request, settings: &RelaySettings, case: &mut Case, ending: E
         }
         case.meta.valid_until = now().saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
-    let head = head_text(r)?;
+    let head = head_text(r, settings)?;
     // What is there was seen to be too old; the new one takes its place.
     case.stale = None;
     if !case.meta.vary.is_empty() {
@@ -181,22 +198,28 @@ fn begin_entry(r: &Request, settings: &RelaySettings, case: &mut Case, ending: E
         case.lease = None;
     }
     let follow = match (ending.length, ending.closing) {
+        // Who reads along could not tell the trailers from the body.
+        _ if settings.pass_trailers => Follow::Refused,
         (BodyLength::Open, Closing::Complete) => Follow::Refused,
         _ => Follow::Allowed,
     };
     let temp_path = settings.temp_path.clone();
     let draft = Draft { key: case.key, text: case.text.clone(), meta: case.meta.clone(), head };
-    let temp_dir = Box::new(move || temp_file::create(&temp_path));
+    let has_temp_path = !temp_path.path.as_os_str().is_empty();
+    let temp_dir = has_temp_path.then(|| -> TempDir { Box::new(move || temp_file::create(&temp_path)) });
     Some(Writer::begin(&case.zone, draft, case.lease.take(), follow, temp_dir))
 }
 
 /// The upstream's head in the form of HTTP/1, whatever it came in. `None` for what has none (HTTP/0.9).
-fn head_text(r: &Request) -> Option<Vec<u8>> {
+fn head_text(r: &Request, settings: &RelaySettings) -> Option<Vec<u8>> {
     let head = &r.upstream_head;
     if head.head.version == proto::h1::Version::HTTP_09 {
         return None;
     }
     let mut out = Vec::with_capacity(head.text.len() + 32);
+    if settings.pass_trailers {
+        out.push(trailers::MARK);
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     let line = head.head.status_line.of(&head.text);
     if line.is_empty() {

@@ -4,6 +4,7 @@
 //! protocol that requests can be passed with can be checked with.
 
 mod expect;
+mod grpc;
 mod probe;
 
 use std::cell::RefCell;
@@ -63,6 +64,13 @@ pub enum CheckKind {
     Request {
         /// Path and arguments.
         uri: Box<[u8]>,
+    },
+    /// Asks by gRPC's own protocol for health checks (`type=grpc`).
+    Grpc {
+        /// The service that is asked for; empty for the server as a whole.
+        service: Box<[u8]>,
+        /// A status that is as good as health, of a server that does not know the protocol.
+        status: Option<u32>,
     },
     /// Only connects (`type=tcp`).
     Connect,
@@ -235,7 +243,7 @@ impl Watch {
                 (Err(_), _) => CheckVerdict::Failed,
             });
             if let Some(health) = health.filter(|_| is_news) {
-                peer.set_health(health, now());
+                group.set_health(peer, health, now());
                 probe.tell(peer, health, &finding);
                 if let Some(queue) = &self.upstream.queue {
                     queue.wake();

@@ -2,21 +2,23 @@
 //!
 //! It goes the way of a request but for the choice of the peer, and leaves no trace in the peer's counters.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use net::Deadline;
 use os::errlog::Level;
 use proto::h1::{HeadLimits, Method, Progress};
 use upstream::{Group, Peer, PeerAddr, PeerId};
 
-use super::super::codec::{Closing, Codec, Decoded};
-use super::super::connect::Connected;
+use super::super::codec::{Closing, Codec, Decoded, Received};
+use super::super::connect::{Connected, Link};
 use super::super::exchange::{Answer, Trouble};
 use super::super::queue::Bell;
 use super::super::sticky::Visit;
 use super::super::{Plan, Relay, Upstream};
-use super::{CheckKind, HealthCheck, Subject};
+use super::{CheckKind, HealthCheck, Subject, grpc};
 use crate::chunk::{Chunk, Queue};
 use crate::cycle::Worker;
 use crate::request::Request;
@@ -72,11 +74,14 @@ impl Probe {
         r.is_subrequest = true;
         r.started_ms = net::timer::now_ms();
         r.started = net::timer::wall_clock();
-        let uri: &[u8] = match &self.check.kind {
-            CheckKind::Request { uri } => uri,
-            CheckKind::Connect => b"/",
+        let (method, uri, fields): (_, &[u8], &[u8]) = match &self.check.kind {
+            CheckKind::Request { uri } => (Method::Get, uri, b""),
+            CheckKind::Connect => (Method::Get, b"/", b""),
+            CheckKind::Grpc { .. } => {
+                (Method::Post, grpc::PATH, b"TE: trailers\r\nContent-Type: application/grpc\r\n")
+            }
         };
-        for part in [b"GET ", uri, b" HTTP/1.1\r\n\r\n"] {
+        for part in [method.name().as_bytes(), b" ", uri, b" HTTP/1.1\r\n", fields, b"\r\n"] {
             r.head.extend_from_slice(part);
         }
         let limits = HeadLimits { initial: r.head.len() + 1, ..HeadLimits::default() };
@@ -87,7 +92,7 @@ impl Probe {
         if !matches!(parsed, Ok(Progress::Complete)) {
             return None;
         }
-        r.method = Method::Get;
+        r.method = method;
         let path = r.line.path.of(&r.head).to_vec();
         r.uri = path;
         let args = r.line.args.map(|args| args.of(&r.head).to_vec());
@@ -112,7 +117,12 @@ impl Probe {
         let settings = protocol.settings(cycle.http.location(r.location));
         let mut plan = Plan::default();
         if self.check.kind != CheckKind::Connect {
-            r.body = crate::body::RequestBody::Memory(net::Buf::empty());
+            let mut body = net::Buf::empty();
+            if let CheckKind::Grpc { service, .. } = &self.check.kind {
+                body.extend_from_slice(&grpc::question(service));
+                r.content_length = Some(body.len() as u64);
+            }
+            r.body = crate::body::RequestBody::Memory(body);
             // It leaves behind what variables and the request itself are made of.
             if protocol.target(r).is_err() || protocol.create(r, &mut plan).is_err() {
                 return Err(PREPARING);
@@ -155,8 +165,12 @@ impl Probe {
             return Err("reading response header");
         }
         let (text, is_whole) = self.read_body(r, &mut relay, &mut answer, &deadline).await?;
-        let finding = self.check.expect.test(r, status, &text);
+        let finding = match &self.check.kind {
+            CheckKind::Grpc { status, .. } => grpc::test(r, *status, &text),
+            _ => self.check.expect.test(r, status, &text),
+        };
         if is_whole && relay.may_go_on() && relay.wire.may_keep(r) {
+            relay.wire.release(&mut answer.conn);
             self.keep(answer.conn);
         }
         finding
@@ -181,7 +195,8 @@ impl Probe {
     ) -> Result<(Vec<u8>, bool), &'static str> {
         const READING: &str = "reading response body";
         let mut text = Vec::new();
-        let is_wanted = self.check.expect.needs_body() || self.check.keepalive_ms.is_some();
+        let is_grpc = matches!(self.check.kind, CheckKind::Grpc { .. });
+        let is_wanted = is_grpc || self.check.expect.needs_body() || self.check.keepalive_ms.is_some();
         if !is_wanted {
             return Ok((text, false));
         }
@@ -201,17 +216,25 @@ impl Probe {
             }
             (buf, start) = (net::Buf::empty(), 0);
             deadline.set_after(relay.settings.read_timeout);
-            match answer.conn.stream().recv(&mut buf, PIECE, deadline).await {
-                Ok(0) if relay.wire.closing() == Closing::Complete => return Ok((text, false)),
-                Ok(0) | Err(_) => return Err(READING),
-                Ok(_) => {}
+            let stream = answer.conn.stream();
+            let received = poll_fn(|cx| match relay.wire.poll_receive(stream, cx, &mut buf, PIECE) {
+                Poll::Ready(received) => Poll::Ready(received.ok()),
+                Poll::Pending => deadline.poll_over(cx).map(|()| None),
+            });
+            match received.await {
+                Some(Received::Closed) if relay.wire.closing() == Closing::Complete => {
+                    return Ok((text, false));
+                }
+                Some(Received::Closed) | None => return Err(READING),
+                Some(Received::Bytes(_)) => {}
             }
         }
     }
 
     fn keep(&mut self, conn: Connected) {
         if let Some(keepalive_ms) = self.check.keepalive_ms {
-            let until_ms = conn.pooled.created().ms().saturating_add(keepalive_ms);
+            let Link::Own(pooled) = &conn.link else { return };
+            let until_ms = pooled.created().ms().saturating_add(keepalive_ms);
             self.kept = Some((conn, until_ms));
         }
     }

@@ -5,8 +5,6 @@ use proto::h1::{Field, Known, ResponseHead, Version};
 use proto::h2::Violation;
 use proto::h2::hpack::{BlockLimits, Decoded, Decoder};
 
-use crate::request::Request;
-
 /// Why a block is no head of an answer; displays without its subject, as in "upstream sent …".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Invalid(pub String);
@@ -91,22 +89,12 @@ fn trim(value: Span, text: &[u8]) -> Span {
     Span::new(from, from + length)
 }
 
-/// Whether the client gets the trailers too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passing {
-    /// It does.
-    On,
-    /// They are for variables only.
-    Off,
-}
-
-/// Takes over the trailers of a block.
+/// Reads the trailers of a block behind those that are there.
 pub(super) fn trailers(
-    r: &mut Request,
     decoder: &mut Decoder,
     mut block: &[u8],
     limits: BlockLimits,
-    passing: Passing,
+    trailers: &mut Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Result<(), Invalid> {
     let (mut limits, mut text) = (limits, Vec::new());
     let mut result = Ok(());
@@ -120,10 +108,7 @@ pub(super) fn trailers(
             continue;
         }
         result = check(name, value);
-        r.upstream_head.trailers.push((name.to_vec(), value.to_vec()));
-        if passing == Passing::On {
-            r.response.trailers.push(name, value);
-        }
+        trailers.push((name.to_vec(), value.to_vec()));
     }
     result
 }

@@ -8,7 +8,11 @@ use std::task::{Context, Poll, ready};
 use net::Buf;
 
 use crate::body::{self, BodyError, RequestBody};
+use crate::relay::BodyCoding;
 use crate::request::Request;
+
+/// Written bytes that are kept in front of what waits.
+const KEPT: usize = 256 << 10;
 
 /// Where a body comes from.
 pub(super) enum Source {
@@ -22,6 +26,13 @@ pub(super) enum Source {
     File { file: Rc<std::fs::File>, offset: u64, length: u64 },
     /// It comes from the client.
     Client,
+}
+
+/// A body and what is made of its bytes.
+pub(super) struct Body {
+    source: Source,
+    /// For one that comes in base64.
+    base64: Option<Box<Base64>>,
 }
 
 /// Whether a piece is the last.
@@ -80,6 +91,87 @@ impl Source {
     }
 }
 
+impl Body {
+    pub(super) fn new(source: Source, coding: BodyCoding) -> Self {
+        let base64 = (coding == BodyCoding::Base64).then(Box::default);
+        Self { source, base64 }
+    }
+
+    /// Whether nothing is left to be sent.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.source, Source::Done)
+    }
+
+    /// Appends up to `max` bytes to `out`.
+    pub(super) fn poll_piece(
+        &mut self,
+        r: &mut Request,
+        cx: &mut Context<'_>,
+        max: usize,
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<Piece, BodyError>> {
+        let Some(base64) = &mut self.base64 else { return self.source.poll_piece(r, cx, max, out) };
+        let start = out.len();
+        loop {
+            let mut text = Buf::empty();
+            let piece = ready!(self.source.poll_piece(r, cx, max, &mut text))?;
+            let decoded = base64.decode(&text, out);
+            let is_whole = piece == Piece::More || base64.is_whole();
+            if decoded.is_none() || !is_whole {
+                return Poll::Ready(Err(BodyError::NotBase64));
+            }
+            if piece == Piece::Last || out.len() > start {
+                return Poll::Ready(Ok(piece));
+            }
+        }
+    }
+}
+
+/// Base64 that comes in pieces, each of which may be padded.
+#[derive(Default)]
+pub(super) struct Base64 {
+    bits: u32,
+    /// Letters of a group of four.
+    letters: u32,
+    padding: u32,
+}
+
+impl Base64 {
+    /// Appends what the letters mean; `None` where they mean nothing.
+    fn decode(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        for letter in text {
+            let value = match letter {
+                b'A'..=b'Z' => letter - b'A',
+                b'a'..=b'z' => letter - b'a' + 26,
+                b'0'..=b'9' => letter - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                b'=' if self.letters + self.padding >= 2 => {
+                    self.padding += 1;
+                    0
+                }
+                _ => return None,
+            };
+            if self.padding > 0 && *letter != b'=' {
+                return None;
+            }
+            self.bits = self.bits << 6 | u32::from(value);
+            self.letters += u32::from(*letter != b'=');
+            if self.letters + self.padding == 4 {
+                let bytes = self.bits.to_be_bytes();
+                out.extend_from_slice(bytes.get(1..self.letters as usize)?);
+                *self = Self::default();
+            }
+        }
+        Some(())
+    }
+
+    /// Whether no group has begun that is not complete.
+    fn is_whole(&self) -> bool {
+        self.letters + self.padding == 0
+    }
+}
+
 /// Copies the next piece; says whether it was the last.
 fn take(bytes: &[u8], at: &mut usize, max: usize, out: &mut Vec<u8>) -> bool {
     let rest = bytes.get(*at..).unwrap_or_default();
@@ -108,6 +200,36 @@ impl Outgoing {
         if self.at >= self.bytes.len() {
             self.bytes = Buf::empty();
             self.at = 0;
+        } else if self.at >= KEPT {
+            self.bytes.drain(..self.at);
+            self.at = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_in_pieces() {
+        let check = |pieces: &[&str], expected: Option<&str>| {
+            let (mut base64, mut out) = (Base64::default(), Vec::new());
+            let decoded = pieces.iter().all(|piece| base64.decode(piece.as_bytes(), &mut out).is_some());
+            let got = (decoded && base64.is_whole()).then(|| String::from_utf8_lossy(&out).into_owned());
+            assert_eq!(got.as_deref(), expected, "{pieces:?}");
+        };
+        check(&[], Some(""));
+        check(&["YWJj"], Some("abc"));
+        check(&["Y", "WJ", "jZ", "GU="], Some("abcde"));
+        check(&["YQ==YmM=", "ZGVm"], Some("abcdef"));
+        check(&["YQ=", "=YQ=="], Some("aa"));
+        check(&["+/+/"], Some("\u{fffd}\u{fffd}\u{fffd}"));
+        check(&["YW"], None);
+        check(&["YQ="], None);
+        check(&["Y==="], None);
+        check(&["=YWJ"], None);
+        check(&["YQ=a"], None);
+        check(&["YW J"], None);
     }
 }

@@ -1,6 +1,7 @@
-//! HTTP/2 at work on one connection: frames of the answer are taken apart as they come, while the request's body is
-//! still on its way.
+//! HTTP/2 for one attempt: its stream on a connection of its own or a shared one, and the request's body on its way
+//! while the answer comes.
 
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
@@ -8,94 +9,79 @@ use net::{Buf, Deadline, Stream};
 use os::errlog::Level;
 use proto::h1::{FramingError, Known, Method, NameSet, ResponseFraming};
 use proto::h2::hpack::BlockLimits;
-use proto::h2::{
-    ErrorCode, Event, FRAME_HEAD, Flags, MAX_WINDOW, ReceiveWindow, SendWindow, push_data_head, push_headers,
-    push_ping, push_settings_ack, push_window_update,
-};
+use proto::h2::{FRAME_HEAD, Flags, push_data_head, push_headers};
 
-use super::answer::{self, Invalid, Passing};
-use super::body::{Outgoing, Piece, Source};
+use super::answer::Invalid;
+use super::body::{Body, Piece, Source};
 use super::head;
-use super::session::Session;
+use super::session::{Session, Sharing};
+use super::shared::Shared;
+use super::stream::{Broken, StreamState};
 use crate::body::BodyError;
 use crate::chunk::{Chunk, Queue};
 use crate::output;
-use crate::relay::codec::{BodyLength, Closing, Codec, Decoded, HeadStep, Opening, SendError};
+use crate::relay::codec::{BodyLength, Closing, Codec, Decoded, HeadStep, Opening, Received, SendError};
+use crate::relay::connect::{Connected, Link};
 use crate::relay::exchange::READING;
 use crate::relay::settings::next;
-use crate::relay::upstream::PeerConn;
-use crate::relay::{Plan, PlanBody, RelaySettings};
+use crate::relay::{BodyCoding, Plan, PlanBody, RelaySettings};
 use crate::request::Request;
 
-/// Bytes of a request's body that wait to be written at once.
+/// Bytes of requests' bodies that wait to be written at once on a connection.
 const PIECE: usize = 16 << 10;
-/// The status of early hints (RFC 8297).
-const EARLY_HINTS: u16 = 103;
+/// The same where many requests share it.
+const SHARED_PIECES: usize = 64 << 10;
+
+/// Where the state of the connection is.
+enum Home {
+    /// Nowhere: there is no connection.
+    None,
+    /// Here: the connection is this request's.
+    Own(Box<Session>),
+    /// With the connection, which others use too and a task of its own reads and writes.
+    Shared(Rc<Shared>),
+}
 
 /// HTTP/2 for one attempt.
 pub struct Http2 {
-    session: Option<Box<Session>>,
+    home: Home,
+    /// The number of the stream; zero before it begins.
     stream: u32,
-    /// Bytes of the body that the upstream takes on the stream.
-    window: SendWindow,
-    /// Bytes that the upstream may send on the stream.
-    receive: ReceiveWindow,
-    body: Source,
-    /// The last frame of the request is written or waits to be.
-    is_sent: bool,
-    /// The upstream has ended the stream.
-    is_ended: bool,
-    /// The connection cannot serve another request.
-    is_closing: bool,
-    out: Outgoing,
-    /// A frame that is not there as a whole.
-    input: Buf,
+    body: Body,
     send_timeout: u64,
     /// Bytes of the answer's body that were announced and have not come.
     left: Option<u64>,
-    /// What a block may hold: as in nginx, as much as the buffer for the head.
-    limits: BlockLimits,
     /// Fields that are not passed on.
     hidden: Arc<NameSet>,
-    /// What becomes of trailers.
-    passing: Passing,
-    /// The head's text.
-    text: Vec<u8>,
-    is_head_done: bool,
-}
-
-/// What frames came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    /// More must come.
-    Nothing,
-    /// A head is complete.
-    Head,
-    /// The stream has ended.
-    End,
+    /// Whether the client gets the trailers too; they are for variables otherwise.
+    passes_trailers: bool,
 }
 
 impl Default for Http2 {
     fn default() -> Self {
         Self {
-            session: None,
+            home: Home::None,
             stream: 0,
-            window: SendWindow::new(0),
-            receive: ReceiveWindow::new(MAX_WINDOW),
-            body: Source::Done,
-            is_sent: false,
-            is_ended: false,
-            is_closing: false,
-            out: Outgoing::default(),
-            input: Buf::empty(),
+            body: Body::new(Source::Done, BodyCoding::Same),
             send_timeout: 0,
             left: None,
-            limits: BlockLimits { field: 0, total: 0 },
             hidden: Arc::default(),
-            passing: Passing::Off,
-            text: Vec::new(),
-            is_head_done: false,
+            passes_trailers: false,
         }
+    }
+}
+
+impl Home {
+    fn with<T>(&mut self, call: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        match self {
+            Self::None => None,
+            Self::Own(session) => Some(call(session)),
+            Self::Shared(shared) => Some(call(&mut shared.session())),
+        }
+    }
+
+    fn with_stream<T>(&mut self, id: u32, call: impl FnOnce(&mut StreamState) -> T) -> Option<T> {
+        self.with(|session| session.stream(id).map(call)).flatten()
     }
 }
 
@@ -105,22 +91,24 @@ impl Codec for Http2 {
         Some(Arc::clone(&CHANNEL))
     }
 
-    fn open(&mut self, r: &Request, conn: &mut PeerConn, plan: &Plan, settings: &RelaySettings) -> Opening {
-        let out = &mut self.out.bytes;
-        *out = Buf::with_capacity(4096);
-        let mut session = conn.session.take().unwrap_or_else(|| Box::new(Session::begin(out)));
-        self.stream = session.begin_stream();
-        self.window = SendWindow::new(session.receiver.peer.initial_window);
+    fn may_share(&self) -> bool {
+        true
+    }
+
+    fn open(&mut self, r: &Request, conn: &mut Connected, plan: &Plan, settings: &RelaySettings) -> Opening {
+        let scheme: &[u8] = if conn.stream().tls().is_some() { b"https" } else { b"http" };
+        self.home = match &mut conn.link {
+            Link::Own(pooled) => {
+                let session = pooled.conn.session.take();
+                Home::Own(session.unwrap_or_else(|| Box::new(Session::begin(Sharing::Off))))
+            }
+            Link::Shared(shared) => Home::Shared(Rc::clone(shared)),
+        };
         self.send_timeout = settings.send_timeout;
-        self.limits = BlockLimits { field: settings.buffer_size, total: settings.buffer_size };
         self.hidden = Arc::clone(&settings.hidden);
-        self.passing = if settings.pass_trailers { Passing::On } else { Passing::Off };
-        let start = out.len();
-        out.extend_from_slice(&[0; FRAME_HEAD]);
-        let scheme: &[u8] = if conn.stream.tls().is_some() { b"https" } else { b"http" };
-        let end = head::write(&plan.head, scheme, &mut session.encoder, out);
-        let set = plan.head.get(end..).unwrap_or_default();
-        self.body = match plan.body {
+        self.passes_trailers = settings.pass_trailers;
+        let (head, set) = plan.head.split_at(head::end(&plan.head));
+        let source = match plan.body {
             _ if !set.is_empty() => Source::Set(set.to_vec(), 0),
             PlanBody::None => Source::Done,
             PlanBody::Whole => Source::whole(r),
@@ -129,11 +117,12 @@ impl Codec for Http2 {
                 Source::Client
             }
         };
-        self.is_sent = matches!(self.body, Source::Done);
-        let flags = if self.is_sent { Flags::END_STREAM } else { Flags::NONE };
-        let frame_size = session.receiver.peer.max_frame_size as usize;
-        push_headers(self.stream, flags, frame_size, start, out);
-        self.session = Some(session);
+        self.body = Body::new(source, plan.coding);
+        let limits = BlockLimits { field: settings.buffer_size, total: settings.buffer_size };
+        let is_sent = self.body.is_done();
+        self.stream =
+            self.home.with(|session| begin(session, limits, head, scheme, is_sent)).unwrap_or_default();
+        self.wake_connection();
         Opening::Codec
     }
 
@@ -145,16 +134,23 @@ impl Codec for Http2 {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         loop {
-            self.fill(r, cx).map_err(SendError::Client)?;
-            if self.out.pending().is_empty() {
-                return if self.is_sent || self.is_ended { Poll::Ready(Ok(())) } else { Poll::Pending };
+            let filled = self.fill(r, cx).map_err(SendError::Client)?;
+            let Home::Own(session) = &mut self.home else {
+                if filled > 0 {
+                    count_sent(r, filled);
+                    deadline.set_after(self.send_timeout);
+                    self.wake_connection();
+                }
+                self.home.with_stream(self.stream, |stream| stream.watch(cx));
+                return self.sent();
+            };
+            if session.out.pending().is_empty() {
+                return self.sent();
             }
-            match stream.poll_send(cx, self.out.pending()) {
+            match stream.poll_send(cx, session.out.pending()) {
                 Poll::Ready(Ok(count)) => {
-                    self.out.advance(count);
-                    if let Some(state) = r.upstreams.last_mut() {
-                        state.sent += count as u64;
-                    }
+                    session.out.advance(count);
+                    count_sent(r, count);
                     deadline.set_after(self.send_timeout);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(SendError::Peer(error))),
@@ -163,32 +159,74 @@ impl Codec for Http2 {
         }
     }
 
+    fn poll_readable(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let id = self.stream;
+        let has_news = self.home.with_stream(id, |stream| {
+            stream.watch(cx);
+            stream.has_news()
+        });
+        match self.home {
+            _ if has_news == Some(true) => Poll::Ready(Ok(())),
+            Home::Own(_) => stream.poll_readable(cx),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_receive(
+        &mut self,
+        stream: &Stream,
+        cx: &mut Context<'_>,
+        _: &mut Buf,
+        max: usize,
+    ) -> Poll<std::io::Result<Received>> {
+        let id = self.stream;
+        let has_news = self.home.with_stream(id, |stream| stream.has_news());
+        if let Home::Own(session) = &mut self.home
+            && has_news != Some(true)
+        {
+            let mut buf = Buf::with_capacity(max);
+            let count = match stream.poll_recv(cx, &mut buf, max) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Received::Closed)),
+                Poll::Ready(count) => count?,
+            };
+            if let Err(invalid) = session.feed(buf) {
+                session.fail(&Broken::Invalid(invalid));
+            }
+            if let Some(stream) = session.stream(id) {
+                stream.received = 0;
+            }
+            return Poll::Ready(Ok(Received::Bytes(count)));
+        }
+        self.home.with_stream(id, take_news).unwrap_or(Poll::Pending)
+    }
+
     fn head(&mut self, r: &mut Request, buf: &mut Buf, _: &RelaySettings) -> Result<HeadStep, u32> {
-        let input = std::mem::replace(buf, Buf::empty());
-        let (used, heard) = self.hear(r, &input, &mut Vec::new());
-        let rest = input.get(used..).unwrap_or_default();
-        match heard {
-            Ok(Heard::Nothing) => {
-                *buf = Buf::with_capacity(rest.len().max(1));
-                buf.extend_from_slice(rest);
-                Ok(HeadStep::Partial)
+        let id = self.stream;
+        let hints = self.home.with_stream(id, |stream| std::mem::take(&mut stream.hints));
+        for hint in hints.unwrap_or_default() {
+            self.pass_hints(r, &hint);
+        }
+        let state = self
+            .home
+            .with_stream(id, |stream| (stream.head.take(), stream.is_bodiless, stream.broken.clone()));
+        let (head, is_bodiless, broken) = state.unwrap_or_default();
+        if let Some(head) = head {
+            if self.passes_trailers && !is_bodiless && r.stream().is_some() {
+                r.response.expect_trailers = true;
             }
-            Ok(Heard::Head) => {
-                if self.passing == Passing::On && !self.is_ended && r.stream().is_some() {
-                    r.response.expect_trailers = true;
-                }
-                let body = self.text.len();
-                *buf = Buf::with_capacity(body + rest.len());
-                buf.extend_from_slice(&self.text);
-                buf.extend_from_slice(rest);
-                self.text = Vec::new();
-                Ok(HeadStep::Complete { text: 0, body })
+            r.upstream_head.head = head.head;
+            *buf = Buf::with_capacity(head.text.len());
+            buf.extend_from_slice(&head.text);
+            return Ok(HeadStep::Complete { text: 0, body: head.text.len() });
+        }
+        match broken {
+            None | Some(Broken::Failed(_) | Broken::Closed) => Ok(HeadStep::Partial),
+            Some(Broken::Unprocessed) => {
+                r.log(Level::Info, format_args!("upstream has not processed the request while {READING}"));
+                Err(next::UNPROCESSED)
             }
-            Ok(Heard::End) => {
-                r.log(Level::Error, format_args!("upstream prematurely closed stream while {READING}"));
-                Err(next::INVALID_HEADER)
-            }
-            Err(Invalid(sentence)) => {
+            Some(Broken::Invalid(Invalid(sentence))) => {
                 r.log(Level::Error, format_args!("upstream {sentence} while {READING}"));
                 Err(next::INVALID_HEADER)
             }
@@ -200,7 +238,8 @@ impl Codec for Http2 {
         if framing == ResponseFraming::None {
             return Ok(BodyLength::None);
         }
-        if self.is_ended && !r.upstream_head.head.fields.has(Known::ContentLength) {
+        let is_bodiless = self.home.with_stream(self.stream, |stream| stream.is_bodiless);
+        if is_bodiless == Some(true) && !r.upstream_head.head.fields.has(Known::ContentLength) {
             return Ok(BodyLength::Known(0));
         }
         if let ResponseFraming::Length(length) = framing {
@@ -209,14 +248,34 @@ impl Codec for Http2 {
         Ok(framing.into())
     }
 
-    fn decode(&mut self, r: &mut Request, buf: Buf, start: usize, part: &mut Queue) -> Decoded {
-        let mut data = Buf::empty();
-        let decoded = self.take(r, buf, start, &mut data);
+    fn decode(&mut self, r: &mut Request, _: Buf, _: usize, part: &mut Queue) -> Decoded {
+        let id = self.stream;
+        let state = self.home.with(|session| {
+            let stream = session.stream(id)?;
+            let data = std::mem::replace(&mut stream.data, Buf::empty());
+            let is_ended = stream.is_ended;
+            stream.is_told |= is_ended || stream.broken.is_some();
+            let trailers = if is_ended { std::mem::take(&mut stream.trailers) } else { Vec::new() };
+            let broken = stream.broken.clone();
+            session.consumed(id);
+            Some((data, is_ended, trailers, broken))
+        });
+        let Some((data, is_ended, trailers, broken)) = state.flatten() else { return Decoded::Broken };
+        self.wake_connection();
+        let decoded = self.judge(&data, is_ended, broken);
         if !data.is_empty() {
             part.push(Chunk::Buf { buf: data, start: 0 });
         }
         match decoded {
-            Ok(decoded) => decoded,
+            Ok(decoded) => {
+                for (name, value) in trailers {
+                    if self.passes_trailers {
+                        r.response.trailers.push(&name, &value);
+                    }
+                    r.upstream_head.trailers.push((name, value));
+                }
+                decoded
+            }
             Err(Invalid(sentence)) => {
                 r.log(Level::Error, format_args!("upstream {sentence} while reading upstream"));
                 Decoded::Broken
@@ -229,210 +288,191 @@ impl Codec for Http2 {
     }
 
     fn may_keep(&self, _: &Request) -> bool {
-        let is_quiet = self.out.pending().is_empty() && self.input.is_empty();
-        let has_streams = self.session.as_ref().is_some_and(|session| session.has_streams());
-        self.is_ended && self.is_sent && is_quiet && has_streams && !self.is_closing
+        match &self.home {
+            Home::None => false,
+            Home::Own(session) => {
+                let is_over = session.only().is_some_and(StreamState::is_over);
+                is_over && session.is_quiet() && session.has_streams() && !session.is_closing
+            }
+            Home::Shared(_) => true,
+        }
     }
 
-    fn may_keep_unread(&self, r: &Request, rest: &[u8]) -> bool {
-        rest.is_empty() && self.may_keep(r)
+    fn may_keep_unread(&self, r: &Request, _: &[u8]) -> bool {
+        let has_body = match &self.home {
+            Home::Own(session) => session.only().is_some_and(|stream| !stream.data.is_empty()),
+            _ => false,
+        };
+        !has_body && self.may_keep(r)
     }
 
-    fn release(&mut self, conn: &mut PeerConn) {
-        conn.session = self.session.take();
+    fn release(&mut self, conn: &mut Connected) {
+        let Link::Own(pooled) = &mut conn.link else { return };
+        if let Home::Own(mut session) = std::mem::replace(&mut self.home, Home::None) {
+            session.end_stream(self.stream);
+            pooled.conn.session = Some(session);
+        }
+    }
+}
+
+/// Begins a stream with the head of its request; gives its number.
+fn begin(session: &mut Session, limits: BlockLimits, head: &[u8], scheme: &[u8], is_sent: bool) -> u32 {
+    let id = session.begin_stream(limits);
+    let frame_size = session.receiver.peer.max_frame_size as usize;
+    let out = &mut session.out.bytes;
+    if out.capacity() == 0 {
+        *out = Buf::with_capacity(4096);
+    }
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_HEAD]);
+    head::write(head, scheme, &mut session.encoder, out);
+    let flags = if is_sent { Flags::END_STREAM } else { Flags::NONE };
+    push_headers(id, flags, frame_size, start, out);
+    if let Some(stream) = session.stream(id) {
+        stream.is_sent = is_sent;
+    }
+    id
+}
+
+/// Takes note of what has come on a shared connection.
+fn take_news(stream: &mut StreamState) -> Poll<std::io::Result<Received>> {
+    let received = std::mem::take(&mut stream.received);
+    let is_bare = stream.head.is_none() && stream.data.is_empty() && received == 0;
+    match &stream.broken {
+        _ if !stream.has_news() && received == 0 => Poll::Pending,
+        Some(Broken::Closed) if is_bare => Poll::Ready(Ok(Received::Closed)),
+        Some(Broken::Failed(number)) if is_bare => {
+            let error = number.map(std::io::Error::from_raw_os_error);
+            Poll::Ready(Err(error.unwrap_or_else(|| std::io::ErrorKind::ConnectionReset.into())))
+        }
+        _ => Poll::Ready(Ok(Received::Bytes(received))),
+    }
+}
+
+fn count_sent(r: &mut Request, count: usize) {
+    if let Some(state) = r.upstreams.last_mut() {
+        state.sent += count as u64;
     }
 }
 
 impl Http2 {
-    /// Makes frames of the request's body while the upstream takes them and not too much waits to be written.
-    fn fill(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        while !self.is_sent && !self.is_ended && self.out.pending().len() < PIECE {
-            let most = (session.receiver.peer.max_frame_size as usize)
-                .min(PIECE)
-                .min(self.window.available())
-                .min(session.window.available());
-            if most == 0 {
-                return Ok(());
-            }
-            let out = &mut self.out.bytes;
-            let start = out.len();
-            out.reserve(FRAME_HEAD + most);
-            out.extend_from_slice(&[0; FRAME_HEAD]);
-            let piece = match self.body.poll_piece(r, cx, most, out) {
-                Poll::Ready(Ok(piece)) => piece,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    out.truncate(start);
-                    return Ok(());
-                }
-            };
-            let length = out.len() - start - FRAME_HEAD;
-            self.is_sent = piece == Piece::Last;
-            let flags = if self.is_sent { Flags::END_STREAM } else { Flags::NONE };
-            let mut head = Vec::with_capacity(FRAME_HEAD);
-            push_data_head(self.stream, length, flags, &mut head);
-            if let Some(gap) = out.get_mut(start..start + FRAME_HEAD) {
-                gap.copy_from_slice(&head);
-            }
-            self.window.take(length);
-            session.window.take(length);
+    /// Whether nothing of the request is left to be made.
+    fn sent(&mut self) -> Poll<Result<(), SendError>> {
+        let is_done = self.home.with_stream(self.stream, |stream| stream.is_sent || stream.is_ended);
+        if is_done == Some(false) { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// There is something to write on a shared connection.
+    fn wake_connection(&self) {
+        if let Home::Shared(shared) = &self.home {
+            shared.wake_to_write();
         }
-        Ok(())
+    }
+
+    /// Makes frames of the request's body while the upstream takes them and not too much waits to be written; gives
+    /// their bytes.
+    fn fill(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Result<usize, BodyError> {
+        let Self { home, body, stream: id, .. } = self;
+        let most_pending = if matches!(home, Home::Shared(_)) { SHARED_PIECES } else { PIECE };
+        home.with(|session| {
+            let mut filled = 0;
+            loop {
+                let piece = fill_one(session, *id, body, most_pending, r, cx)?;
+                if piece == 0 {
+                    return Ok(filled);
+                }
+                filled += piece;
+            }
+        })
+        .unwrap_or(Ok(0))
     }
 
     /// `early_hints`: an interim answer goes to the client as it is, but for what is never passed on.
-    fn pass_hints(&self, r: &mut Request) {
-        let head = std::mem::take(&mut r.upstream_head.head);
-        let text = &self.text;
-        let passed = head.fields.iter().filter(|field| {
+    fn pass_hints(&self, r: &mut Request, hint: &super::stream::Head) {
+        if r.location().core.early_hints.is_empty() {
+            return;
+        }
+        let text = &hint.text;
+        let passed = hint.head.fields.iter().filter(|field| {
             field.known != Known::ContentLength && !self.hidden.contains(field.known, field.name.of(text))
         });
         output::send_early_hints(r, passed.map(|field| (field.name.of(text), field.value.of(text))));
-        r.upstream_head.head = head;
     }
 
-    fn take(&mut self, r: &mut Request, buf: Buf, start: usize, data: &mut Buf) -> Result<Decoded, Invalid> {
-        let (input, start) = if self.input.is_empty() {
-            (buf, start)
-        } else {
-            let mut input = std::mem::replace(&mut self.input, Buf::empty());
-            input.reserve(buf.len());
-            input.extend_from_slice(buf.get(start..).unwrap_or_default());
-            (input, 0)
-        };
-        let bytes = input.get(start..).unwrap_or_default();
-        *data = Buf::with_capacity(bytes.len().max(1));
-        let (used, heard) = if self.is_ended { (0, Ok(Heard::End)) } else { self.hear(r, bytes, data) };
-        let rest = bytes.get(used..).unwrap_or_default();
-        if !rest.is_empty() {
-            self.input = Buf::with_capacity(rest.len());
-            self.input.extend_from_slice(rest);
+    /// What a piece of the body means for its end.
+    fn judge(&mut self, data: &Buf, is_ended: bool, broken: Option<Broken>) -> Result<Decoded, Invalid> {
+        if let Some(left) = &mut self.left {
+            let rest = left.checked_sub(data.len() as u64);
+            let sentence = "sent response body larger than indicated content length";
+            *left = rest.ok_or_else(|| Invalid(sentence.into()))?;
         }
-        match heard? {
-            Heard::Nothing | Heard::Head => Ok(Decoded::More),
-            Heard::End if self.left.is_some_and(|left| left > 0) => {
-                Err(Invalid("prematurely closed stream".into()))
+        match broken {
+            Some(Broken::Invalid(invalid)) => return Err(invalid),
+            Some(Broken::Failed(_) | Broken::Closed | Broken::Unprocessed) => {
+                return Err(Invalid("prematurely closed connection".into()));
             }
-            Heard::End => Ok(Decoded::End),
+            None => {}
         }
-    }
-
-    /// Takes frames until something has come to its end; gives the bytes used.
-    fn hear(&mut self, r: &mut Request, input: &[u8], data: &mut Vec<u8>) -> (usize, Result<Heard, Invalid>) {
-        let mut at = 0;
-        loop {
-            match self.step(r, input.get(at..).unwrap_or_default(), data) {
-                Err(invalid) => return (at, Err(invalid)),
-                Ok((0, Heard::Nothing)) => return (at, Ok(Heard::Nothing)),
-                Ok((used, Heard::Nothing)) => at += used,
-                Ok((used, heard)) => return (at + used, Ok(heard)),
-            }
+        if is_ended && self.left.is_some_and(|left| left > 0) {
+            return Err(Invalid("prematurely closed stream".into()));
         }
-    }
-
-    fn step(&mut self, r: &mut Request, input: &[u8], data: &mut Vec<u8>) -> Result<(usize, Heard), Invalid> {
-        let Some(session) = &mut self.session else { return Ok((0, Heard::Nothing)) };
-        let step = session.receiver.next(input)?;
-        let used = step.used;
-        let out = &mut self.out.bytes;
-        match step.event {
-            None | Some(Event::SettingsAcknowledged) => {}
-            Some(Event::Headers(frame, block)) => {
-                if frame.stream != self.stream {
-                    return Err(unknown_stream(frame.stream));
-                }
-                if self.is_head_done {
-                    if !frame.is_end {
-                        return Err(Invalid("sent trailer without end stream flag".into()));
-                    }
-                    answer::trailers(r, &mut session.decoder, block, self.limits, self.passing)?;
-                    self.is_ended = true;
-                    return Ok((used, Heard::End));
-                }
-                self.text.clear();
-                let head = &mut r.upstream_head.head;
-                answer::read(&mut session.decoder, block, self.limits, head, &mut self.text)?;
-                if head.status < 200 {
-                    if frame.is_end {
-                        return Err(Invalid("prematurely closed stream".into()));
-                    }
-                    let is_hint = head.status == EARLY_HINTS;
-                    if is_hint && !r.location().core.early_hints.is_empty() {
-                        self.pass_hints(r);
-                    }
-                    r.upstream_head.head.reset();
-                    return Ok((used, Heard::Nothing));
-                }
-                self.is_head_done = true;
-                self.is_ended = frame.is_end;
-                return Ok((used, Heard::Head));
-            }
-            Some(Event::Data { stream, flow, bytes, is_end }) => {
-                if stream != self.stream {
-                    return Err(unknown_stream(stream));
-                }
-                if !self.is_head_done {
-                    return Err(Invalid("sent unexpected http2 frame: 0".into()));
-                }
-                if !self.receive.take(flow) {
-                    let window = self.receive.size();
-                    let sentence = format!(
-                        "violated stream flow control, received {flow} data frame with window {window}"
-                    );
-                    return Err(Invalid(sentence));
-                }
-                if let Some(left) = &mut self.left {
-                    let rest = left.checked_sub(bytes.len() as u64);
-                    let sentence = "sent response body larger than indicated content length";
-                    *left = rest.ok_or_else(|| Invalid(sentence.into()))?;
-                }
-                data.extend_from_slice(bytes);
-                if self.receive.size() < MAX_WINDOW / 4
-                    && let Some(increment) = self.receive.open_to(MAX_WINDOW)
-                {
-                    push_window_update(self.stream, increment, out);
-                }
-                if session.receiver.window.size() < MAX_WINDOW / 4
-                    && let Some(increment) = session.receiver.window.open_to(MAX_WINDOW)
-                {
-                    push_window_update(0, increment, out);
-                }
-                if is_end {
-                    self.is_ended = true;
-                    return Ok((used, Heard::End));
-                }
-            }
-            Some(Event::Reset(stream, ErrorCode(code))) if stream == self.stream => {
-                return Err(Invalid(format!("rejected request with error {code}")));
-            }
-            Some(Event::Reset(stream, _)) => return Err(unknown_stream(stream)),
-            Some(Event::Settings { window_delta }) => {
-                let grown = self.window.shift(window_delta);
-                grown.map_err(|_| Invalid("sent settings frame with too large initial window".into()))?;
-                session.encoder.set_limit(session.receiver.peer.header_table_size);
-                push_settings_ack(out);
-            }
-            Some(Event::Ping(payload)) => push_ping(Flags::ACK, payload, out),
-            Some(Event::WindowUpdate(stream, increment)) => {
-                let window = match stream {
-                    0 => &mut session.window,
-                    stream if stream == self.stream => &mut self.window,
-                    stream => return Err(unknown_stream(stream)),
-                };
-                window.grow(increment).map_err(|_| Invalid("sent too large window update".into()))?;
-            }
-            Some(Event::GoAway(last, ErrorCode(code))) => {
-                if last < self.stream {
-                    return Err(Invalid(format!("sent goaway with error {code}")));
-                }
-                self.is_closing = true;
-            }
-        }
-        Ok((used, Heard::Nothing))
+        Ok(if is_ended { Decoded::End } else { Decoded::More })
     }
 }
 
-fn unknown_stream(stream: u32) -> Invalid {
-    Invalid(format!("sent frame for unknown stream {stream}"))
+/// Makes one frame of the body; gives its bytes, zero where none can be made now.
+fn fill_one(
+    session: &mut Session,
+    id: u32,
+    body: &mut Body,
+    most_pending: usize,
+    r: &mut Request,
+    cx: &mut Context<'_>,
+) -> Result<usize, BodyError> {
+    let frame_size = session.receiver.peer.max_frame_size as usize;
+    let room = session.window.available();
+    let is_full = session.out.pending().len() >= most_pending;
+    let Some(stream) = session.stream(id) else { return Ok(0) };
+    let most = frame_size.min(PIECE).min(stream.window.available()).min(room);
+    if stream.is_sent || stream.is_ended || stream.broken.is_some() || is_full || most == 0 {
+        return Ok(0);
+    }
+    let out = &mut session.out.bytes;
+    let start = out.len();
+    out.reserve(FRAME_HEAD + most);
+    out.extend_from_slice(&[0; FRAME_HEAD]);
+    let piece = match body.poll_piece(r, cx, most, out) {
+        Poll::Ready(Ok(piece)) => piece,
+        Poll::Ready(Err(error)) => {
+            out.truncate(start);
+            return Err(error);
+        }
+        Poll::Pending => {
+            out.truncate(start);
+            return Ok(0);
+        }
+    };
+    let length = out.len() - start - FRAME_HEAD;
+    let flags = if piece == Piece::Last { Flags::END_STREAM } else { Flags::NONE };
+    let mut head = Vec::with_capacity(FRAME_HEAD);
+    push_data_head(id, length, flags, &mut head);
+    if let Some(gap) = out.get_mut(start..start + FRAME_HEAD) {
+        gap.copy_from_slice(&head);
+    }
+    session.window.take(length);
+    if let Some(stream) = session.stream(id) {
+        stream.window.take(length);
+        stream.is_sent = piece == Piece::Last;
+    }
+    Ok(FRAME_HEAD + length)
+}
+
+impl Drop for Http2 {
+    /// Whatever ended the request, its stream on a shared connection ends with it.
+    fn drop(&mut self) {
+        if let Home::Shared(shared) = &self.home {
+            shared.session().end_stream(self.stream);
+            shared.wake();
+        }
+    }
 }

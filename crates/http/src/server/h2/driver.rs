@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use net::Buf;
+use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use proto::h2::hpack::{BlockLimits, Decoder};
 use proto::h2::{
@@ -16,6 +16,7 @@ use proto::h2::{
     Role, Setting, Violation, push_settings,
 };
 
+use super::farewell::Farewell;
 use super::head::Head;
 use super::request::Task;
 use super::session::Session;
@@ -28,8 +29,14 @@ use crate::server::{h1, is_quitting, lingering};
 
 /// Bytes that a read asks for, and once more comes than that.
 const READ_SIZES: [usize; 2] = [16 << 10, 64 << 10];
+/// The highest number of a stream.
+const MAX_STREAM: u32 = (1 << 31) - 1;
 /// Reads before others have their turn.
 const MAX_READS: u32 = 4;
+/// Frames that are looked at before others have their turn, and the same of a client that only makes work.
+const FRAMES: [u32; 2] = [256, 32];
+/// Milliseconds that such a client waits for its next turn.
+const PAUSE_MS: u64 = 1;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +97,15 @@ struct Driver {
     size: usize,
     /// The client confirmed our settings.
     is_acknowledged: bool,
-    /// The client was told that no more streams are taken.
-    is_going_away: bool,
+    farewell: Farewell,
     /// Nothing more is read: only the streams' ends and the last bytes are waited for.
     ending: Option<End>,
     /// A stream whose head took too long; the rest of that is only decoded.
     late_stream: u32,
-    /// Bytes came with the preface and have not been looked at.
+    /// Bytes have come that were not looked at.
     has_unread: bool,
+    /// They are not looked at before this.
+    pause: Option<Deadline>,
     /// Times that it woke from idling.
     wakings: u64,
 }
@@ -120,6 +128,7 @@ impl Driver {
                 Setting::MaxConcurrentStreams(http2.max_concurrent_streams),
                 Setting::InitialWindowSize(http2.body_preread_size),
                 Setting::MaxFrameSize(MAX_FRAME_SIZE),
+                Setting::EnableConnectProtocol(1),
             ];
             push_settings(&settings, &mut sending.bytes);
         }
@@ -135,10 +144,11 @@ impl Driver {
             wait: Wait::Header,
             size: 0,
             is_acknowledged: false,
-            is_going_away: false,
+            farewell: Farewell::None,
             ending: None,
             late_stream: 0,
             has_unread: true,
+            pause: None,
             wakings: 0,
         }
     }
@@ -147,7 +157,10 @@ impl Driver {
         self.session.drive(cx);
         if self.session.conn.is_aborted.get() {
             self.lose();
-        } else if is_quitting() && !self.is_going_away {
+        } else if is_quitting() {
+            self.ask_to_go();
+        }
+        if self.farewell.is_due(cx) {
             self.go_away(ErrorCode::NO_ERROR);
         }
         self.pay();
@@ -180,8 +193,15 @@ impl Driver {
         if self.ending.is_some() {
             return Ok(0);
         }
+        if self.has_unread && (self.session.is_full() || self.is_paused(cx)) {
+            return Ok(0);
+        }
         if std::mem::take(&mut self.has_unread) {
             began += self.take()?;
+        }
+        if self.has_unread {
+            self.yield_turn(cx);
+            return Ok(began);
         }
         for _ in 0..MAX_READS {
             if self.session.is_full() || began > 0 {
@@ -189,7 +209,13 @@ impl Driver {
             }
             match self.read(cx)? {
                 Read::Nothing => return Ok(began),
-                Read::Some(count) => began += count,
+                Read::Some(count) => {
+                    began += count;
+                    if self.has_unread {
+                        self.yield_turn(cx);
+                        return Ok(began);
+                    }
+                }
                 Read::Closed => {
                     if self.receiver.is_in_frame() || self.session.len() > 0 {
                         self.log(Level::Info, format_args!("client prematurely closed connection"));
@@ -201,6 +227,26 @@ impl Driver {
         }
         cx.waker().wake_by_ref();
         Ok(began)
+    }
+
+    /// More has come than is looked at in one turn. A client that owes is made to wait for its next one, so that it
+    /// cannot take the time of others.
+    fn yield_turn(&mut self, cx: &mut Context<'_>) {
+        if self.receiver.budget.is_owing() {
+            let pause = self.pause.get_or_insert_default();
+            pause.set_after(PAUSE_MS);
+            let _ = pause.poll_over(cx);
+        } else {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn is_paused(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_paused = self.pause.as_ref().is_some_and(|pause| pause.poll_over(cx).is_pending());
+        if !is_paused {
+            self.pause = None;
+        }
+        is_paused
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Read, Violation> {
@@ -239,11 +285,17 @@ impl Driver {
         let input = std::mem::replace(&mut self.input, Buf::empty());
         let mut rest = &input[..];
         let mut began = 0;
+        let mut frames = 0;
         let done = loop {
             match self.step(rest, &mut began) {
                 Ok(Some(used)) => rest = rest.get(used..).unwrap_or_default(),
                 Ok(None) => break Ok(began),
                 Err(violation) => break Err(violation),
+            }
+            frames += 1;
+            if frames >= FRAMES[usize::from(self.receiver.budget.is_owing())] {
+                self.has_unread = !rest.is_empty();
+                break Ok(began);
             }
         };
         let used = input.len() - rest.len();
@@ -269,7 +321,7 @@ impl Driver {
             None if used == 0 => return Ok(None),
             None => {}
             Some(Event::Headers(frame, mut block)) => {
-                let is_wanted = frame.is_new && !self.is_going_away && frame.stream != self.late_stream;
+                let is_wanted = frame.is_new && !self.farewell.is_told() && frame.stream != self.late_stream;
                 let head = decode(&mut self.decoder, &mut block, &self.core, is_wanted)?;
                 match head {
                     Some(head) => *began += self.begin(frame, head, *began)?,
@@ -306,7 +358,8 @@ impl Driver {
                 self.session.call_up();
             }
             Some(Event::WindowUpdate(id, increment)) => self.grow_window(id, increment)?,
-            Some(Event::GoAway(..)) => {}
+            Some(Event::Pong) if self.farewell.has_begun() => self.go_away(ErrorCode::NO_ERROR),
+            Some(Event::GoAway(..) | Event::Pong) => {}
         }
         Ok(Some(used))
     }
@@ -354,7 +407,10 @@ impl Driver {
         ));
         self.session.enter(Rc::clone(&stream));
         tokio::task::spawn_local(Task::new(stream));
-        if is_last {
+        if is_last && self.session.len() > 1 {
+            self.ask_to_go();
+        } else if is_last {
+            // Who has one stream at a time reads this before it begins the next one.
             self.go_away(ErrorCode::NO_ERROR);
         }
         Ok(1)
@@ -460,7 +516,7 @@ impl Driver {
         match self.ending {
             Some(End::Lost) => Some(End::Lost),
             Some(End::Told) if !self.session.has_pending() => Some(End::Told),
-            None if self.is_going_away && !self.session.has_pending() => Some(End::Told),
+            None if self.farewell.is_told() && !self.session.has_pending() => Some(End::Told),
             _ => None,
         }
     }
@@ -482,15 +538,10 @@ impl Driver {
         if wait != self.wait {
             self.wait = wait;
             conn.is_idle.set(wait == Wait::Idle);
-            match wait {
-                Wait::Header => conn.deadline.set_after(self.core.client_header_timeout),
-                Wait::Idle => {
-                    conn.deadline.set_after(self.core.keepalive_timeout);
-                    self.receiver.release();
-                }
-                Wait::Write => conn.deadline.set_after(self.core.send_timeout),
-                Wait::Streams => conn.deadline.clear(),
+            if wait == Wait::Idle {
+                self.receiver.release();
             }
+            self.set_deadline();
         }
         if conn.deadline.poll_over(cx).is_pending() {
             return Poll::Pending;
@@ -515,7 +566,6 @@ impl Driver {
                 self.go_away(ErrorCode::NO_ERROR);
                 self.give_up();
             }
-            // The worker ends, which was told to the client already.
             Wait::Streams => {}
         }
         conn.deadline.clear();
@@ -531,9 +581,33 @@ impl Driver {
         self.give_up();
     }
 
+    /// Sets the deadline of what the connection waits for.
+    fn set_deadline(&self) {
+        let deadline = &self.session.conn.deadline;
+        match self.wait {
+            Wait::Header => deadline.set_after(self.core.client_header_timeout),
+            Wait::Idle => deadline.set_after(self.core.keepalive_timeout),
+            Wait::Write => deadline.set_after(self.core.send_timeout),
+            Wait::Streams => deadline.clear(),
+        }
+    }
+
+    /// Begins the end: streams that are on their way are still taken.
+    fn ask_to_go(&mut self) {
+        if self.farewell.has_begun() {
+            return;
+        }
+        self.farewell = Farewell::asked(&self.session.conn);
+        self.session.go_away(MAX_STREAM, ErrorCode::NO_ERROR);
+        self.session.ping();
+        // Whoever ends the worker has moved the deadline to wake us.
+        self.set_deadline();
+    }
+
+    /// Takes no more streams than those that came.
     fn go_away(&mut self, code: ErrorCode) {
-        if !self.is_going_away {
-            self.is_going_away = true;
+        if !self.farewell.is_told() {
+            self.farewell = Farewell::Told;
             self.session.go_away(self.receiver.last_stream, code);
         }
     }

@@ -6,6 +6,7 @@
 
 mod conf;
 mod driver;
+mod farewell;
 mod head;
 mod output;
 mod preface;
@@ -17,6 +18,8 @@ pub use conf::{Http2, Http2Settings};
 pub use stream::Stream;
 
 pub(crate) use driver::serve;
-pub(crate) use output::{has_more, poll_send, send_continue, send_early_hints};
+pub(crate) use output::{
+    has_more, poll_send, poll_send_bytes, poll_send_end, send_continue, send_early_hints,
+};
 pub(crate) use preface::{Preface, read as read_preface};
 pub(crate) use request::handle;

@@ -12,7 +12,9 @@ use super::Http2;
 use super::stream::Stream;
 use crate::conf::core::ServerTokens;
 use crate::output::{self, push_decimal};
+use crate::relay::SWITCHING_PROTOCOLS;
 use crate::request::Request;
+use crate::websocket;
 
 /// Whether something of the answer is not in the connection's hands yet.
 pub(crate) fn has_more(r: &Request, stream: &Stream) -> bool {
@@ -30,19 +32,8 @@ pub(crate) fn poll_send(r: &mut Request, stream: &Rc<Stream>, cx: &mut Context<'
     }
     // Heads and what ends a stream without a byte of its body need no window.
     let is_body = !r.output.is_head_queued && !r.output.queue.is_empty();
-    let mut limit = u64::MAX;
-    if is_body {
-        limit = ready!(output::rate_limit(r, cx));
-        if stream.window.get().available() == 0 {
-            return wait(r, stream, cx);
-        }
-        if !stream.session.has_window() {
-            stream.session.queue_for_window(stream);
-            return wait(r, stream, cx);
-        }
-    }
-    if !stream.session.may_send(stream) {
-        stream.session.queue(stream);
+    let limit = if is_body { ready!(output::rate_limit(r, cx)) } else { u64::MAX };
+    if poll_turn(stream, if is_body { Needs::Window } else { Needs::Nothing }).is_pending() {
         return wait(r, stream, cx);
     }
     if r.output.is_head_queued {
@@ -53,6 +44,92 @@ pub(crate) fn poll_send(r: &mut Request, stream: &Rc<Stream>, cx: &mut Context<'
     }
     stream.session.wake();
     r.client_deadline().set_after(r.location().core.send_timeout);
+    Poll::Ready(Ok(()))
+}
+
+/// What a frame needs besides its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// The client's windows.
+    Window,
+}
+
+/// Ready when the stream may add one frame; otherwise it queues up, and who waits is to watch it.
+fn poll_turn(stream: &Rc<Stream>, needs: Needs) -> Poll<()> {
+    if needs == Needs::Window {
+        if stream.window.get().available() == 0 {
+            return Poll::Pending;
+        }
+        if !stream.session.has_window() {
+            stream.session.queue_for_window(stream);
+            return Poll::Pending;
+        }
+    }
+    if !stream.session.may_send(stream) {
+        stream.session.queue(stream);
+        return Poll::Pending;
+    }
+    Poll::Ready(())
+}
+
+/// Hands over some of the bytes of a tunnel, in one frame of at most `chunk_size`.
+///
+/// # Errors
+/// [`io::ErrorKind::ConnectionReset`] when the client gave the stream up.
+pub(crate) fn poll_send_bytes(
+    stream: &Rc<Stream>,
+    bytes: &[u8],
+    chunk_size: usize,
+    cx: &Context<'_>,
+) -> Poll<io::Result<usize>> {
+    ready!(poll_tunnel(stream, Needs::Window, cx))?;
+    let length = {
+        let mut sending = stream.session.sending.borrow_mut();
+        let sending = &mut *sending;
+        let mut window = stream.window.get();
+        let most = chunk_size
+            .min(sending.frame_size)
+            .min(window.available())
+            .min(sending.window.available())
+            .min(bytes.len());
+        sending.make_room(FRAME_HEAD + most);
+        push_data_head(stream.id, most, Flags::NONE, &mut sending.bytes);
+        sending.bytes.extend_from_slice(bytes.get(..most).unwrap_or_default());
+        sending.window.take(most);
+        window.take(most);
+        stream.window.set(window);
+        most
+    };
+    stream.session.sent.set(stream.session.sent.get() + length);
+    stream.session.wake();
+    Poll::Ready(Ok(length))
+}
+
+/// Ends our side of a tunnel.
+///
+/// # Errors
+/// As [`poll_send_bytes`].
+pub(crate) fn poll_send_end(stream: &Rc<Stream>, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    ready!(poll_tunnel(stream, Needs::Nothing, cx))?;
+    {
+        let mut sending = stream.session.sending.borrow_mut();
+        sending.make_room(FRAME_HEAD);
+        push_data_head(stream.id, 0, Flags::END_STREAM, &mut sending.bytes);
+    }
+    stream.is_answered.set(true);
+    stream.session.wake();
+    Poll::Ready(Ok(()))
+}
+
+fn poll_tunnel(stream: &Rc<Stream>, needs: Needs, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    if stream.is_gone() {
+        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+    if poll_turn(stream, needs).is_pending() {
+        stream.watch(cx);
+        return Poll::Pending;
+    }
     Poll::Ready(Ok(()))
 }
 
@@ -126,7 +203,9 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
     let response = &r.response;
     let headers = &response.headers;
     encoder.begin(out);
-    encoder.status(response.status, out);
+    // RFC 8441, 5: what HTTP/1 says by 101 is a 200 here.
+    let is_tunnel = response.status == SWITCHING_PROTOCOLS;
+    encoder.status(if is_tunnel { 200 } else { response.status }, out);
     if !response.omits_server && !headers.has(Known::Server) {
         let server = match r.location().core.server_tokens {
             ServerTokens::On => "nginx/1.31.5",
@@ -170,6 +249,8 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
     for (name, value, known) in headers.iter() {
         let indexing = match known {
             Known::Location if location.is_some() => continue,
+            Known::Upgrade => continue,
+            _ if is_tunnel && name.eq_ignore_ascii_case(websocket::ACCEPT) => continue,
             Known::ContentLength | Known::ETag | Known::Location | Known::ContentRange | Known::SetCookie => {
                 Indexing::Useless
             }

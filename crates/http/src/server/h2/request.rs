@@ -20,6 +20,7 @@ use crate::request::Request;
 use crate::server::handler::{Handler, Job};
 use crate::server::{route, stats};
 use crate::trace;
+use crate::websocket;
 
 /// The task of a stream.
 pub(super) struct Task {
@@ -30,8 +31,7 @@ pub(super) struct Task {
 impl Task {
     /// Begins with what was received.
     pub(super) fn new(stream: Rc<Stream>) -> Self {
-        let handler = Handler::take(Job::Stream(Rc::clone(&stream)));
-        Self { stream, handler: Some(handler) }
+        Self { stream, handler: None }
     }
 }
 
@@ -42,7 +42,12 @@ impl Future for Task {
         let this = &mut *self;
         // Whatever the request waits for, its end must reach it.
         this.stream.watch(cx);
-        let Some(handler) = &mut this.handler else { return Poll::Ready(()) };
+        if this.handler.is_none() && this.stream.is_gone() {
+            // Given up before anything was done for it.
+            return Poll::Ready(());
+        }
+        let stream = &this.stream;
+        let handler = this.handler.get_or_insert_with(|| Handler::take(Job::Stream(Rc::clone(stream))));
         ready!(handler.poll(cx));
         if let Some(handler) = this.handler.take() {
             Worker::current().give_handler(handler);
@@ -56,6 +61,9 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.handler = None;
         let stream = &self.stream;
+        if let Some(head) = stream.head.take() {
+            head.give_back();
+        }
         if stream.is_answered.get() {
             stream.session.completed.set(stream.session.completed.get() + 1);
             if !stream.is_ended() && !stream.is_gone() {
@@ -116,6 +124,9 @@ fn route(r: &mut Request, head: &Head) -> Result<(), u16> {
         );
         return Err(421);
     }
+    if head.protocol.is_some() {
+        websocket::complete(r);
+    }
     trace::head(r);
     let framing = proto::h1::request_framing(&r.line, &r.head).map_err(|error| {
         r.log(Level::Info, format_args!("client sent {error} {READING}"));
@@ -128,6 +139,15 @@ fn route(r: &mut Request, head: &Head) -> Result<(), u16> {
     if length > Some(0) && head.is_end {
         r.log(Level::Info, format_args!("client prematurely closed stream {READING}"));
         return Err(400);
+    }
+    if head.protocol.is_some() {
+        if length > Some(0) {
+            r.log(Level::Info, format_args!("client sent CONNECT request with body {READING}"));
+            return Err(400);
+        }
+        // What comes behind the head belongs to the tunnel.
+        r.reader = BodyReader::of_stream(None, false);
+        return Ok(());
     }
     r.content_length = length;
     r.reader = BodyReader::of_stream(length, !head.is_end);

@@ -217,6 +217,11 @@ impl Session {
         self.control(|out| push_ping(Flags::ACK, payload, out));
     }
 
+    /// Asks whether the client has read what was sent so far.
+    pub(super) fn ping(&self) {
+        self.control(|out| push_ping(Flags::NONE, *b"farewell", out));
+    }
+
     /// Tells the client that streams above `last` are not handled.
     pub(super) fn go_away(&self, last: u32, code: ErrorCode) {
         self.control(|out| push_goaway(last, code, out));

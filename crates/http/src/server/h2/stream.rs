@@ -3,6 +3,7 @@
 //! Both run on the same thread, so all is in cells; nothing is borrowed while somebody else is called.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -36,6 +37,8 @@ pub struct Stream {
     pub(super) is_answered: Cell<bool>,
     /// The client did not do its part in time.
     pub(super) is_timed_out: Cell<bool>,
+    /// The client asks for a tunnel (RFC 8441): what follows the head is no body.
+    asks_tunnel: bool,
     /// The client has ended its side.
     is_ended: Cell<bool>,
     /// The client gave it up, its connection is gone, or we have told the client that we gave it up.
@@ -53,6 +56,7 @@ impl Stream {
         receive: u32,
         is_ended: bool,
     ) -> Self {
+        let asks_tunnel = head.protocol.is_some();
         let incoming =
             Incoming { bytes: Buf::empty(), at: 0, window: ReceiveWindow::new(receive), target: receive };
         Self {
@@ -64,6 +68,7 @@ impl Stream {
             is_called: Cell::new(false),
             is_answered: Cell::new(false),
             is_timed_out: Cell::new(false),
+            asks_tunnel,
             is_ended: Cell::new(is_ended),
             is_gone: Cell::new(false),
             incoming: RefCell::new(incoming),
@@ -76,6 +81,13 @@ impl Stream {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.is_gone.get()
+    }
+
+    /// Whether the client asks for a tunnel (RFC 8441), and takes any 2xx for its beginning.
+    #[inline]
+    #[must_use]
+    pub fn asks_tunnel(&self) -> bool {
+        self.asks_tunnel
     }
 
     /// Whether the client has sent all that it will send.
@@ -122,8 +134,8 @@ impl Stream {
         self.is_timed_out.set(true);
     }
 
-    /// Gives it up for what the client did.
-    pub(super) fn terminate(&self, code: ErrorCode) {
+    /// Gives it up, with a code that tells the client why.
+    pub(crate) fn terminate(&self, code: ErrorCode) {
         if !self.is_gone.replace(true) {
             self.session.reset(self.id, code);
             self.wake();
@@ -168,6 +180,27 @@ impl Stream {
     pub(crate) fn available(&self) -> usize {
         let incoming = self.incoming.borrow();
         incoming.bytes.len() - incoming.at
+    }
+
+    /// Appends up to `max` bytes of a tunnel to `out`; zero is the client's end of it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionReset`] when the client gave the stream up.
+    pub(crate) fn poll_take(
+        &self,
+        cx: &Context<'_>,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.is_gone() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let count = self.take(out, max);
+        if count > 0 || self.is_ended() {
+            return Poll::Ready(Ok(count));
+        }
+        self.watch(cx);
+        Poll::Pending
     }
 
     /// Appends up to `max` bytes that have come to `out`.

@@ -2,6 +2,8 @@
 //!
 //! Neither a request nor an answer is buffered: each message goes on as soon as it is there.
 
+mod web;
+
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
@@ -9,17 +11,19 @@ use http::body::RequestBody;
 use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
-use http::conf::{UriPart, parse_upstream_url};
-use http::module::{Module, Settings, Slot};
+use http::conf::{UpstreamId, UriPart, parse_upstream_url};
+use http::filters::{Filtered, HeaderFilter};
+use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
 use http::relay::{
-    BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Target, Wire, push_peer_url,
+    BodyCoding, BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Target, Wire, push_peer_url,
 };
 use http::request::Request;
-use http::rows::{Row, row, without_effect};
+use http::rows::{Row, flag, row, without_effect};
 use http::variables::Template;
 use net::Buf;
+use proto::h1::{Fields, Known};
 use proto::uri::EscapeKind;
 
 /// `ngx_http_grpc_module`.
@@ -32,14 +36,16 @@ const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION);
 
 static CONNECTION_ROWS: &[Row<GrpcSettings>] = &http::relay_connection_rows!("grpc", GrpcSettings);
 static ANSWER_ROWS: &[Row<GrpcSettings>] = &http::relay_answer_rows!("grpc", GrpcSettings);
-static SHARED_ROWS: [&[Row<GrpcSettings>]; 3] = [CONNECTION_ROWS, ANSWER_ROWS, &TLS_ROWS];
+static CACHE_ROWS: &[Row<GrpcSettings>] = &http::relay_cache_rows!("grpc", GrpcSettings, "POST");
+static SHARED_ROWS: [&[Row<GrpcSettings>]; 4] = [CONNECTION_ROWS, ANSWER_ROWS, &TLS_ROWS, CACHE_ROWS];
 
 http::relay_tls_rows!("grpc", GrpcSettings, TLS_ROWS);
 
 #[rustfmt::skip]
-static ROWS: [Row<GrpcSettings>; 4] = [
+static ROWS: [Row<GrpcSettings>; 5] = [
     row("grpc_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass),
     row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", set_header).many(),
+    flag("grpc_web", ALL, "off", "Translates browsers' gRPC-Web, and answers it with errors that they understand.", |s, v| s.web = v),
     without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
     without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),
 ];
@@ -68,9 +74,30 @@ pub struct GrpcSettings {
     is_secure: bool,
     /// The name that the upstream is asked by; empty where variables say it.
     host: Arc<[u8]>,
+    /// `grpc_web`.
+    web: bool,
     set_fields: Arc<Vec<Line>>,
     has_own_fields: bool,
     program: Arc<Program>,
+}
+
+impl GrpcSettings {
+    /// Appends what makes gRPC of a request of gRPC-Web, and the rest of its fields.
+    fn write_web(&self, r: &Request, format: &[u8], out: &mut Vec<u8>) {
+        // A browser cannot say that it takes trailers.
+        if !r.line.fields.has(Known::Te) {
+            out.extend_from_slice(b"TE: trailers\r\n");
+        }
+        if !self.set_fields.iter().any(|line| line.name.eq_ignore_ascii_case(b"Content-Type")) {
+            out.extend_from_slice(b"Content-Type: application/grpc");
+            out.extend_from_slice(format);
+            out.extend_from_slice(b"\r\n");
+        }
+        let mut fields = Fields::default();
+        let passed = r.line.fields.iter().filter(|field| field.known != Known::ContentType);
+        passed.for_each(|field| fields.push(*field));
+        self.program.write_rest(&fields, &r.head, out);
+    }
 }
 
 /// The host of `grpc_pass` with variables.
@@ -88,6 +115,7 @@ impl Settings for GrpcSettings {
         self.relay.pass_request_headers = true;
         self.relay.pass_request_body = true;
         self.relay.pass_trailers = true;
+        self.relay.keeps_unbuffered = true;
         self.relay.buffers = (8, self.relay.buffer_size);
         self.relay.finish(cx, "grpc", &HIDDEN)?;
         if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
@@ -113,6 +141,20 @@ impl Module for Grpc {
     fn shared_rows() -> &'static [&'static [Row<GrpcSettings>]] {
         &SHARED_ROWS
     }
+
+    fn register(registry: &mut Registry) {
+        registry.header_filter(&Self);
+    }
+}
+
+impl HeaderFilter for Grpc {
+    fn concerns(&self, location: &Location) -> bool {
+        location.settings::<Self>().web
+    }
+
+    fn filter(&self, r: &mut Request) -> Filtered {
+        web::answer(r)
+    }
 }
 
 impl Protocol for Grpc {
@@ -120,8 +162,16 @@ impl Protocol for Grpc {
         &location.settings::<Self>().relay
     }
 
-    fn body_use(&self, _: &mut Request) -> Result<BodyUse, Outcome> {
-        Ok(BodyUse::Stream)
+    /// What is asked for stands in the message, so an answer that may be kept is looked for by all of that.
+    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
+        let is_kept = r.location().settings::<Self>().relay.cache.is_on();
+        Ok(if is_kept { BodyUse::Whole } else { BodyUse::Stream })
+    }
+
+    fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
+        http::relay::cache::push_site(r, out);
+        write_uri(r, out);
+        http::relay::cache::push_body_sum(r, out);
     }
 
     fn wire(&self, _: &Request) -> Wire {
@@ -143,6 +193,14 @@ impl Protocol for Grpc {
         Ok(target)
     }
 
+    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
+        location.settings::<Self>().pass.as_ref().and_then(Pass::known)
+    }
+
+    fn is_grpc(&self) -> bool {
+        true
+    }
+
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         let r = &*r;
         let settings = r.location().settings::<Self>();
@@ -158,9 +216,21 @@ impl Protocol for Grpc {
         out.extend_from_slice(b" HTTP/2.0\r\n");
         let host = r.contexts.get::<Host>().map_or(&settings.host[..], |host| &host.0);
         settings.program.write_host(r, DefaultHost::WhenEmpty(host), out);
-        let length = r.content_length.map_or(BodyLength::Untold, BodyLength::Bytes);
+        let web = if settings.web { web::request(r) } else { None };
+        let length = match (web, r.content_length) {
+            (Some((web::Coding::Text, _)), _) | (_, None) => BodyLength::Untold,
+            (_, Some(length)) => BodyLength::Bytes(length),
+        };
         let _ = settings.program.write(r, length, out);
-        settings.program.write_rest(&r.line.fields, &r.head, out);
+        match web {
+            None => settings.program.write_rest(&r.line.fields, &r.head, out),
+            Some((coding, format)) => {
+                if coding == web::Coding::Text {
+                    plan.coding = BodyCoding::Base64;
+                }
+                settings.write_web(r, format, out);
+            }
+        }
         out.extend_from_slice(b"\r\n");
         plan.head = head;
         plan.body = match &r.body {
