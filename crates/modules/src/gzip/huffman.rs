@@ -10,7 +10,8 @@ const MOST: usize = 288;
 /// A code: for each symbol its bits, the first one lowest, and how many they are.
 pub(super) struct Code {
     lengths: [u8; MOST],
-    codes: [u16; MOST],
+    /// The bits, and above them how many.
+    symbols: [u32; MOST],
     count: usize,
 }
 
@@ -31,16 +32,20 @@ impl Code {
     /// The code for symbols that occur so often, no longer than `limit` bits.
     pub fn of(counts: &[u32], limit: u8) -> Self {
         let mut lengths = [0; MOST];
-        let mut used: Vec<(u32, u16)> =
-            counts.iter().zip(0..).filter(|(count, _)| **count > 0).map(|(count, at)| (*count, at)).collect();
+        // The count above the symbol, so that one comparison tells their order.
+        let leaf = |count: u32, symbol: usize| count << 9 | symbol as u32;
+        let mut leaves: Vec<u32> = Vec::with_capacity(counts.len() + 2);
+        leaves.extend(
+            counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(at, count)| leaf(*count, at)),
+        );
         for spare in 0..2 {
-            if used.len() < 2 && used.iter().all(|(_, symbol)| *symbol != spare) {
-                used.push((1, spare));
+            if leaves.len() < 2 && leaves.iter().all(|leaf| *leaf & 0x1ff != spare) {
+                leaves.push(leaf(1, spare as usize));
             }
         }
-        used.sort_unstable();
-        for ((_, symbol), depth) in used.iter().zip(depths(&used, limit)) {
-            lengths[usize::from(*symbol)] = depth;
+        leaves.sort_unstable();
+        for (leaf, depth) in leaves.iter().zip(depths(&leaves, limit)) {
+            lengths[(*leaf & 0x1ff) as usize] = depth;
         }
         Self::with(lengths, counts.len())
     }
@@ -48,17 +53,19 @@ impl Code {
     /// The code of these lengths.
     fn with(lengths: [u8; MOST], count: usize) -> Self {
         let mut of_length = [0u16; 16];
-        lengths.iter().filter(|length| **length > 0).for_each(|length| of_length[usize::from(*length)] += 1);
+        lengths[..count].iter().for_each(|length| of_length[usize::from(*length & 15)] += 1);
         let mut next = [0u16; 16];
+        of_length[0] = 0;
         for length in 1..16 {
             next[length] = (next[length - 1] + of_length[length - 1]) << 1;
         }
-        let mut codes = [0; MOST];
-        for (code, length) in codes.iter_mut().zip(lengths).filter(|(_, length)| *length > 0) {
-            *code = next[usize::from(length)].reverse_bits() >> (16 - length);
-            next[usize::from(length)] += 1;
+        let mut symbols = [0; MOST];
+        for (symbol, length) in symbols[..count].iter_mut().zip(lengths).filter(|(_, length)| *length > 0) {
+            let code = &mut next[usize::from(length & 15)];
+            *symbol = u32::from(code.reverse_bits() >> (16 - length)) | u32::from(length) << 16;
+            *code += 1;
         }
-        Self { lengths, codes, count }
+        Self { lengths, symbols, count }
     }
 
     /// Bits of each symbol; zero where it has no code.
@@ -69,17 +76,18 @@ impl Code {
     /// The bits of a symbol, and how many.
     #[inline]
     pub fn symbol(&self, symbol: usize) -> (u32, u32) {
-        (u32::from(self.codes[symbol]), u32::from(self.lengths[symbol]))
+        let symbol = self.symbols[symbol];
+        (symbol & 0xffff, symbol >> 16)
     }
 
     /// Bits that symbols take which occur so often.
     pub fn cost(&self, counts: &[u32]) -> usize {
-        counts.iter().zip(self.lengths).map(|(count, length)| *count as usize * usize::from(length)).sum()
+        counts.iter().zip(self.lengths).map(|(count, length)| count * u32::from(length)).sum::<u32>() as usize
     }
 }
 
 /// How deep the leaves lie in the tree of least weight; the rarest come first and there are at least two.
-fn depths(leaves: &[(u32, u16)], limit: u8) -> Vec<u8> {
+fn depths(leaves: &[u32], limit: u8) -> Vec<u8> {
     let count = leaves.len();
     // Inner nodes are made in the order of their weight, so that the lightest two are always at the front of the
     // leaves or of the inner nodes.
@@ -89,7 +97,7 @@ fn depths(leaves: &[(u32, u16)], limit: u8) -> Vec<u8> {
     while weights.len() + 1 < count {
         let mut weight = 0;
         for _ in 0..2 {
-            let of_leaf = leaves.get(leaf).map(|(weight, _)| *weight);
+            let of_leaf = leaves.get(leaf).map(|leaf| leaf >> 9);
             let of_inner = weights.get(inner).copied();
             let node = match (of_leaf, of_inner) {
                 (Some(light), Some(heavy)) if light > heavy => count + inner,
@@ -97,7 +105,7 @@ fn depths(leaves: &[(u32, u16)], limit: u8) -> Vec<u8> {
                 (Some(_), _) => leaf,
             };
             if node < count {
-                weight += leaves[node].0;
+                weight += leaves[node] >> 9;
                 leaf += 1;
             } else {
                 weight += weights[inner];

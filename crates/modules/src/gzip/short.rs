@@ -26,57 +26,91 @@ const LENGTH_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 
 struct Effort {
     /// Earlier places that are tried for each position.
     tries: u32,
-    /// A match of this length is good enough to look no further, not even at the next position.
+    /// A match of this length is good enough to look no further.
     enough: usize,
+    /// Behind a match that is shorter than this the next position is looked at too: it may have a longer one.
+    doubtful: usize,
 }
 
 impl Effort {
     fn of(level: u32) -> Self {
-        let (tries, enough) = match level {
-            0..=1 => (4, 8),
-            2..=3 => (8, 16),
-            4..=6 => (32, 64),
-            _ => (256, LONGEST_MATCH),
+        let (tries, enough, doubtful) = match level {
+            0..=1 => (4, 16, 0),
+            2..=3 => (6, 16, 6),
+            4..=6 => (32, 64, 16),
+            _ => (256, LONGEST_MATCH, LONGEST_MATCH),
         };
-        Self { tries, enough }
+        Self { tries, enough, doubtful }
     }
 }
 
-/// A literal byte, or a length and how far back.
+/// A literal, or a length and how far back, as the symbols and the bits behind them.
 #[derive(Clone, Copy)]
-enum Token {
-    Literal(u8),
-    Match { length: u16, distance: u16 },
+struct Token {
+    symbol: u16,
+    length_extra: u8,
+    length_bits: u8,
+    distance_symbol: u8,
+    distance_bits: u8,
+    distance_extra: u16,
+}
+
+impl Token {
+    #[inline]
+    fn literal(byte: u8) -> Self {
+        Self {
+            symbol: u16::from(byte),
+            length_extra: 0,
+            length_bits: 0,
+            distance_symbol: 0,
+            distance_bits: 0,
+            distance_extra: 0,
+        }
+    }
+
+    /// Lengths are 3 to 258, distances at most [`LONGEST`]; what is left of them fits.
+    #[inline]
+    fn matched(length: usize, distance: usize) -> Self {
+        let (length, distance) = (split_length(length), split_distance(distance));
+        Self {
+            symbol: length.symbol as u16,
+            length_extra: length.extra as u8,
+            length_bits: length.bits as u8,
+            distance_symbol: distance.symbol as u8,
+            distance_bits: distance.bits as u8,
+            distance_extra: distance.extra as u16,
+        }
+    }
 }
 
 /// A number as a symbol and the bits behind it.
 struct Split {
-    symbol: usize,
+    symbol: u32,
     extra: u32,
     bits: u32,
 }
 
-fn split_length(length: u16) -> Split {
-    let value = u32::from(length) - 3;
-    if usize::from(length) == LONGEST_MATCH {
+#[inline]
+fn split_length(length: usize) -> Split {
+    let value = length as u32 - 3;
+    if length == LONGEST_MATCH {
         return Split { symbol: 285, extra: 0, bits: 0 };
     }
     if value < 8 {
-        return Split { symbol: 257 + value as usize, extra: 0, bits: 0 };
+        return Split { symbol: 257 + value, extra: 0, bits: 0 };
     }
     let bits = value.ilog2() - 2;
-    let symbol = 257 + 4 * (bits as usize + 1) + (value >> bits & 3) as usize;
-    Split { symbol, extra: value & ((1 << bits) - 1), bits }
+    Split { symbol: 257 + 4 * (bits + 1) + (value >> bits & 3), extra: value & ((1 << bits) - 1), bits }
 }
 
-fn split_distance(distance: u16) -> Split {
-    let value = u32::from(distance) - 1;
+#[inline]
+fn split_distance(distance: usize) -> Split {
+    let value = distance as u32 - 1;
     if value < 4 {
-        return Split { symbol: value as usize, extra: 0, bits: 0 };
+        return Split { symbol: value, extra: 0, bits: 0 };
     }
     let bits = value.ilog2() - 1;
-    let symbol = 2 * (bits as usize + 1) + (value >> bits & 1) as usize;
-    Split { symbol, extra: value & ((1 << bits) - 1), bits }
+    Split { symbol: 2 * (bits + 1) + (value >> bits & 1), extra: value & ((1 << bits) - 1), bits }
 }
 
 /// Tables for one text after another.
@@ -88,6 +122,8 @@ struct Tables {
     tokens: Vec<Token>,
     literals: [u32; 286],
     distances: [u32; 30],
+    /// Bits behind the symbols.
+    extra: usize,
 }
 
 thread_local! {
@@ -107,6 +143,7 @@ pub(super) fn encode(text: &[u8], level: u32, out: &mut Vec<u8>) {
                 tokens: Vec::new(),
                 literals: [0; 286],
                 distances: [0; 30],
+                extra: 0,
             })
         });
         tables.tokenize(text, Effort::of(level));
@@ -152,45 +189,49 @@ impl Tables {
         self.tokens.clear();
         self.literals.fill(0);
         self.distances.fill(0);
+        self.extra = 0;
         let mut at = 0;
         let mut found = self.look(text, at, effort);
         while at < text.len() {
             let (length, distance) = found;
-            if length > 0 && length < effort.enough {
-                // The next position may have a longer one; then this byte stays what it is.
-                let next = self.look(text, at + 1, effort);
-                if next.0 > length {
-                    self.push_literal(text[at]);
-                    at += 1;
-                    found = next;
-                    continue;
-                }
-            }
             if length == 0 {
                 self.push_literal(text[at]);
                 at += 1;
-            } else {
-                self.push_match(length, distance);
-                let looked = if length < effort.enough { at + 2 } else { at + 1 };
-                (looked..at + length).for_each(|skipped| self.note(text, skipped));
-                at += length;
+                found = self.look(text, at, effort);
+                continue;
             }
+            let mut looked = at + 1;
+            if length < effort.doubtful {
+                let next = self.look(text, looked, effort);
+                if next.0 > length {
+                    self.push_literal(text[at]);
+                    at = looked;
+                    found = next;
+                    continue;
+                }
+                looked += 1;
+            }
+            self.push_match(length, distance);
+            (looked..at + length).for_each(|skipped| self.note(text, skipped));
+            at += length;
             found = self.look(text, at, effort);
         }
         self.literals[END] = 1;
     }
 
+    #[inline]
     fn push_literal(&mut self, byte: u8) {
         self.literals[usize::from(byte)] += 1;
-        self.tokens.push(Token::Literal(byte));
+        self.tokens.push(Token::literal(byte));
     }
 
+    #[inline]
     fn push_match(&mut self, length: usize, distance: usize) {
-        // Both are bounded by the text's length.
-        let (length, distance) = (length as u16, distance as u16);
-        self.literals[split_length(length).symbol] += 1;
-        self.distances[split_distance(distance).symbol] += 1;
-        self.tokens.push(Token::Match { length, distance });
+        let token = Token::matched(length, distance);
+        self.literals[usize::from(token.symbol)] += 1;
+        self.distances[usize::from(token.distance_symbol)] += 1;
+        self.extra += usize::from(token.length_bits) + usize::from(token.distance_bits);
+        self.tokens.push(token);
     }
 
     /// Remembers a position without looking for what matches it.
@@ -232,9 +273,8 @@ impl Tables {
         let fixed = fixed();
         let own_bits = header.bits() + own.0.cost(&self.literals) + own.1.cost(&self.distances);
         let fixed_bits = fixed.0.cost(&self.literals) + fixed.1.cost(&self.distances);
-        let extra: usize = self.tokens.iter().map(Token::extra_bits).sum();
         let mut bits = Bits { out, word: 0, count: 0 };
-        if own_bits.min(fixed_bits) + extra > 8 * text.len() + 32 {
+        if own_bits.min(fixed_bits) + self.extra > 8 * text.len() + 32 {
             bits.put(1, 3);
             return bits.store(text);
         }
@@ -247,30 +287,14 @@ impl Tables {
             (&fixed.0, &fixed.1)
         };
         for token in &self.tokens {
-            match *token {
-                Token::Literal(byte) => bits.put_symbol(literals, usize::from(byte)),
-                Token::Match { length, distance } => {
-                    let (length, distance) = (split_length(length), split_distance(distance));
-                    bits.put_symbol(literals, length.symbol);
-                    bits.put(length.extra, length.bits);
-                    bits.put_symbol(distances, distance.symbol);
-                    bits.put(distance.extra, distance.bits);
-                }
+            bits.put_with(literals, usize::from(token.symbol), token.length_extra.into(), token.length_bits);
+            if usize::from(token.symbol) > END {
+                let symbol = usize::from(token.distance_symbol);
+                bits.put_with(distances, symbol, token.distance_extra.into(), token.distance_bits);
             }
         }
-        bits.put_symbol(literals, END);
+        bits.put_with(literals, END, 0, 0);
         bits.end();
-    }
-}
-
-impl Token {
-    fn extra_bits(&self) -> usize {
-        match *self {
-            Self::Literal(_) => 0,
-            Self::Match { length, distance } => {
-                (split_length(length).bits + split_distance(distance).bits) as usize
-            }
-        }
     }
 }
 
@@ -307,7 +331,7 @@ impl Header {
 
     fn bits(&self) -> usize {
         let run = |(symbol, _): &(u8, u8)| {
-            usize::from(self.code.lengths()[usize::from(*symbol)]) + run_bits(*symbol) as usize
+            usize::from(self.code.lengths()[usize::from(*symbol)]) + usize::from(run_bits(*symbol))
         };
         14 + 3 * self.written + self.runs.iter().map(run).sum::<usize>()
     }
@@ -320,13 +344,12 @@ impl Header {
             bits.put(u32::from(self.code.lengths()[*symbol]), 3);
         }
         for (symbol, extra) in &self.runs {
-            bits.put_symbol(&self.code, usize::from(*symbol));
-            bits.put(u32::from(*extra), run_bits(*symbol));
+            bits.put_with(&self.code, usize::from(*symbol), u32::from(*extra), run_bits(*symbol));
         }
     }
 }
 
-fn run_bits(symbol: u8) -> u32 {
+fn run_bits(symbol: u8) -> u8 {
     match symbol {
         16 => 2,
         17 => 3,
@@ -379,10 +402,11 @@ impl Bits<'_> {
         }
     }
 
+    /// A symbol and the bits behind it, which are fewer than 32 together.
     #[inline]
-    fn put_symbol(&mut self, code: &Code, symbol: usize) {
-        let (bits, length) = code.symbol(symbol);
-        self.put(bits, length);
+    fn put_with(&mut self, code: &Code, symbol: usize, extra: u32, bits: u8) {
+        let (word, length) = code.symbol(symbol);
+        self.put(word | extra << length, length + u32::from(bits));
     }
 
     fn end(&mut self) {
