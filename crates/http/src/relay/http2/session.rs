@@ -206,7 +206,7 @@ impl Session {
         let used = step.used;
         let mut unknown = None;
         match step.event {
-            None | Some(Event::SettingsAcknowledged | Event::Pong) => {}
+            None | Some(Event::SettingsAcknowledged | Event::Pong | Event::Priority(..)) => {}
             Some(Event::Headers(frame, block)) => match find(streams, frame.stream) {
                 Some(stream) => {
                     stream.received += FRAME_HEAD + frame.length;
