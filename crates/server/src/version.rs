@@ -186,8 +186,9 @@ mod tests {
         check("stream_map", false);
         check("mail", false);
         check("--with-debug", true);
+        check(" --build=tidegate/", true);
         check("with OpenSSL 3.0.", true);
-        for absent in ["LibreSSL", "BoringSSL", "AWS-LC", "=dynamic", "--build="] {
+        for absent in ["LibreSSL", "BoringSSL", "AWS-LC", "=dynamic"] {
             check(absent, false);
         }
     }
