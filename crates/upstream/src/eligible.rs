@@ -93,7 +93,7 @@ impl<'a> Field<'a> {
     /// The peer that a sticky session names by `sid`, if it may be picked
     /// (`ngx_http_upstream_get_rr_peer_by_sid`).
     pub fn of_session(&self, sid: &str) -> Option<usize> {
-        let index = self.peers.iter().position(|peer| !peer.sid.is_empty() && *peer.sid == *sid)?;
+        let index = self.group.of_sid(self.first, sid)?;
         let peer = self.peers.get(index)?;
         self.admits(index, peer, Asks::Session).then_some(index)
     }

@@ -14,7 +14,7 @@ use crate::balance::order::{Kept, Turn};
 use crate::eject::Eject;
 use crate::eligible::Rules;
 use crate::now::Now;
-use crate::peer::{Admin, Health, Peer, PeerAddr, PeerId};
+use crate::peer::{Admin, Health, Peer, PeerAddr, PeerId, PeerUid};
 use crate::server::{Accepts, Resolve, Role, ServerSpec};
 
 /// One `server` with the addresses that its name has now.
@@ -53,7 +53,7 @@ pub struct Member {
 }
 
 /// Where an address of a server comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// The address as written, or an answer to the name.
     Name,
@@ -141,6 +141,8 @@ pub struct Group {
     policy: Policy,
     /// What order the primaries are kept in, where looking at each would take too long.
     kept: Option<Kept>,
+    /// For each set the peers by their `sid`, likewise.
+    by_sid: Option<Box<[Sids; 2]>>,
     shared: Arc<Shared>,
 }
 
@@ -156,6 +158,12 @@ struct Shared {
 
 /// Steps in which the weight of a peer grows during its slow start.
 const SLOW_START_STEPS: u32 = 1000;
+
+/// The first peer of each `sid` of a set, by its index there.
+type Sids = HashMap<Box<str>, u32>;
+
+/// Peers from which on those of sessions are looked up in a table.
+const SIDS_MANY: usize = 64;
 
 impl Group {
     /// A group as an `upstream` block declares it (`ngx_http_upstream_init_round_robin`).
@@ -190,6 +198,7 @@ impl Group {
         let policy = Policy { balancer: policy.balancer.prepared(head), ..policy };
         let starts_slowly = peers.iter().any(|peer| peer.slow_start_ms > 0);
         let kept = Kept::of(&policy.balancer, head);
+        let by_sid = (peers.len() >= SIDS_MANY).then(|| Box::new([by_sid(head), by_sid(tail)]));
         Ok(Self {
             name: name.into(),
             peers: peers.into(),
@@ -199,6 +208,7 @@ impl Group {
             tries: u32::try_from(tries).unwrap_or(u32::MAX),
             policy,
             kept,
+            by_sid,
             shared: Arc::new(Shared {
                 turn: Mutex::default(),
                 hears: AtomicBool::new(false),
@@ -277,6 +287,15 @@ impl Group {
         self.peers.get(id.0 as usize)
     }
 
+    /// Where a peer is in this snapshot, if it is; looked for at `before`, its place in an earlier one, first.
+    #[must_use]
+    pub fn find(&self, uid: PeerUid, before: PeerId) -> Option<PeerId> {
+        if self.peer(before).is_some_and(|peer| peer.uid() == uid) {
+            return Some(before);
+        }
+        self.peers().find(|(_, _, peer)| peer.uid() == uid).map(|(id, ..)| id)
+    }
+
     /// All peers in the order of the configuration, the backups last.
     pub fn peers(&self) -> impl Iterator<Item = (PeerId, Role, &Peer)> {
         (0u32..).zip(self.peers.iter()).map(|(id, peer)| {
@@ -340,6 +359,19 @@ impl Group {
     pub(crate) fn weight_ends(&self, first: usize) -> &[u64] {
         let (primaries, backups) = self.ends.split_at_checked(self.primaries).unwrap_or_default();
         if first < self.primaries { primaries } else { backups }
+    }
+
+    /// The first peer with that [`sid`](Peer::sid) in the set that begins at `first`, by its index there.
+    pub(crate) fn of_sid(&self, first: usize, sid: &str) -> Option<usize> {
+        let role = if first < self.primaries { Role::Primary } else { Role::Backup };
+        match &self.by_sid {
+            Some(tables) => {
+                let [primaries, backups] = &**tables;
+                let table = if role == Role::Primary { primaries } else { backups };
+                table.get(sid).and_then(|index| usize::try_from(*index).ok())
+            }
+            None => self.set(role).1.iter().position(|peer| !peer.sid.is_empty() && *peer.sid == *sid),
+        }
     }
 
     /// What weights are multiplied by in this group.
@@ -420,6 +452,14 @@ fn peers_of(servers: &[Server], role: Role, policy: &Policy) -> Vec<Peer> {
     peers
 }
 
+fn by_sid(peers: &[Peer]) -> Sids {
+    let mut table = Sids::new();
+    for (index, peer) in (0..).zip(peers).filter(|(_, peer)| !peer.sid.is_empty()) {
+        table.entry(peer.sid.clone()).or_insert(index);
+    }
+    table
+}
+
 fn sums(peers: &[Peer]) -> impl Iterator<Item = u64> {
     peers.iter().scan(0u64, |sum, peer| {
         *sum += u64::from(peer.weight);
@@ -481,6 +521,30 @@ mod tests {
         assert_eq!(make(server(Role::Primary, Resolve::AtLoad)), Err(GroupError::NoServers));
         assert_eq!(make(server(Role::Backup, Resolve::WhileRunning)), Err(GroupError::NoServers));
         assert_eq!(make(server(Role::Primary, Resolve::WhileRunning)), Ok(()));
+    }
+
+    #[test]
+    fn peers_are_found_by_what_sessions_and_snapshots_know() {
+        for size in [5, SIDS_MANY] {
+            let line = |n: usize| {
+                let role = if n.is_multiple_of(3) { " backup" } else { "" };
+                format!("10.0.0.{n}:8081{role} route=r{}", n / 2)
+            };
+            let lines: Vec<String> = (0..size).map(line).collect();
+            let group = group(Balancer::RoundRobin, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+            for role in [Role::Primary, Role::Backup] {
+                let (first, peers) = group.set(role);
+                for sid in (0..size).map(|n| format!("r{n}")) {
+                    let place = peers.iter().position(|peer| *peer.sid == sid);
+                    assert_eq!(group.of_sid(first, &sid), place, "{size} {role:?} {sid}");
+                }
+            }
+            for (id, _, peer) in group.peers() {
+                assert_eq!(group.find(peer.uid(), id), Some(id));
+                assert_eq!(group.find(peer.uid(), PeerId(0)), Some(id));
+            }
+            assert_eq!(group.find(PeerUid(u64::MAX), PeerId(0)), None);
+        }
     }
 
     #[test]

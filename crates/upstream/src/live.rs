@@ -2,7 +2,7 @@
 //!
 //! Each change makes a new snapshot beside the old one; requests read the pointer and never wait for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -176,18 +176,11 @@ impl Live {
     /// [`GroupError::TooManyServers`].
     pub fn resolved(&self, server: u32, found: &[(PeerAddr, Origin)], now: Now) -> Result<bool, GroupError> {
         let is_news = |known: &Server| {
+            let had: HashSet<_> = known.members.iter().map(|member| (&member.addr, &member.origin)).collect();
             known.members.len() != found.len()
-                || !found
-                    .iter()
-                    .all(|(addr, origin)| known.members.iter().any(|member| is_same(member, addr, origin)))
+                || !found.iter().all(|(addr, origin)| had.contains(&(addr, origin)))
         };
-        let is_news = {
-            let roster = self.roster();
-            let known = roster.servers.iter().find(|known| known.id == server);
-            // Comparing is quadratic: beyond a few hundred addresses making anew costs less.
-            known.is_some_and(|known| found.len() > 300 || is_news(known))
-        };
-        if !is_news {
+        if !self.roster().servers.iter().find(|known| known.id == server).is_some_and(is_news) {
             return Ok(false);
         }
         self.change(now, |edit| {

@@ -35,7 +35,7 @@ pub struct ServerSpec {
 }
 
 /// Whether a server takes requests at once or when no other can.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Takes requests at once.
     #[default]

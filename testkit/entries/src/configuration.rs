@@ -6,13 +6,16 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use conf::resources::{LogFile, Resources, SocketSpec};
-use conf::{Schema, Sources, Style};
+use conf::{Body, Contexts, Row, Schema, Sources, Style};
+use http::module::Registry;
 use server::core_conf::{self, CoreConf};
 use server::engine::Engine;
 use server::http_engine::HttpEngine;
+
+use crate::dice::Dice;
 
 pub(crate) const LINES: &[&[u8]] = &[
     b"events { worker_connections 10; } ",
@@ -50,6 +53,73 @@ pub(crate) const LINES: &[&[u8]] = &[
     b" on ",
 ];
 
+/// Arguments that some directive might take for what it wants.
+#[rustfmt::skip]
+const ARGUMENTS: &[&str] = &[
+    "on", "off", "0", "1", "-1", "3", "18446744073709551615", "9223372036854775807", "4294967296", "65536", "1k", "8m",
+    "9999999999999g", "0s", "1ms", "5s", "1h30m", "99999999999d", "max", "epoch", "modified", "@1h", "\"\"", "''", "$uri",
+    "${arg_a}$1", "$", "${", "\"a $host b\"", "/", "/a/b", "/$uri", "a", "*", "*.a", "a.*", ".a", "~", "~*", "~^/(?<n>.)$", "~(", "=",
+    "^~", "@named", "127.0.0.1", "127.0.0.1:80", "[::1]:80", ":80", "80", "99999", "unix:/a", "unix:", "http://u", "http://$host",
+    "https://a:1/b?c", "grpc://u", "fastcgi", "10.0.0.0/8", "10.0.0.0/99", "::/0", "all", "any", "200", "404", "999", "=200", "http_500",
+    "error", "timeout", "zone=z:1m", "zone=z", "keys_zone=c:1m", "levels=1:2", "levels=9:9:9", "max_size=1", "inactive=0", "rate=1r/s",
+    "rate=0r/m", "burst=5", "burst=18446744073709551615", "nodelay", "delay=1", "size=1", "size=99999999999", "buffer=4k", "flush=1s",
+    "gzip=9", "gzip", "if=$a", "weight=0", "weight=4294967295", "max_fails=1", "fail_timeout=0", "backup", "down", "resolve", "service=a",
+    "slow_start=1h", "route=a", "max_conns=1", "bound=1.25", "consistent", "two", "least_conn", "header", "last_byte", "inflight",
+    "interval=1", "jitter=0", "fails=1", "passes=0", "uri=/", "port=70000", "type=grpc", "match=a", "mandatory", "persistent", "cookie",
+    "learn", "create=$a", "lookup=$b", "domain=a", "path=/", "secure", "httponly", "samesite=lax", "expires=max", "always", "inherit",
+    "default_server", "ssl", "http2", "quic", "reuseport", "backlog=1", "rcvbuf=1", "sndbuf=1k", "so_keepalive=1:2:3", "deferred",
+    "fastopen=1", "proxy_protocol", "ipv6only=on", "last", "break", "permanent", "redirect", "utf-8", "windows-1251", "text/html",
+    "gzip_types", "GET", "POST", "combined", "escape=json", "debug", "crit", "stderr", "syslog:server=127.0.0.1", "memory:1k", "min_uses=1",
+    "valid=1s", "ipv6=off", "status_zone=a", "TLSv1.3", "HIGH:!aNULL", "prime256v1", "builtin:1", "shared:s:1m", "optional", "none",
+    "epoll", "auto", "1 2 3", "{", "}", ";", "\\", "%", "50%", "0.001%", "100.5%", "^(a|b)*$", "a{2}", "(?i)x", "\\1", "1-9", "a=b", "!",
+];
+
+/// Where a directive stands, from the outside in.
+const SURROUNDINGS: [(Contexts, &str, &str); 9] = [
+    (Contexts::MAIN, "events {} ", ""),
+    (Contexts::EVENTS, "events { ", " }"),
+    (Contexts::HTTP, "events {} http { ", " }"),
+    (Contexts::SERVER, "events {} http { server { ", " } }"),
+    (
+        Contexts::LOCATION,
+        "events {} http { upstream u { server 127.0.0.1:1; } server { location / { ",
+        " } } }",
+    ),
+    (Contexts::UPSTREAM, "events {} http { upstream u { server 127.0.0.1:1; ", " } }"),
+    (Contexts::IF_SERVER, "events {} http { server { if ($uri) { ", " } } }"),
+    (Contexts::IF_LOCATION, "events {} http { server { location / { if ($uri) { ", " } } } }"),
+    (Contexts::MATCH, "events {} http { match a { ", " } }"),
+];
+
+/// One directive or a few at a place where they may stand, with arguments by chance: what parses, and mostly is refused.
+pub fn directives(dice: &mut Dice) -> Vec<u8> {
+    let rows: Vec<&Row> = SCHEMA.rows().collect();
+    let (context, before, after) = SURROUNDINGS[dice.roll(SURROUNDINGS.len())];
+    let fitting: Vec<&Row> = rows.into_iter().filter(|row| row.contexts.has(context)).collect();
+    let mut text = before.to_owned();
+    for _ in 0..=dice.roll(3) {
+        let Some(row) = dice.one_of(&fitting) else { break };
+        text.push_str(row.name);
+        let defaults: Vec<&str> = row.default.split(' ').filter(|word| !word.is_empty()).collect();
+        let counts: Vec<usize> =
+            (0..8).filter(|count| row.arity.is_flag() || row.arity.allows(*count)).collect();
+        let count = counts.get(dice.roll(counts.len())).copied().unwrap_or(1);
+        for nth in 0..count {
+            let default = defaults.get(nth).filter(|_| dice.roll(3) == 0).copied();
+            let word = default.or_else(|| dice.one_of(ARGUMENTS)).unwrap_or_default();
+            text.push(' ');
+            text.push_str(word);
+        }
+        text.push_str(if row.body == Body::None { "; " } else { " { a b; } " });
+    }
+    text.push_str(after);
+    text.into_bytes()
+}
+
+static SCHEMA: LazyLock<Schema> =
+    LazyLock::new(|| Schema::new(core_conf::ROWS.iter().chain(HttpEngine::rows())));
+static REGISTRY: LazyLock<Registry> = LazyLock::new(modules::registry);
+
 /// What a configuration finds outside: nothing.
 struct Nothing<'t>(&'t [u8]);
 
@@ -82,7 +152,6 @@ impl Resources for Nothing<'_> {
 }
 
 pub(crate) fn configuration(text: &[u8]) {
-    let schema = Schema::new(core_conf::ROWS.iter().chain(HttpEngine::rows()));
     let (mut nothing, mut sources, mut notices) = (Nothing(text), Sources::new(), Vec::new());
     let paths = server::Paths {
         prefix: "/prefix".into(),
@@ -91,15 +160,14 @@ pub(crate) fn configuration(text: &[u8]) {
         error_log: None,
     };
     let compiled =
-        conf::parse(&paths.conf_file, &schema, &mut nothing, None, &mut sources).and_then(|tree| {
+        conf::parse(&paths.conf_file, &SCHEMA, &mut nothing, None, &mut sources).and_then(|tree| {
             let core = CoreConf::compile(&tree, &paths, HttpEngine::modules(), &mut notices)?;
             let block = tree.directives.iter().find(|line| line.name.is("http"));
             let own = http::conf::compile::Paths {
                 prefix: paths.prefix.clone(),
                 conf_prefix: paths.conf_dir.clone(),
             };
-            let registry = modules::registry();
-            let (_, said) = http::conf::compile::compile(&registry, block, &own, core.threads, &mut nothing)?;
+            let (_, said) = http::conf::compile::compile(&REGISTRY, block, &own, core.threads, &mut nothing)?;
             notices.extend(said);
             Ok(())
         });

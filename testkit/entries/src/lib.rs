@@ -12,6 +12,7 @@ mod h2;
 mod names;
 mod words;
 
+pub use configuration::directives;
 pub use dice::Dice;
 
 /// One reader.

@@ -8,7 +8,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use entries::{Dice, ENTRIES, Entry};
+use entries::{Dice, ENTRIES, Entry, directives};
 
 /// What one entry may take. A test build on a busy machine needs a tenth of it.
 const TIME: Duration = Duration::from_secs(60);
@@ -79,11 +79,12 @@ fn any_bytes() {
         let (mut dice, start, before_kb) = (Dice::new(seed), Instant::now(), peak_kb());
         let seeds = seeds(&entry);
         assert!(!seeds.is_empty(), "{} has no seeds", entry.name);
-        let rounds = if entry.name == "configuration" { 1500 } else { 50_000 } * times as usize;
+        let rounds = if entry.name == "configuration" { 3000 } else { 50_000 } * times as usize;
         for round in 0..rounds {
             let seed = &seeds[dice.roll(seeds.len())];
             let text = match round % 3 {
                 _ if round < seeds.len() => seeds[round].clone(),
+                0 | 2 if entry.name == "configuration" => directives(&mut dice),
                 0 => dice.text(entry.fragments),
                 1 => dice.spoiled(seed, entry.fragments),
                 _ => {

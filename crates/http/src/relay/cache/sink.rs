@@ -141,16 +141,13 @@ impl Sink {
     pub fn commit(self, r: &Request, settings: &RelaySettings) {
         match self.target {
             Target::Cache(mut writer) => {
-                if has_failed_call(r) {
-                    return;
-                }
+                let Some(case) = r.cache.as_ref().filter(|_| !has_failed_call(r)) else { return };
                 if settings.pass_trailers
                     && let Err(error) = writer.write(&trailers::encode(&r.upstream_head))
                 {
                     // Nothing is stored then.
                     r.debug(format_args!("http cache trailers were not written {}", Errno(&error)));
                 }
-                let Some(case) = &r.cache else { return };
                 match writer.commit(now_s()) {
                     Ok(Some(bytes)) => case.zone.counters().stored(case.status, bytes),
                     Ok(None) => {}

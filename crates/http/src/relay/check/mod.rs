@@ -207,9 +207,9 @@ impl Watch {
                     stays
                 });
                 let spread_ms = if wanted.len() > FEW_PEERS { self.check.interval_ms } else { 0 };
-                for uid in wanted.into_keys() {
+                for (uid, id) in wanted {
                     checkers.entry(uid).or_insert_with(|| {
-                        let task = tokio::task::spawn_local(self.clone().peer(uid, spread_ms));
+                        let task = tokio::task::spawn_local(self.clone().peer(uid, id, spread_ms));
                         Checker { uid, task }
                     });
                 }
@@ -221,16 +221,16 @@ impl Watch {
         }
     }
 
-    /// Checks one peer for ever.
-    async fn peer(self, uid: PeerUid, spread_ms: u64) {
+    /// Checks one peer for ever; `id` is where it was when it was found.
+    async fn peer(self, uid: PeerUid, mut id: PeerId, spread_ms: u64) {
         net::timer::sleep(draw(spread_ms)).await;
         let (mut streak, mut is_first) = (Streak::default(), true);
         let mut probe = Probe::new(&self.upstream, &self.check);
         loop {
             net::timer::sleep(draw(self.check.jitter_ms)).await;
             let group = self.upstream.group();
-            let found = group.peers().find(|(_, _, peer)| peer.uid() == uid).map(|(id, ..)| id);
-            let Some(id) = found else { return };
+            let Some(found) = group.find(uid, id) else { return };
+            id = found;
             let finding = probe.run(&group, id).await;
             let Some(peer) = group.peer(id) else { return };
             let is_well = streak.take(finding.is_ok(), self.check.fails, self.check.passes, is_first);
