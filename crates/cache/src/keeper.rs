@@ -23,8 +23,10 @@ const TEMP_SUFFIX: usize = 11;
 const TEMP_AGE: Duration = Duration::from_secs(60);
 /// How long the manager sleeps at most.
 const REST: Duration = Duration::from_secs(10);
-/// How long where the bytes on the disk are bounded: what is fetched meanwhile is all that may be too much.
+/// How often it looks whether a limit is passed by far: what is fetched meanwhile is all that may be too much.
 const LOOK: Duration = Duration::from_millis(500);
+/// Bytes on the disk over `max_size`, besides a sixteenth of it, that wait for the manager's turn.
+const SLACK: u64 = 1 << 20;
 
 /// How long those who look for what was purged sleep at most.
 const PURGE_REST: Duration = Duration::from_secs(1);
@@ -262,20 +264,22 @@ fn manage(zones: &[Arc<Zone>], stop: &Stop) {
     let mut due = vec![Instant::now(); zones.len()];
     loop {
         for (zone, due) in zones.iter().zip(&mut due) {
-            if *due <= Instant::now() {
-                *due = Instant::now() + tidy(zone, stop).min(longest(zone));
+            if *due <= Instant::now() || is_overrun(zone) {
+                *due = Instant::now() + tidy(zone, stop);
             }
         }
         let next = due.iter().min().map_or(REST, |due| due.saturating_duration_since(Instant::now()));
-        if stop.sleep(next) {
+        if stop.sleep(next.min(LOOK)) {
             return;
         }
     }
 }
 
-fn longest(zone: &Zone) -> Duration {
+/// Whether a limit is passed by so much that it cannot wait for the manager's next turn.
+fn is_overrun(zone: &Zone) -> bool {
     let options = zone.options();
-    if options.max_size < u64::MAX || options.min_free > 0 { LOOK } else { REST }
+    let slack = options.max_size / 16 + SLACK;
+    zone.index().disk_bytes() > options.max_size.saturating_add(slack) || is_disk_full(zone)
 }
 
 /// Removes what is too much; says when to look again (`ngx_http_file_cache_manager`).

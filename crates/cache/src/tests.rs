@@ -65,8 +65,7 @@ impl Store {
     }
 
     fn writer(&self, draft: Draft, ticket: Ticket, lease: Option<Lease>) -> Writer {
-        let no_temp = Box::new(|| Err(std::io::ErrorKind::Unsupported.into()));
-        Writer::begin(&self.zone, draft, ticket, lease, Follow::Allowed, Some(no_temp))
+        Writer::begin(&self.zone, draft, ticket, lease, Follow::Allowed, None)
     }
 
     fn keep(&self, draft: Draft, body: &[u8]) {
@@ -395,9 +394,7 @@ fn a_disk_that_fails_costs_the_entry_alone() {
     let own = lease(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
     let filling = waits(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
     let _follower = filling.watch();
-    let no_temp = Box::new(|| Err(std::io::ErrorKind::Unsupported.into()));
-    let mut writer =
-        Writer::begin(&zone, draft("a", meta()), ticket, Some(own), Follow::Allowed, Some(no_temp));
+    let mut writer = Writer::begin(&zone, draft("a", meta()), ticket, Some(own), Follow::Allowed, None);
     assert!(writer.write(b"one ").and_then(|()| writer.flush()).is_err());
     writer.write(b"two").expect("the error was told");
     let Some(Piece::Bytes(bytes)) = filling.piece(0) else { panic!("nothing is there") };

@@ -77,7 +77,9 @@ pub trait Module: Sized + Send + Sync + 'static {
     type Main: Default + Send + Sync + 'static;
 
     /// The directives.
-    fn rows() -> &'static [Row<Self::Settings>];
+    fn rows() -> &'static [Row<Self::Settings>] {
+        &[]
+    }
 
     /// Tables of directives that a macro makes alike for several modules, such as `relay_rows!`.
     fn shared_rows() -> &'static [&'static [Row<Self::Settings>]] {

@@ -8,11 +8,11 @@ use std::io;
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{BrotliEncoderOperation as Operation, BrotliEncoderStateStruct};
 use conf::{Arity, Contexts, Directive, Error};
-use http::coding::{self, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings};
+use http::coding::{self, Codes, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings, rows};
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;
-use http::rows::{Row, flag, row, size, value};
+use http::rows::{Row, value};
 use http::variables::Variable;
 
 /// `ngx_http_brotli_filter_module`.
@@ -32,39 +32,26 @@ impl Settings for BrotliSettings {
     }
 }
 
+impl Codes for BrotliSettings {
+    fn coding(&mut self) -> &mut CodingSettings {
+        &mut self.coding
+    }
+}
+
 static SLOT: Slot = Slot::new();
 
 const ALL: Contexts = Contexts::HTTP_ALL;
-const WITH_IF: Contexts = ALL.or(Contexts::IF_LOCATION);
 
 static ROWS: [Row<BrotliSettings>; 6] = [
-    flag("brotli", WITH_IF, "off", "Codes answers by brotli.", |s: &mut BrotliSettings, v| {
-        s.coding.enabled = v;
-    }),
-    row(
-        "brotli_types",
-        ALL,
-        Arity::MORE1,
-        "text/html",
-        "Media types of answers that are coded.",
-        |s: &mut BrotliSettings, cx, d| {
-            s.coding.types.add(cx, d, &["text/html"]);
-            Ok(())
-        },
-    )
-    .many(),
+    rows::enabled("brotli", "Codes answers by brotli."),
+    rows::types("brotli_types"),
     value("brotli_comp_level", ALL, Arity::ONE, "6", "How hard to compress, 0 to 11.", |s, d| {
         s.coding.level = u32::try_from(d.number_between(0, 11)?).unwrap_or(6);
         Ok(())
     }),
     value("brotli_window", ALL, Arity::ONE, "512k", "Size of the window.", window),
-    size("brotli_min_length", ALL, "20", "Shorter answers are not coded.", |s, v| {
-        s.coding.min_length = v as u64;
-    }),
-    value("brotli_buffers", ALL, Arity::TWO, "32 4k", "Memory for coded output.", |s, d| {
-        s.coding.buffers = d.bufs()?;
-        Ok(())
-    }),
+    rows::min_length("brotli_min_length"),
+    rows::buffers("brotli_buffers"),
 ];
 
 static VARIABLES: [Variable; 1] =

@@ -7,7 +7,6 @@ use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Slot};
 use http::phases::Outcome;
 use http::request::Request;
-use http::rows::Row;
 use proto::h1::Known;
 
 /// `ngx_http_not_modified_filter_module`.
@@ -20,10 +19,6 @@ impl Module for NotModified {
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &[]
-    }
 
     fn register(registry: &mut Registry) {
         registry.header_filter(&Self);
@@ -60,7 +55,7 @@ impl HeaderFilter for NotModified {
             if_match: r.header(Known::IfMatch),
             if_modified_since: r.header(Known::IfModifiedSince),
             if_none_match: r.header(Known::IfNoneMatch),
-            last_modified: r.response.last_modified,
+            last_modified: r.response.last_modified(),
             etag: r.response.headers.known(Known::ETag),
             compare: r.location().core.if_modified_since,
         };

@@ -5,7 +5,6 @@
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Slot};
 use http::request::Request;
-use http::rows::Row;
 use http::subrequest::Join;
 
 /// `ngx_http_postpone_filter_module`.
@@ -18,10 +17,6 @@ impl Module for Postpone {
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &[]
-    }
 
     fn register(registry: &mut Registry) {
         registry.header_filter(&Self);

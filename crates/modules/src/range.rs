@@ -12,7 +12,6 @@ use http::output::push_decimal;
 use http::phases::Outcome;
 use http::request::Request;
 use http::response::{Ranges, Response};
-use http::rows::Row;
 use os::errlog::Level;
 use proto::h1::{Known, Version};
 use proto::range::{self, Ranges as Parsed};
@@ -27,10 +26,6 @@ impl Module for Range {
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &[]
-    }
 
     fn register(registry: &mut Registry) {
         registry.header_filter(&Self);
@@ -89,7 +84,7 @@ fn if_range_holds(if_range: Option<&[u8]>, response: &Response) -> bool {
     if value.len() >= 2 && value.ends_with(b"\"") {
         return response.headers.known(Known::ETag) == Some(value);
     }
-    response.last_modified.is_some_and(|modified| proto::date::parse(value).unwrap_or(-1) == modified)
+    response.last_modified().is_some_and(|modified| proto::date::parse(value).unwrap_or(-1) == modified)
 }
 
 fn one(r: &mut Request, start: u64, end: u64, length: u64) {
@@ -259,7 +254,8 @@ mod tests {
     #[test]
     fn if_range_compares_strongly() {
         let check = |value: &str, etag: Option<&str>, modified, expected| {
-            let mut response = Response { last_modified: modified, ..Response::default() };
+            let mut response = Response::default();
+            response.set_last_modified(modified);
             if let Some(etag) = etag {
                 response.headers.push(b"ETag", etag.as_bytes());
             }

@@ -11,7 +11,6 @@ use http::paths::map_uri;
 use http::phases::{Answer, Answered, Body, Outcome};
 use http::request::Request;
 use http::response::Ranges;
-use http::rows::Row;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 use proto::uri::EscapeKind;
@@ -26,10 +25,6 @@ impl Module for Static {
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();
-
-    fn rows() -> &'static [Row<Self::Settings>] {
-        &[]
-    }
 
     fn register(registry: &mut Registry) {
         registry.content(&Self);
@@ -70,7 +65,7 @@ fn serve(r: &mut Request) -> Outcome {
     }
     r.response.status = 200;
     r.response.content_length = Some(opened.info.size);
-    r.response.last_modified = Some(opened.info.mtime);
+    r.response.set_last_modified(Some(opened.info.mtime));
     r.set_etag();
     r.set_content_type();
     r.response.ranges = Ranges::Allowed;

@@ -7,11 +7,11 @@ use std::cell::RefCell;
 use std::io;
 
 use conf::{Arity, Contexts, Error};
-use http::coding::{self, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings};
+use http::coding::{self, Codes, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings, rows};
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;
-use http::rows::{Row, flag, row, size, value};
+use http::rows::{Row, value};
 use http::variables::Variable;
 use zstd_safe::zstd_sys::ZSTD_EndDirective as End;
 use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective};
@@ -29,25 +29,19 @@ impl Settings for ZstdSettings {
     }
 }
 
+impl Codes for ZstdSettings {
+    fn coding(&mut self) -> &mut CodingSettings {
+        &mut self.0
+    }
+}
+
 static SLOT: Slot = Slot::new();
 
 const ALL: Contexts = Contexts::HTTP_ALL;
-const WITH_IF: Contexts = ALL.or(Contexts::IF_LOCATION);
 
 static ROWS: [Row<ZstdSettings>; 5] = [
-    flag("zstd", WITH_IF, "off", "Codes answers by zstd.", |s: &mut ZstdSettings, v| s.0.enabled = v),
-    row(
-        "zstd_types",
-        ALL,
-        Arity::MORE1,
-        "text/html",
-        "Media types of answers that are coded.",
-        |s: &mut ZstdSettings, cx, d| {
-            s.0.types.add(cx, d, &["text/html"]);
-            Ok(())
-        },
-    )
-    .many(),
+    rows::enabled("zstd", "Codes answers by zstd."),
+    rows::types("zstd_types"),
     value("zstd_comp_level", ALL, Arity::ONE, "1", "How hard to compress, 1 to 22.", |s, d| {
         let level = d.number()?;
         let highest = u64::try_from(zstd_safe::max_c_level()).unwrap_or(22);
@@ -57,11 +51,8 @@ static ROWS: [Row<ZstdSettings>; 5] = [
         s.0.level = u32::try_from(level).unwrap_or(1);
         Ok(())
     }),
-    size("zstd_min_length", ALL, "20", "Shorter answers are not coded.", |s, v| s.0.min_length = v as u64),
-    value("zstd_buffers", ALL, Arity::TWO, "32 4k", "Memory for coded output.", |s, d| {
-        s.0.buffers = d.bufs()?;
-        Ok(())
-    }),
+    rows::min_length("zstd_min_length"),
+    rows::buffers("zstd_buffers"),
 ];
 
 static VARIABLES: [Variable; 1] = [Variable::new("zstd_ratio", |r, out| coding::ratio(r, Coding::Zstd, out))];

@@ -6,6 +6,7 @@
 mod accept;
 mod encode;
 mod precompressed;
+pub mod rows;
 
 use conf::Bufs;
 use proto::h1::Known;
@@ -13,6 +14,7 @@ use proto::h1::Known;
 pub use self::accept::accepts;
 pub use self::encode::{Encode, Encoded, Encoder, Goal, Ratio, ratio};
 pub use self::precompressed::{Precompressed, serve};
+pub use self::rows::Codes;
 
 use crate::conf::TypeSet;
 use crate::request::Request;

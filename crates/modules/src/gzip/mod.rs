@@ -3,9 +3,11 @@
 //! Whether an answer is coded is decided in `http::coding`; here are the directives and the encoder.
 
 mod deflate;
+mod huffman;
+mod short;
 
 use conf::{Arity, Contexts, Directive, Error};
-use http::coding::{self, Coding, Encode, Settings as CodingSettings};
+use http::coding::{self, Codes, Coding, Encode, Settings as CodingSettings, rows};
 use http::conf::Location;
 use http::conf::compile::Cx;
 use http::filters::{Filtered, HeaderFilter};
@@ -14,7 +16,7 @@ use http::request::Request;
 use http::rows::{Row, flag, row, size, value};
 use http::variables::Variable;
 
-use self::deflate::Deflate;
+use self::deflate::Gzip as Encoder;
 
 /// `ngx_http_gzip_filter_module`.
 pub struct Gzip;
@@ -33,36 +35,25 @@ impl Settings for GzipSettings {
     }
 }
 
+impl Codes for GzipSettings {
+    fn coding(&mut self) -> &mut CodingSettings {
+        &mut self.coding
+    }
+}
+
 static SLOT: Slot = Slot::new();
 
 const ALL: Contexts = Contexts::HTTP_ALL;
-const WITH_IF: Contexts = ALL.or(Contexts::IF_LOCATION);
 
 static ROWS: [Row<GzipSettings>; 9] = [
-    flag("gzip", WITH_IF, "off", "Codes answers by gzip.", |s: &mut GzipSettings, v| s.coding.enabled = v),
-    row(
-        "gzip_types",
-        ALL,
-        Arity::MORE1,
-        "text/html",
-        "Media types of answers that are coded.",
-        |s: &mut GzipSettings, cx, d| {
-            s.coding.types.add(cx, d, &["text/html"]);
-            Ok(())
-        },
-    )
-    .many(),
+    rows::enabled("gzip", "Codes answers by gzip."),
+    rows::types("gzip_types"),
     value("gzip_comp_level", ALL, Arity::ONE, "1", "How hard to compress, 1 to 9.", |s, d| {
         s.coding.level = u32::try_from(d.number_between(1, 9)?).unwrap_or(1);
         Ok(())
     }),
-    value("gzip_buffers", ALL, Arity::TWO, "32 4k", "Memory for coded output.", |s, d| {
-        s.coding.buffers = d.bufs()?;
-        Ok(())
-    }),
-    size("gzip_min_length", ALL, "20", "Shorter answers are not coded.", |s, v| {
-        s.coding.min_length = v as u64;
-    }),
+    rows::buffers("gzip_buffers"),
+    rows::min_length("gzip_min_length"),
     value("gzip_window", ALL, Arity::ONE, "32k", "Size of the window.", window),
     row("gzip_hash", ALL, Arity::ONE, "64k", "Accepted; the encoder sizes its own tables.", hash),
     size("postpone_gzipping", ALL, "0", "Bytes that are gathered before coding begins.", |s, v| {
@@ -119,7 +110,8 @@ impl HeaderFilter for Gzip {
         let settings = r.location().slots.share::<Self>();
         let length = r.response.content_length;
         if coding::begin(r, Coding::Gzip, &settings.coding) {
-            let encoder = Deflate::new(settings.coding.level, window_bits(settings.window_bits, length));
+            let window = window_bits(settings.window_bits, length);
+            let encoder = Encoder::new(settings.coding.level, window, length);
             r.output.add_filter(Box::new(Encode::new(encoder, Coding::Gzip, &settings.coding)));
         }
         Filtered::Next

@@ -42,6 +42,19 @@ impl Fields {
         self.list.iter()
     }
 
+    /// The field at a place.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&Field> {
+        self.list.get(index)
+    }
+
+    /// Whether a known name is there more than once.
+    #[inline]
+    pub(crate) fn repeats(&self, known: Known) -> bool {
+        self.repeated & known.bit() != 0
+    }
+
     /// How many fields there are.
     #[inline]
     #[must_use]

@@ -142,6 +142,7 @@ impl Case {
     /// The answer is not kept: whoever waits for it has to fetch for himself.
     fn pass(&mut self) {
         self.answer = Use::Passed;
+        self.ticket = None;
         if let Some(lease) = self.lease.take() {
             lease.decline();
         }

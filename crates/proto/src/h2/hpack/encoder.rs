@@ -146,7 +146,7 @@ fn literal(mark: u8, bits: u32, index: usize, name: &[u8], value: &[u8], out: &m
 }
 
 /// Strings of fewer bytes are not worth the time that a byte or two less would take.
-const SHORT: usize = 12;
+const SHORT: usize = 5;
 
 /// A string in the shorter of its two forms.
 fn string(text: &[u8], out: &mut Vec<u8>) {
