@@ -641,13 +641,7 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             Poll::Pending => return Poll::Pending,
         };
         let core = &r.cycle.http.location(r.location).core;
-        // What nginx may have in as many buffers is read at once.
-        let (count, size) = core.output_buffers;
-        let files = if core.sendfile {
-            FileWrite::Sendfile
-        } else {
-            FileWrite::Copy(size.saturating_mul(count as usize))
-        };
+        let files = if core.sendfile { FileWrite::Sendfile } else { FileWrite::Copy(core.output_buffers.1) };
         let most = match core.sendfile_max_chunk {
             0 => limit,
             chunk => limit.min(chunk),
