@@ -60,7 +60,6 @@ use self::sticky::Visit;
 use crate::body;
 use crate::body::RequestBody;
 use crate::conf::location::Location;
-use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::trace;
@@ -307,8 +306,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         }
         let outcome = match cache::look(r, heading) {
             cache::Look::Ask => None,
-            cache::Look::Serve(cache::Ready::Done(outcome)) => Some(outcome),
-            cache::Look::Serve(cache::Ready::Body(body)) => Some(output::send(r, body).await),
+            cache::Look::Done(outcome) => Some(outcome),
             cache::Look::Undecided(case, found) => Box::pin(cache::consult(r, heading, case, found)).await,
         };
         if let Some(outcome) = outcome {

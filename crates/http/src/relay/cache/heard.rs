@@ -120,7 +120,7 @@ pub(in crate::relay) async fn serve_instead(
     case.status = status;
     // Whoever else waits looks for himself.
     case.lease = None;
-    match serve::send(r, heading, case, stored).await {
+    match serve::send(r, heading, case, stored) {
         Some(outcome) => Some(outcome),
         None => Some(Outcome::Status(500)),
     }
@@ -145,7 +145,7 @@ pub(in crate::relay) async fn serve_unchanged(
     }
     case.status = Status::Revalidated;
     case.lease = None;
-    match serve::send(r, heading, case, *stored).await {
+    match serve::send(r, heading, case, *stored) {
         Some(outcome) => Some(outcome),
         None => Some(Outcome::Status(500)),
     }

@@ -33,7 +33,6 @@ use proto::h1::{Known, Method};
 
 pub use self::purge::PurgeWhen;
 pub(super) use self::purge::own as purged;
-pub(super) use self::serve::Ready;
 pub use self::settings::{CacheSettings, Store};
 pub(super) use self::sink::{Ending, Sink};
 pub use ::cache::{Status, Zone};
@@ -247,8 +246,8 @@ pub fn push_body_sum(r: &Request, out: &mut Vec<u8>) {
 pub(super) enum Look {
     /// The upstream is to be asked.
     Ask,
-    /// There is an answer.
-    Serve(Ready),
+    /// This becomes of the request.
+    Done(Outcome),
     /// Not yet: [`consult`] is to go on with this.
     Undecided(Box<Case>, Found),
 }
@@ -262,7 +261,7 @@ pub(super) fn look(r: &mut Request, heading: Heading<'_>) -> Look {
     let zone = match settings.zone_of(r) {
         Ok(Some(zone)) => zone,
         Ok(None) => return Look::Ask,
-        Err(name) => return Look::Serve(Ready::Done(unknown_zone(r, &name))),
+        Err(name) => return Look::Done(unknown_zone(r, &name)),
     };
     let text = key_text(r, heading);
     if NGINX_HEAD + text.len() > heading.settings.buffer_size {
@@ -286,7 +285,7 @@ pub(super) fn look(r: &mut Request, heading: Heading<'_>) -> Look {
     match find(r, &case, 1) {
         Found::Stored(stored) if is_hit(r, &case, &stored) => {
             case.status = Status::Hit;
-            serve::prepare(r, heading, case, stored).map_or(Look::Ask, Look::Serve)
+            serve::send(r, heading, case, stored).map_or(Look::Ask, Look::Done)
         }
         found => Look::Undecided(case, found),
     }
@@ -513,7 +512,7 @@ async fn serve_found(
     let valid_until = stored.valid_until();
     if valid_until >= now {
         case.status = Status::Hit;
-        return serve::send(r, heading, case, stored).await;
+        return serve::send(r, heading, case, stored);
     }
     let within = |seconds: i64| valid_until.saturating_add(seconds) >= now;
     case.is_stale_good = within(meta.error_s);
@@ -526,7 +525,7 @@ async fn serve_found(
         match case.zone.begin_update(&case.ask(0), &ticket, settings.lock_age, now_ms) {
             None if is_good => {
                 case.status = Status::Updating;
-                return serve::send(r, heading, case, stored).await;
+                return serve::send(r, heading, case, stored);
             }
             Some(lease) if is_good && settings.background_update => {
                 return update_beside(r, heading, case, lease, stored).await;
@@ -558,7 +557,7 @@ async fn update_beside(
     update.contexts.put(Handed(lease));
     drop(subrequest::start(update));
     case.status = Status::Stale;
-    serve::send(r, heading, case, stored).await
+    serve::send(r, heading, case, stored)
 }
 
 /// Why a wait for another's fetch is over.

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use ::cache::{Body, Stored};
+use ::cache::Stored;
 use os::errlog::Level;
 use proto::h1::{Known, Progress, ResponseHead};
 
 use super::{Case, Status, Use, trailers};
 use crate::chunk::Chunk;
-use crate::output;
-use crate::phases::{self, Outcome};
+use crate::phases::{Body, Outcome};
 use crate::relay::codec::BodyLength;
 use crate::relay::exchange::MAX_FIELDS;
 use crate::relay::head::Heading;
@@ -18,34 +17,13 @@ use crate::request::Request;
 /// Longest head of an entry, bytes.
 const HEAD_MAX: usize = 1 << 20;
 
-/// An entry that is ready to be sent.
-pub(in crate::relay) enum Ready {
-    /// This is its body.
-    Body(phases::Body),
-    /// Something else becomes of the request.
-    Done(Outcome),
-}
-
-/// Sends an entry. `None`: it is of no use after all, and the upstream is to be asked.
-pub(super) async fn send(
-    r: &mut Request,
-    heading: Heading<'_>,
-    case: Box<Case>,
-    stored: Stored,
-) -> Option<Outcome> {
-    Some(match prepare(r, heading, case, stored)? {
-        Ready::Body(body) => output::send(r, body).await,
-        Ready::Done(outcome) => outcome,
-    })
-}
-
 /// Makes an answer of an entry. `None`: it is of no use after all, and the upstream is to be asked.
-pub(super) fn prepare(
+pub(super) fn send(
     r: &mut Request,
     heading: Heading<'_>,
     mut case: Box<Case>,
     stored: Stored,
-) -> Option<Ready> {
+) -> Option<Outcome> {
     let length = recall_head(r, &stored);
     let bytes = stored.head().len() as u64 + stored.length();
     let has_trailers = has_trailers(&stored);
@@ -61,7 +39,7 @@ pub(super) fn prepare(
     case.bytes = bytes;
     r.cache = Some(case);
     if let Some(outcome) = heading.accel_redirect(r) {
-        return Some(Ready::Done(outcome));
+        return Some(outcome);
     }
     heading.copy_head(r, length);
     if heading.settings.pass_trailers {
@@ -69,15 +47,15 @@ pub(super) fn prepare(
         r.response.expect_trailers |= !trailers.is_empty() && r.stream().is_some();
     }
     r.upstream_head.trailers = trailers;
-    let body = match body {
-        Body::Shared(bytes) => {
+    let chunk = match body {
+        ::cache::Body::Shared(bytes) => {
             let end = bytes.len();
             Chunk::Shared { bytes, start: 0, end }
         }
-        Body::Read { buf, start } => Chunk::Buf { buf, start },
-        Body::File { file, offset, end } => Chunk::File { file: Arc::new(file), offset, end },
+        ::cache::Body::Read { buf, start } => Chunk::Buf { buf, start },
+        ::cache::Body::File { file, offset, end } => Chunk::File { file: Arc::new(file), offset, end },
     };
-    Some(Ready::Body(phases::Body::One(body)))
+    Some(Outcome::Send(Body::One(chunk)))
 }
 
 /// What the head of an entry in memory was found to be.
