@@ -393,12 +393,23 @@ fn write_status(status: u16, line: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends a number in decimal.
-pub fn push_decimal(mut number: u64, out: &mut Vec<u8>) {
+pub fn push_decimal(number: u64, out: &mut Vec<u8>) {
+    let digit = |value: u64| b'0' + (value % 10) as u8;
+    match number {
+        // Most are short: statuses, lengths, the parts of addresses.
+        0..=9 => out.push(digit(number)),
+        10..=99 => out.extend_from_slice(&[digit(number / 10), digit(number)]),
+        100..=999 => out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]),
+        _ => push_long(number, out),
+    }
+}
+
+fn push_long(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
         at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
             break;
@@ -793,7 +804,13 @@ mod tests {
             assert_eq!(chunk_head(number, &mut [0; 20]), head.as_bytes());
         };
         check(0, "0", "0\r\n");
+        check(7, "7", "7\r\n");
         check(10, "10", "a\r\n");
+        check(99, "99", "63\r\n");
+        check(100, "100", "64\r\n");
+        check(255, "255", "ff\r\n");
+        check(999, "999", "3e7\r\n");
+        check(1000, "1000", "3e8\r\n");
         check(65536, "65536", "10000\r\n");
         check(u64::MAX, "18446744073709551615", "ffffffffffffffff\r\n");
     }

@@ -38,8 +38,8 @@ impl Socket {
     /// # Errors
     /// Only when the event loop is shutting down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What has been announced needs no waker.
-        if !self.is_quiet() {
+        // What has been announced needs no waker. Behind a full read the task's share is asked for, as reading does.
+        if self.left_unread.get() || (!self.was_full.get() && !self.is_quiet()) {
             return Poll::Ready(Ok(()));
         }
         self.io.poll_read_ready(cx).map_ok(drop)

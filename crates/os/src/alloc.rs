@@ -171,8 +171,8 @@ mod tests {
 
     #[test]
     fn aligned_pieces_lie_side_by_side_and_are_used_again() {
-        let allocator = Allocator::new();
         for (size, stride) in [(1, 128), (128, 128), (129, 256), (256, 256)] {
+            let allocator = Allocator::new();
             let layout = layout(size, 128);
             // SAFETY: each piece is written within its layout, and given back once.
             unsafe {

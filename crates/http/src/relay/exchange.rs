@@ -395,16 +395,19 @@ impl Relay<'_> {
             if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
                 return Poll::Ready(Waited::Unsent(error));
             }
+            let mut received = Poll::Pending;
             // A buffer is borrowed only once there is something for it.
-            if self.wire.poll_readable(conn.stream(), cx).is_pending() {
-                if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
-                    return Poll::Ready(Waited::ClientGone);
-                }
-                return deadline.poll_over(cx).map(|()| Waited::TimedOut);
+            if self.wire.poll_readable(conn.stream(), cx).is_ready() {
+                buf.reserve(FIRST_READ);
+                received = self.wire.poll_receive(conn.stream(), cx, buf, FIRST_READ);
             }
-            buf.reserve(FIRST_READ);
-            match self.wire.poll_receive(conn.stream(), cx, buf, FIRST_READ) {
-                Poll::Pending => continue,
+            match received {
+                Poll::Pending => {
+                    if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
+                        return Poll::Ready(Waited::ClientGone);
+                    }
+                    return deadline.poll_over(cx).map(|()| Waited::TimedOut);
+                }
                 Poll::Ready(Ok(Received::Closed)) => return Poll::Ready(Waited::Closed),
                 Poll::Ready(Ok(Received::Bytes(count))) => count_received(r, count),
                 Poll::Ready(Err(error)) => return Poll::Ready(Waited::Failed(error)),

@@ -91,6 +91,6 @@ mod tests {
     fn what_handles_a_request_stays_small() {
         // Each request that is under way has one; what is rare is boxed where it is awaited.
         let size = size_of_val(&handle(Rc::default()));
-        assert!(size <= 2048, "{size}");
+        assert!(size <= 2200, "{size}");
     }
 }
