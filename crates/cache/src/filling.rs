@@ -94,19 +94,26 @@ const TAIL_MAX: usize = 16 << 20;
 pub struct Filling {
     /// When another may fetch as well, monotonic milliseconds.
     until_ms: u64,
+    /// When it began.
+    epoch: u64,
     source: OnceLock<Source>,
     progress: watch::Sender<Progress>,
 }
 
 impl Filling {
-    pub(crate) fn new(until_ms: u64) -> Self {
-        Self { until_ms, source: OnceLock::new(), progress: watch::Sender::default() }
+    pub(crate) fn new(until_ms: u64, epoch: u64) -> Self {
+        Self { until_ms, epoch, source: OnceLock::new(), progress: watch::Sender::default() }
     }
 
     /// When another may fetch as well (`proxy_cache_lock_age`), monotonic milliseconds.
     #[must_use]
     pub fn until_ms(&self) -> u64 {
         self.until_ms
+    }
+
+    /// When it began.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Follows what becomes of it.
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_body_grows_in_the_file_and_then_in_memory() {
-        let filling = Filling::new(0);
+        let filling = Filling::new(0, 0);
         assert!(filling.piece(0).is_none() && filling.phase() == Phase::Asked);
         filling.begin(Source::new(Meta::default(), Vec::new(), 100));
         filling.grow(10);

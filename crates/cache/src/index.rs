@@ -98,6 +98,8 @@ pub(crate) struct Index {
     newest: u32,
     oldest: u32,
     blocks: u64,
+    /// Some entry may be an error.
+    has_errors: bool,
     /// From so many entries on the manager makes room.
     pub watermark: usize,
     /// Entries in memory, in the order in which they are looked at when one must go.
@@ -114,6 +116,7 @@ impl Default for Index {
             newest: NIL,
             oldest: NIL,
             blocks: 0,
+            has_errors: false,
             watermark: usize::MAX,
             hot: VecDeque::new(),
             hot_bytes: 0,
@@ -349,7 +352,7 @@ impl Index {
         let filling = self.find(key).and_then(|node| node.extra.as_mut()?.filling.take());
         let has_file = self.remove(key);
         if let Some(filling) = filling {
-            // Whoever fetches it may still end: what it stores is newer than the purge.
+            // Whoever fetches it may end for the sake of those who wait; whether it is stored is not said here.
             self.insert(*key).set_filling(Some(filling));
         }
         has_file
@@ -360,6 +363,14 @@ impl Index {
         if let Some(node) = self.find(key) {
             node.error = status;
             node.error_until = seconds(until_s);
+            self.has_errors = true;
+        }
+    }
+
+    /// No error stands for an answer any more.
+    pub fn clear_errors(&mut self) {
+        if std::mem::take(&mut self.has_errors) {
+            self.nodes.iter_mut().for_each(|node| node.error = 0);
         }
     }
 
@@ -558,6 +569,9 @@ mod tests {
         check(&mut index, 1, 0, "missing");
         index.note_error(&key(1), 502, 5);
         check(&mut index, 1, 5, "failed");
+        index.clear_errors();
+        check(&mut index, 1, 5, "missing");
+        index.note_error(&key(1), 502, 5);
         check(&mut index, 1, 6, "missing");
         index.forget_empty(&key(1));
         assert_eq!(index.len(), 0);
@@ -586,14 +600,14 @@ mod tests {
     #[test]
     fn what_is_being_fetched_stays() {
         let mut index = Index::default();
-        let filling = Arc::new(Filling::new(0));
+        let filling = Arc::new(Filling::new(0, 0));
         index.visit(&key(1), visit(0, 1, 1));
         index.set_filling(&key(1), Arc::clone(&filling), 10);
         assert_eq!(seen(&index.visit(&key(2), visit(0, 1, 1)).0), "no room");
         assert!(matches!(index.expire(50, 10), Expired::Wait(_)));
         index.forget_empty(&key(1));
         assert!(index.filling(&key(1)).is_some());
-        index.clear_filling(&key(1), &Arc::new(Filling::new(0)));
+        index.clear_filling(&key(1), &Arc::new(Filling::new(0, 0)));
         assert!(index.filling(&key(1)).is_some());
         index.clear_filling(&key(1), &filling);
         assert_eq!(seen(&index.visit(&key(2), visit(0, 1, 1)).0), "missing");

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::index::{Expired, HasFile};
 use crate::key::{Key, NAME};
 use crate::options::Pace;
+use crate::purge::PurgeError;
 use crate::stored::disk_size;
 use crate::zone::Zone;
 
@@ -22,14 +23,22 @@ const TEMP_SUFFIX: usize = 11;
 const TEMP_AGE: Duration = Duration::from_secs(60);
 /// How long the manager sleeps at most.
 const REST: Duration = Duration::from_secs(10);
-/// How long where the bytes on the disk are bounded: what is fetched meanwhile is all that may be too much.
+/// How often it looks whether a limit is passed by far: what is fetched meanwhile is all that may be too much.
 const LOOK: Duration = Duration::from_millis(500);
+/// Bytes on the disk over `max_size`, besides a sixteenth of it, that wait for the manager's turn.
+const SLACK: u64 = 1 << 20;
+
+/// How long those who look for what was purged sleep at most.
+const PURGE_REST: Duration = Duration::from_secs(1);
+
+/// How long they wait after a failure: what was purged is not served in the meantime.
+const PURGE_RETRY: Duration = Duration::from_secs(60);
 
 /// Tells what happened.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
 #[derive(Default)]
-struct Stop {
+pub(crate) struct Stop {
     is_over: Mutex<bool>,
     bell: Condvar,
 }
@@ -69,15 +78,15 @@ impl Keeper {
         let stop = Arc::<Stop>::default();
         let keeper = Self(Arc::clone(&stop));
         let cold: Vec<_> = zones.iter().filter(|zone| zone.is_cold()).cloned().collect();
-        if !cold.is_empty() {
-            let stop = Arc::clone(&stop);
-            thread::Builder::new().name("cache loader".into()).spawn(move || {
-                cold.iter().for_each(|zone| load(zone, &stop, &tell));
-            })?;
+        if zones.is_empty() {
+            return Ok(keeper);
         }
-        if !zones.is_empty() {
-            thread::Builder::new().name("cache manager".into()).spawn(move || manage(&zones, &stop))?;
-        }
+        let (all, ends) = (zones.clone(), Arc::clone(&stop));
+        thread::Builder::new().name("cache loader".into()).spawn(move || {
+            cold.iter().for_each(|zone| load(zone, &ends, &tell));
+            purge(&all, &ends, &tell);
+        })?;
+        thread::Builder::new().name("cache manager".into()).spawn(move || manage(&zones, &stop))?;
         Ok(keeper)
     }
 }
@@ -98,11 +107,18 @@ struct Turn {
     pace: Pace,
     files: u64,
     began: Instant,
+    /// A directory that could not be read.
+    unreadable: Option<(PathBuf, io::Error)>,
 }
 
 impl Turn {
     fn new(pace: Pace) -> Self {
-        Self { pace, files: 0, began: Instant::now() }
+        Self { pace, files: 0, began: Instant::now(), unreadable: None }
+    }
+
+    /// After a rest.
+    fn begin(&mut self) {
+        (self.files, self.began) = (0, Instant::now());
     }
 
     /// One more file. Says whether it is time to rest.
@@ -114,12 +130,12 @@ impl Turn {
 
 // --- What was there before --------------------------------------------------------------------------------------
 
-fn load(zone: &Zone, stop: &Stop, tell: &Tell) {
+pub(crate) fn load(zone: &Zone, stop: &Stop, tell: &Tell) {
     if zone.state().is_loading.swap(true, Ordering::Relaxed) {
         return;
     }
     let mut turn = Turn::new(zone.options().loader);
-    let is_whole = walk(zone, &zone.options().path, stop, &mut turn);
+    let is_whole = walk(&zone.options().path, stop, &mut turn, &mut |path| add(zone, path));
     zone.state().is_loading.store(false, Ordering::Relaxed);
     if is_whole {
         zone.set_loaded();
@@ -133,9 +149,17 @@ fn load(zone: &Zone, stop: &Stop, tell: &Tell) {
     }
 }
 
-/// Adds what lies below a directory. Says whether it came to the end.
-fn walk(zone: &Zone, directory: &Path, stop: &Stop, turn: &mut Turn) -> bool {
-    let Ok(entries) = fs::read_dir(directory) else { return true };
+/// Visits all files below a directory. Says whether it came to the end.
+fn walk(directory: &Path, stop: &Stop, turn: &mut Turn, visit: &mut dyn FnMut(&Path)) -> bool {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                turn.unreadable.get_or_insert_with(|| (directory.to_owned(), error));
+            }
+            return true;
+        }
+    };
     for entry in entries.flatten() {
         if stop.is_over() {
             return false;
@@ -144,19 +168,19 @@ fn walk(zone: &Zone, directory: &Path, stop: &Stop, turn: &mut Turn) -> bool {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() {
             // As nginx: the directory of `proxy_temp_path`, where it lies in here.
-            if entry.file_name() != "temp" && !walk(zone, &path, stop, turn) {
+            if entry.file_name() != "temp" && !walk(&path, stop, turn, visit) {
                 return false;
             }
             continue;
         }
         if kind.is_file() {
-            add(zone, &path);
+            visit(&path);
         }
         if turn.is_over() {
             if stop.sleep(Duration::from_millis(turn.pace.sleep_ms)) {
                 return false;
             }
-            *turn = Turn::new(turn.pace);
+            turn.begin();
         }
     }
     true
@@ -187,30 +211,79 @@ fn add(zone: &Zone, path: &Path) {
     }
 }
 
+// --- What was purged --------------------------------------------------------------------------------------------
+
+/// Looks for what was purged until all is to end. Nobody waits for it: what is found in the meantime is held
+/// against the purges.
+fn purge(zones: &[Arc<Zone>], stop: &Stop, tell: &Tell) {
+    loop {
+        let mut rest = PURGE_REST;
+        for zone in zones {
+            let Some(epoch) = zone.due_purges() else { continue };
+            match purge_files(zone, epoch, stop) {
+                Ok(()) => {}
+                Err(PurgeError::Io(path, error)) => {
+                    tell(&format!("purging \"{}\" failed: {error}, to be tried again", path.display()));
+                    rest = PURGE_RETRY;
+                }
+                Err(PurgeError::TooMany) => {}
+            }
+        }
+        if stop.sleep(rest) {
+            return;
+        }
+    }
+}
+
+pub(crate) fn purge_files(zone: &Zone, epoch: u64, stop: &Stop) -> Result<(), PurgeError> {
+    let mut turn = Turn::new(zone.options().purger);
+    let mut failed = None;
+    let is_whole = walk(&zone.options().path, stop, &mut turn, &mut |path| {
+        if let Some(key) = key_of(path)
+            && let Err(error) = zone.cleanse(&key, path)
+        {
+            failed.get_or_insert_with(|| PurgeError::Io(path.to_owned(), error));
+        }
+    });
+    let unreadable = turn.unreadable.map(|(path, error)| PurgeError::Io(path, error));
+    match failed.or(unreadable) {
+        Some(error) => Err(error),
+        None if is_whole => zone.purges_done(epoch),
+        None => Ok(()),
+    }
+}
+
+fn key_of(path: &Path) -> Option<Key> {
+    use std::os::unix::ffi::OsStrExt;
+    Key::parse(path.file_name()?.as_bytes())
+}
+
 // --- Limits -----------------------------------------------------------------------------------------------------
 
 fn manage(zones: &[Arc<Zone>], stop: &Stop) {
     let mut due = vec![Instant::now(); zones.len()];
     loop {
         for (zone, due) in zones.iter().zip(&mut due) {
-            if *due <= Instant::now() {
-                *due = Instant::now() + tidy(zone, stop).min(longest(zone));
+            if *due <= Instant::now() || is_overrun(zone) {
+                *due = Instant::now() + tidy(zone, stop);
             }
         }
         let next = due.iter().min().map_or(REST, |due| due.saturating_duration_since(Instant::now()));
-        if stop.sleep(next) {
+        if stop.sleep(next.min(LOOK)) {
             return;
         }
     }
 }
 
-fn longest(zone: &Zone) -> Duration {
+/// Whether a limit is passed by so much that it cannot wait for the manager's next turn.
+fn is_overrun(zone: &Zone) -> bool {
     let options = zone.options();
-    if options.max_size < u64::MAX || options.min_free > 0 { LOOK } else { REST }
+    let slack = options.max_size / 16 + SLACK;
+    zone.index().disk_bytes() > options.max_size.saturating_add(slack) || is_disk_full(zone)
 }
 
 /// Removes what is too much; says when to look again (`ngx_http_file_cache_manager`).
-fn tidy(zone: &Zone, stop: &Stop) -> Duration {
+pub(crate) fn tidy(zone: &Zone, stop: &Stop) -> Duration {
     let options = zone.options();
     let mut turn = Turn::new(options.manager);
     let rest = Duration::from_millis(options.manager.sleep_ms);

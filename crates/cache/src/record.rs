@@ -6,7 +6,7 @@
 use crate::key::Key;
 
 /// The first bytes of a file; the last one counts versions of the form.
-const MAGIC: &[u8; 8] = b"TIDEGAT\x01";
+const MAGIC: &[u8; 8] = b"TIDEGAT\x02";
 /// Bytes in front of the line with the key.
 const FIXED: usize = 128;
 const KEY: &[u8] = b"\nKEY: ";
@@ -32,8 +32,14 @@ pub struct Meta {
     pub vary: Vec<u8>,
     /// The key of what the request had in these fields.
     pub variant: Key,
-    /// Tags to purge by.
+    /// Tags to purge by, with a space between them.
     pub tags: Vec<u8>,
+    /// When its fetch began, in [epochs](crate::Ticket). The store fills it in, as what follows.
+    pub epoch: u64,
+    /// Variants of epochs before this are gone.
+    pub gone: u64,
+    /// It and its variants are stale, if they are of epochs before this.
+    pub stale: u64,
 }
 
 /// Why a file is no entry.
@@ -69,7 +75,7 @@ pub(crate) struct Record {
 pub(crate) enum Decoded {
     /// So many bytes must be read.
     Needs(usize),
-    Complete(Record),
+    Complete(Box<Record>),
 }
 
 /// Where things lie in the fixed part: the sum over all that follows it up to the body stands behind the magic.
@@ -89,6 +95,9 @@ mod at {
     pub const TAGS: usize = 80;
     pub const ANSWER: usize = 84;
     pub const VARIANT: usize = 88;
+    pub const EPOCH: usize = 104;
+    pub const GONE: usize = 112;
+    pub const STALE: usize = 120;
 }
 
 /// `Last-Modified` where there is none.
@@ -102,6 +111,10 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 fn number(bytes: &[u8], at: usize) -> i64 {
     bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_le_bytes)
+}
+
+fn epoch(bytes: &[u8], at: usize) -> u64 {
+    number(bytes, at).cast_unsigned()
 }
 
 fn count(bytes: &[u8], at: usize) -> u32 {
@@ -141,6 +154,9 @@ fn set_times(head: &mut [u8], meta: &Meta) {
     put(head, at::UPDATING, &meta.updating_s.to_le_bytes());
     put(head, at::ERROR, &meta.error_s.to_le_bytes());
     put(head, at::DATE, &meta.date.to_le_bytes());
+    put(head, at::EPOCH, &meta.epoch.to_le_bytes());
+    put(head, at::GONE, &meta.gone.to_le_bytes());
+    put(head, at::STALE, &meta.stale.to_le_bytes());
 }
 
 /// Sets what is known of the body once it is complete.
@@ -158,6 +174,8 @@ pub(crate) fn retimed(record: &Record, meta: &Meta) -> Vec<u8> {
         updating_s: meta.updating_s,
         error_s: meta.error_s,
         date: meta.date,
+        epoch: meta.epoch,
+        stale: meta.stale,
         ..record.meta.clone()
     };
     let mut head = encode(&kept, &record.key, &record.head);
@@ -207,16 +225,19 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded, Damage> {
             .and_then(|bytes| bytes.try_into().ok())
             .map(Key::from_bytes)
             .unwrap_or_default(),
+        epoch: epoch(head, at::EPOCH),
+        gone: epoch(head, at::GONE),
+        stale: epoch(head, at::STALE),
     };
     let answer = take(size(head, at::ANSWER))?;
-    Ok(Decoded::Complete(Record {
+    Ok(Decoded::Complete(Box::new(Record {
         meta,
         key,
         head: answer,
         body_start: length,
         body_length: number(head, at::LENGTH).unsigned_abs(),
         body_sum: count(head, at::BODY_SUM),
-    }))
+    })))
 }
 
 #[cfg(test)]
@@ -234,6 +255,9 @@ mod tests {
             vary: b"accept".to_vec(),
             variant: Key::of(b"v"),
             tags: b"a b".to_vec(),
+            epoch: u64::MAX,
+            gone: 8,
+            stale: 9,
         }
     }
 
@@ -245,7 +269,7 @@ mod tests {
 
     fn complete(bytes: &[u8]) -> Record {
         match decode(bytes) {
-            Ok(Decoded::Complete(record)) => record,
+            Ok(Decoded::Complete(record)) => *record,
             Ok(Decoded::Needs(_)) => panic!("incomplete"),
             Err(damage) => panic!("{damage:?}"),
         }
@@ -267,11 +291,20 @@ mod tests {
     #[test]
     fn times_alone_may_change() {
         let record = complete(&sealed());
-        let later = Meta { valid_until: 1, updating_s: 2, error_s: 3, date: 4, ..Meta::default() };
+        let later = Meta {
+            valid_until: 1,
+            updating_s: 2,
+            error_s: 3,
+            date: 4,
+            epoch: 5,
+            stale: 6,
+            ..Meta::default()
+        };
         let head = retimed(&record, &later);
         assert_eq!(head.len(), record.body_start);
         let read = complete(&head).meta;
         assert_eq!((read.valid_until, read.updating_s, read.error_s, read.date), (1, 2, 3, 4));
+        assert_eq!((read.epoch, read.stale, read.gone), (5, 6, 8));
         assert_eq!((read.etag, read.tags), (meta().etag, meta().tags));
     }
 

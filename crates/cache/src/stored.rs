@@ -15,6 +15,8 @@ use crate::record::{self, Damage, Decoded, Meta, Record};
 
 /// Bytes that the first read of a file asks for: the head and most bodies.
 const FIRST_READ: usize = 32 << 10;
+/// Bytes that a look at a head alone asks for.
+const PEEK: usize = 4 << 10;
 /// Bytes of a body that are checked at once. A larger one is not checked on the event loop ([`Unverified`]).
 const CHECK_AT_ONCE: u64 = 1 << 20;
 /// Bytes that a check reads at a time.
@@ -129,12 +131,14 @@ pub struct Stored {
     whole: Whole,
     pub(crate) stamp: Stamp,
     pub(crate) disk_size: u64,
+    /// Stale since this epoch; 0: as its own times say.
+    stale: u64,
 }
 
 impl Stored {
     pub(crate) fn hot(hot: Arc<Hot>) -> Self {
         let stamp = hot.stamp;
-        Self { whole: Whole::Hot(hot), stamp, disk_size: 0 }
+        Self { whole: Whole::Hot(hot), stamp, disk_size: 0, stale: 0 }
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -148,6 +152,17 @@ impl Stored {
     #[must_use]
     pub fn meta(&self) -> &Meta {
         &self.record().meta
+    }
+
+    /// Until when it is fresh, Unix seconds: a soft purge ends that.
+    #[must_use]
+    pub fn valid_until(&self) -> i64 {
+        let valid_until = self.meta().valid_until;
+        if self.stale == 0 { valid_until } else { valid_until.min(before_s(self.stale)) }
+    }
+
+    pub(crate) fn set_stale(&mut self, epoch: u64) {
+        self.stale = epoch;
     }
 
     /// The answer's head.
@@ -179,11 +194,20 @@ impl Stored {
     }
 }
 
+/// The last second before an epoch began.
+pub(crate) fn before_s(epoch: u64) -> i64 {
+    i64::try_from(epoch / 1000).unwrap_or(i64::MAX) - 1
+}
+
 /// An entry whose body is too large to be checked on the event loop.
 #[derive(Debug)]
 pub struct Unverified(Stored);
 
 impl Unverified {
+    pub(crate) fn stored_mut(&mut self) -> &mut Stored {
+        &mut self.0
+    }
+
     /// Reads the body and compares its sum; takes as long as the disk needs.
     ///
     /// # Errors
@@ -242,12 +266,18 @@ impl From<Damage> for OpenError {
     }
 }
 
-/// Opens the file of a key that is made of `text`. A file that bears `known` was checked before.
-pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Opened, OpenError> {
+/// The first bytes of a file, its head among them.
+struct Front {
+    file: File,
+    info: FileInfo,
+    buf: Buf,
+    record: Box<Record>,
+}
+
+fn read_front(path: &Path, first: usize) -> Result<Front, OpenError> {
     let file = File::from(os::file::open_read(path)?);
     let info = os::file::info(file.as_fd())?;
-    let stamp = Stamp::of(&info);
-    let first = usize::try_from(info.size).unwrap_or(usize::MAX).min(FIRST_READ);
+    let first = usize::try_from(info.size).unwrap_or(usize::MAX).min(first);
     let mut buf = Buf::with_capacity(first);
     read(&file, &mut buf, first)?;
     let record = match record::decode(&buf)? {
@@ -261,6 +291,19 @@ pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Ope
             }
         }
     };
+    Ok(Front { file, info, buf, record })
+}
+
+/// The head of a file, and what shows that it is still that file.
+pub(crate) fn peek(path: &Path) -> Result<(Box<Record>, Stamp), OpenError> {
+    let front = read_front(path, PEEK)?;
+    Ok((front.record, Stamp::of(&front.info)))
+}
+
+/// Opens the file of a key that is made of `text`. A file that bears `known` was checked before.
+pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Opened, OpenError> {
+    let Front { file, info, buf, record } = read_front(path, FIRST_READ)?;
+    let stamp = Stamp::of(&info);
     if record.key != text {
         return Err(Damage::Collision.into());
     }
@@ -271,18 +314,23 @@ pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Ope
     }
     let (expected, disk_size) = (record.body_sum, disk_size(&info));
     let is_known = known == Some(stamp);
-    let whole = |body| Whole::Read(Box::new(record), body);
+    let whole = |body| Whole::Read(record, body);
     if buf.len() as u64 == info.size {
         if !is_known && crc32fast::hash(buf.get(start..).unwrap_or_default()) != expected {
             return Err(Damage::Checksum.into());
         }
-        return Ok(Opened::Checked(Stored { whole: whole(Body::Read { buf, start }), stamp, disk_size }));
+        return Ok(Opened::Checked(Stored {
+            whole: whole(Body::Read { buf, start }),
+            stamp,
+            disk_size,
+            stale: 0,
+        }));
     }
     if !is_known && length <= CHECK_AT_ONCE && sum(&file, start as u64, end)? != expected {
         return Err(Damage::Checksum.into());
     }
     let body = Body::File { file, offset: start as u64, end };
-    let stored = Stored { whole: whole(body), stamp, disk_size };
+    let stored = Stored { whole: whole(body), stamp, disk_size, stale: 0 };
     Ok(if is_known || length <= CHECK_AT_ONCE {
         Opened::Checked(stored)
     } else {

@@ -15,6 +15,7 @@ use os::transfer::{self, Parents};
 use crate::filling::{Lease, Phase, Source};
 use crate::index::Stamp;
 use crate::key::Key;
+use crate::marks::Ticket;
 use crate::record::{self, Meta, Record};
 use crate::stored::{self, Hot};
 use crate::zone::{DIRECTORY, Zone, make_parent};
@@ -31,6 +32,8 @@ const TRIES: u32 = 100;
 pub struct Draft {
     /// The entry.
     pub key: Key,
+    /// The main key, of which it may be a variant.
+    pub main: Key,
     /// What the main key is made of.
     pub text: Vec<u8>,
     /// What is known of it.
@@ -48,6 +51,8 @@ struct Temp {
 pub struct Writer {
     zone: Arc<Zone>,
     draft: Draft,
+    /// As long as it is held, purges in the meantime are remembered.
+    ticket: Ticket,
     lease: Option<Lease>,
     /// Makes temporary files, where the zone does not have them beside its own.
     temp_dir: Option<TempDir>,
@@ -68,11 +73,13 @@ impl Writer {
     #[must_use]
     pub fn begin(
         zone: &Arc<Zone>,
-        draft: Draft,
+        mut draft: Draft,
+        ticket: Ticket,
         lease: Option<Lease>,
         may_follow: Follow,
         temp_dir: Option<TempDir>,
     ) -> Self {
+        draft.meta.epoch = ticket.epoch();
         let record = record::encode(&draft.meta, &draft.text, &draft.head);
         if let Some(lease) = &lease
             && may_follow == Follow::Allowed
@@ -84,6 +91,7 @@ impl Writer {
         Self {
             zone: Arc::clone(zone),
             draft,
+            ticket,
             lease,
             temp_dir,
             record,
@@ -214,28 +222,50 @@ impl Writer {
         self.lease = None;
     }
 
-    /// The body is complete: the entry takes its place.
+    /// The body is complete: the entry takes its place, unless it was purged in the meantime. Gives the bytes that
+    /// were stored.
     ///
     /// # Errors
     /// The error of the disk; there is no entry then.
-    pub fn commit(mut self, now_s: u64) -> io::Result<()> {
+    pub fn commit(mut self, now_s: u64) -> io::Result<Option<u64>> {
         if self.is_failed {
             self.end_followers();
-            return Ok(());
+            return Ok(None);
         }
-        let length = self.length();
+        let body = self.length();
+        if !self.counts() {
+            self.pass_pending(body);
+            return Ok(None);
+        }
+        let length = self.record.len() as u64 + body;
         match self.finish(now_s) {
-            Ok(()) => Ok(()),
+            Ok(()) if self.counts() => Ok(Some(length)),
+            Ok(()) => {
+                // Purged while it took its place.
+                self.zone.remove(&self.draft.key);
+                Ok(None)
+            }
             Err(error) => {
-                // Those who read along have all of it all the same, if only from a file without a name.
-                let pending = std::mem::take(&mut self.pending);
-                if !pending.is_empty() && self.in_file < length {
-                    self.keep_for_followers(&pending);
-                }
-                self.end_followers();
+                self.pass_pending(body);
                 Err(error)
             }
         }
+    }
+
+    /// Whether it is not purged.
+    fn counts(&self) -> bool {
+        let draft = &self.draft;
+        self.zone.may_store(&draft.main, &draft.text, &draft.meta.tags, self.ticket.epoch())
+    }
+
+    /// There is no entry, but those who read along have all `length` bytes of it all the same, if only from a file
+    /// without a name.
+    fn pass_pending(&mut self, length: u64) {
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() && self.in_file < length {
+            self.keep_for_followers(&pending);
+        }
+        self.end_followers();
     }
 
     fn end_followers(&mut self) {
@@ -282,7 +312,15 @@ impl Writer {
         let file = Arc::clone(&temp.file);
         self.temp = None;
         // After a copy to another file system the file is another one: it is checked when it is first used.
-        let info = os::file::path_info(&target)?;
+        let info = match os::file::path_info(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Purged right then, or removed by somebody else.
+                self.pending.clear();
+                self.end_followers();
+                return Ok(());
+            }
+            other => other?,
+        };
         let stamp = Stamp::of(&info);
         let is_ours = os::file::info(file.as_fd()).is_ok_and(|own| Stamp::of(&own) == stamp);
         let hot = (is_whole && is_ours).then(|| self.hot(length, sum, stamp)).flatten();

@@ -1,4 +1,5 @@
-//! A zone: the entries of one `proxy_cache_path`, found, fetched and removed by all threads.
+//! A zone: the entries of one `proxy_cache_path`, found, fetched and removed by all threads. What was purged is in
+//! [`crate::purge`].
 
 use std::fs;
 use std::io;
@@ -6,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::counters::Counters;
 use crate::filling::{Filling, Lease, Phase};
 use crate::index::{HasFile, Index, Otherwise, Seen, Stamp, Visit};
 use crate::key::Key;
+use crate::marks::Ticket;
 use crate::options::Options;
-use crate::record::{self, Damage, Meta};
+use crate::purge::{Purges, Settled};
+use crate::record::{self, Damage, Meta, Record};
 use crate::stored::{self, OpenError, Opened, Stored, Unverified};
 
 /// Permission bits of directories.
@@ -23,8 +27,14 @@ const QUIET_S: u64 = 60;
 pub struct Ask<'a> {
     /// The entry.
     pub key: Key,
+    /// The main key, of which the entry may be a variant.
+    pub main: Key,
     /// What the main key is made of: it must be what the file says.
     pub text: &'a [u8],
+    /// What the main entry says of its variants ([`Meta::gone`]); 0 for itself.
+    pub gone: u64,
+    /// As well ([`Meta::stale`]).
+    pub stale: u64,
     /// Times that it must have been asked for before it is stored.
     pub min_uses: u64,
     /// How often this asks for it: not at all where the same request looks again.
@@ -68,15 +78,30 @@ pub enum Locked {
     Waits(Arc<Filling>),
 }
 
-#[derive(Default)]
 pub(crate) struct State {
     index: Mutex<Index>,
+    pub(crate) purges: Purges,
+    counters: Counters,
     /// What lay on disk at the start is known.
     is_loaded: AtomicBool,
     pub(crate) is_loading: AtomicBool,
     /// When trouble was told last, Unix seconds.
     told_s: AtomicU64,
     temp: AtomicU64,
+}
+
+impl State {
+    fn new(options: &Options) -> Self {
+        Self {
+            index: Mutex::default(),
+            purges: Purges::load(options),
+            counters: Counters::default(),
+            is_loaded: AtomicBool::default(),
+            is_loading: AtomicBool::default(),
+            told_s: AtomicU64::default(),
+            temp: AtomicU64::default(),
+        }
+    }
 }
 
 /// A zone under one configuration. Its state goes on through a reload.
@@ -133,7 +158,7 @@ impl Zone {
     }
 
     pub(crate) fn state(&self) -> &Arc<State> {
-        self.state.get_or_init(Arc::default)
+        self.state.get_or_init(|| Arc::new(State::new(&self.options)))
     }
 
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
@@ -144,6 +169,12 @@ impl Zone {
     #[must_use]
     pub fn path_of(&self, key: &Key) -> PathBuf {
         key.path(&self.options.path, &self.options.levels)
+    }
+
+    /// How requests fared.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.state().counters
     }
 
     /// Number of entries.
@@ -213,7 +244,7 @@ impl Zone {
                     && hot.is_current(&self.path_of(&ask.key), ask.now_s)
                 {
                     hot.mark_used();
-                    return (Found::Stored(Box::new(Stored::hot(hot))), None);
+                    return (self.found(ask, Stored::hot(hot), otherwise), None);
                 }
                 (stamp, otherwise)
             }
@@ -222,9 +253,15 @@ impl Zone {
         match stored::open(&path, ask.text, stamp) {
             Ok(Opened::Checked(stored)) => {
                 self.vouch(&ask.key, &stored, ask.now_s);
-                (Found::Stored(Box::new(stored)), None)
+                (self.found(ask, stored, otherwise), None)
             }
-            Ok(Opened::Unchecked(unverified)) => (Found::Unverified(Box::new(unverified)), None),
+            Ok(Opened::Unchecked(mut unverified)) => {
+                let found = match self.settle(ask, unverified.stored_mut()) {
+                    Settled::Counts => Found::Unverified(Box::new(unverified)),
+                    Settled::Gone => otherwise.into(),
+                };
+                (found, None)
+            }
             Err(OpenError::Absent) => {
                 self.index().forget_file(&ask.key);
                 (otherwise.into(), None)
@@ -237,6 +274,13 @@ impl Zone {
                 self.spoiled(&ask.key, damage);
                 (otherwise.into(), Some(Trouble::Damaged(path, damage)))
             }
+        }
+    }
+
+    fn found(&self, ask: &Ask<'_>, mut stored: Stored, otherwise: Otherwise) -> Found {
+        match self.settle(ask, &mut stored) {
+            Settled::Counts => Found::Stored(Box::new(stored)),
+            Settled::Gone => otherwise.into(),
         }
     }
 
@@ -265,30 +309,38 @@ impl Zone {
 
     /// Asks for the right to fetch an entry (`ngx_http_file_cache_lock`). Whoever has had it for `age_ms` no longer
     /// keeps others from it.
-    pub fn lock(self: &Arc<Self>, key: &Key, age_ms: u64, now_ms: u64, now_s: u64) -> Locked {
+    pub fn lock(self: &Arc<Self>, ask: &Ask<'_>, ticket: &Ticket, age_ms: u64, now_ms: u64) -> Locked {
         let mut index = self.index();
         // What can be read along need not be fetched twice, however long it takes.
         let counts =
             |filling: &Arc<Filling>| filling.until_ms() > now_ms || filling.phase() == Phase::Streaming;
-        if let Some(filling) = index.filling(key).filter(counts) {
+        if let Some(filling) = index.filling(&ask.key).filter(counts)
+            && self.is_wanted(ask, &filling)
+        {
             return Locked::Waits(filling);
         }
-        Locked::Yours(self.lease(&mut index, key, now_ms.saturating_add(age_ms), now_s))
+        Locked::Yours(self.lease(&mut index, ask, ticket, now_ms.saturating_add(age_ms)))
     }
 
     /// Asks for the right to fetch an entry anew that is stale; `None`: another has it.
-    pub fn begin_update(self: &Arc<Self>, key: &Key, age_ms: u64, now_ms: u64, now_s: u64) -> Option<Lease> {
+    pub fn begin_update(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        ticket: &Ticket,
+        age_ms: u64,
+        now_ms: u64,
+    ) -> Option<Lease> {
         let mut index = self.index();
-        if index.filling(key).is_some() {
+        if index.filling(&ask.key).is_some_and(|filling| self.is_wanted(ask, &filling)) {
             return None;
         }
-        Some(self.lease(&mut index, key, now_ms.saturating_add(age_ms), now_s))
+        Some(self.lease(&mut index, ask, ticket, now_ms.saturating_add(age_ms)))
     }
 
-    fn lease(self: &Arc<Self>, index: &mut Index, key: &Key, until_ms: u64, now_s: u64) -> Lease {
-        let filling = Arc::new(Filling::new(until_ms));
-        index.set_filling(key, Arc::clone(&filling), now_s + self.options.inactive_s);
-        Lease::new(Arc::clone(self), *key, filling)
+    fn lease(self: &Arc<Self>, index: &mut Index, ask: &Ask<'_>, ticket: &Ticket, until_ms: u64) -> Lease {
+        let filling = Arc::new(Filling::new(until_ms, ticket.epoch()));
+        index.set_filling(&ask.key, Arc::clone(&filling), ask.now_s + self.options.inactive_s);
+        Lease::new(Arc::clone(self), ask.key, filling)
     }
 
     pub(crate) fn give_back(&self, key: &Key, filling: &Arc<Filling>) {
@@ -308,8 +360,25 @@ impl Zone {
     /// Sets other times for an entry whose origin says that it is unchanged (`ngx_http_file_cache_update_header`).
     ///
     /// # Errors
-    /// The error of writing. Nothing happens where the entry was replaced in the meantime.
-    pub fn retime(&self, key: &Key, stored: &Stored, meta: &Meta, now_s: u64) -> io::Result<()> {
+    /// The error of writing. Nothing happens where the entry was replaced or purged in the meantime.
+    pub fn retime(&self, ask: &Ask<'_>, stored: &Stored, meta: Meta, ticket: &Ticket) -> io::Result<()> {
+        let record = stored.record();
+        let meta = Meta { epoch: ticket.epoch(), stale: record.meta.stale, ..meta };
+        if !self.may_store(&ask.main, ask.text, &record.meta.tags, ticket.epoch()) {
+            return Ok(());
+        }
+        self.rewrite(&ask.key, record, stored.stamp, &meta, ask.now_s)
+    }
+
+    /// Writes other times over the head of an entry's file, if it is still the same.
+    pub(crate) fn rewrite(
+        &self,
+        key: &Key,
+        record: &Record,
+        stamp: Stamp,
+        meta: &Meta,
+        now_s: u64,
+    ) -> io::Result<()> {
         use std::os::fd::AsFd;
         use std::os::unix::fs::FileExt;
         let path = self.path_of(key);
@@ -317,31 +386,15 @@ impl Zone {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
-        if Stamp::of(&os::file::info(file.as_fd())?) != stored.stamp {
+        if Stamp::of(&os::file::info(file.as_fd())?) != stamp {
             return Ok(());
         }
-        let record = stored.record();
         file.write_all_at(&record::retimed(record, meta), 0)?;
         let info = os::file::info(file.as_fd())?;
         let mut index = self.index();
         index.forget_file(key);
         index.vouch(key, Stamp::of(&info), stored::disk_size(&info), now_s + self.options.inactive_s);
         Ok(())
-    }
-
-    /// Removes an entry; says whether there was one.
-    ///
-    /// # Errors
-    /// The error of removing its file.
-    pub fn purge(&self, key: &Key) -> io::Result<bool> {
-        let known = self.index().purge(key);
-        match fs::remove_file(self.path_of(key)) {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Ok(known == HasFile::Yes)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Removes the file of an entry that the index has forgotten.

@@ -15,16 +15,19 @@ pub enum Level {
     Warn,
     /// Worth knowing.
     Notice,
+    /// Told by `-t` alone: what is written does something else than is usually meant.
+    Hint,
 }
 
 impl Level {
-    /// nginx's name of the level: `emerg`, `warn`, `notice`.
+    /// nginx's name of the level: `emerg`, `warn`, `notice`; `hint` is our own.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Emerg => "emerg",
             Self::Warn => "warn",
             Self::Notice => "notice",
+            Self::Hint => "hint",
         }
     }
 }

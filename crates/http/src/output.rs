@@ -406,6 +406,20 @@ pub fn push_decimal(mut number: u64, out: &mut Vec<u8>) {
 }
 
 fn write_date(out: &mut Vec<u8>) {
+    with_date_line(|line| out.extend_from_slice(line));
+}
+
+/// The present time as HTTP writes it; made once a second.
+pub(crate) fn with_date(act: impl FnOnce(&[u8])) {
+    with_date_line(|line| {
+        let text = line.get(DATE_NAME.len()..line.len() - 2).unwrap_or_default();
+        act(text);
+    });
+}
+
+const DATE_NAME: &[u8] = b"Date: ";
+
+fn with_date_line(act: impl FnOnce(&[u8])) {
     thread_local! {
         static LINE: RefCell<(i64, Vec<u8>)> = const { RefCell::new((i64::MIN, Vec::new())) };
     }
@@ -415,11 +429,11 @@ fn write_date(out: &mut Vec<u8>) {
         if line.0 != now {
             line.0 = now;
             line.1.clear();
-            line.1.extend_from_slice(b"Date: ");
+            line.1.extend_from_slice(DATE_NAME);
             line.1.extend_from_slice(&proto::date::http(now));
             line.1.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(&line.1);
+        act(&line.1);
     });
 }
 

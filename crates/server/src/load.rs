@@ -113,7 +113,7 @@ pub(crate) fn report(reporter: &Reporter, error: &Error, sources: &Sources) {
     let level = match error.level {
         conf::Level::Emerg => Level::Emerg,
         conf::Level::Warn => Level::Warn,
-        conf::Level::Notice => Level::Notice,
+        conf::Level::Notice | conf::Level::Hint => Level::Notice,
     };
     let long = std::io::stderr().is_terminal().then(|| error.render(sources, Style::Terminal));
     reporter.report_with(level, format_args!("{}", error.render(sources, Style::Plain)), long.as_deref());
@@ -122,8 +122,16 @@ pub(crate) fn report(reporter: &Reporter, error: &Error, sources: &Sources) {
 impl Told {
     /// Reports what is worth knowing although nothing is wrong.
     pub(crate) fn report_notices(&self, reporter: &Reporter) {
-        for notice in &self.notices {
+        for notice in self.notices.iter().filter(|notice| notice.level != conf::Level::Hint) {
             report(reporter, notice, &self.sources);
+        }
+    }
+
+    /// Shows what only whoever tests a configuration wants to know.
+    pub(crate) fn show_hints(&self) {
+        let style = if std::io::stderr().is_terminal() { Style::Terminal } else { Style::Plain };
+        for hint in self.notices.iter().filter(|notice| notice.level == conf::Level::Hint) {
+            eprintln!("nginx: [hint] {}", hint.render(&self.sources, style));
         }
     }
 }

@@ -20,6 +20,9 @@ pub(crate) fn run<E: Engine>(setup: &Setup, reporter: &Reporter, testing: Testin
     let mut resources = SystemResources::new(Purpose::Test, reporter, &nothing);
     let result = load::<E>(setup, &mut resources, None, &mut told);
     told.report_notices(reporter);
+    if voice == Voice::Normal {
+        told.show_hints();
+    }
     let is_syntax_ok = result.is_ok() || resources.has_failed();
     if is_syntax_ok && voice == Voice::Normal {
         eprintln!("nginx: the configuration file {path} syntax is ok");

@@ -125,6 +125,9 @@ pub(super) async fn run(
     let sink = pump.sink.take();
     let settings = relay.settings;
     let is_mute = sink.as_ref().is_some_and(|sink| sink.is_mute);
+    if let (Some(case), Some(state)) = (&mut r.cache, r.upstreams.last()) {
+        case.bytes = state.received;
+    }
     if let (Some(sink), End::Complete) = (sink, &end) {
         sink.commit(r, settings);
     }

@@ -183,6 +183,7 @@ impl RelaySettings {
             hidden.remove(name);
         }
         self.hidden = Arc::new(hidden);
+        self.cache.finish(cx, prefix);
         if self.buffers.0 < 2 {
             return Err(cx.error_at_end(format!("there must be at least 2 \"{prefix}_buffers\"")));
         }

@@ -2,6 +2,7 @@
 //!
 //! Paths, fields, statuses and codes are those of its documentation; what is not counted here is left away.
 
+mod caches;
 mod change;
 mod error;
 mod json;
@@ -15,6 +16,8 @@ use http::conf::compile::Cx;
 use http::conf::location::Content;
 use http::module::{Module, Slot};
 use http::phases::{Answer, Answered, Body, Outcome};
+use http::relay::cache::Zone;
+use http::relay::cache::path::CacheZone;
 use http::relay::{Upstream, now};
 use http::request::Request;
 use http::rows::{Row, row};
@@ -39,7 +42,7 @@ static ROWS: [Row<()>; 1] = [row(
     Contexts::LOCATION,
     Arity::NOARGS.or(Arity::ONE),
     "",
-    "Shows what runs, and with `write=on` lets the servers of upstreams be changed.",
+    "Shows what runs, and with `write=on` lets the servers of upstreams be changed and counters of caches be reset.",
     set,
 )];
 
@@ -131,7 +134,7 @@ fn show(r: &Request, path: &[String]) -> Result<String, ApiError> {
         [] => names(&mut out, &["nginx", "connections", "http"]),
         ["nginx"] => nginx(&mut out, r),
         ["connections"] => connections(&mut out),
-        ["http"] => names(&mut out, &["requests", "upstreams"]),
+        ["http"] => names(&mut out, &["requests", "caches", "upstreams"]),
         ["http", "requests"] => {
             let totals = totals();
             json::object(&mut out, |object| {
@@ -140,6 +143,12 @@ fn show(r: &Request, path: &[String]) -> Result<String, ApiError> {
                     .number("current", positive(totals.reading + totals.writing));
             });
         }
+        ["http", "caches"] => json::object(&mut out, |object| {
+            for zone in zones(r) {
+                object.field(zone.name(), |out| caches::cache(out, &zone));
+            }
+        }),
+        ["http", "caches", name] => caches::cache(&mut out, &*zone(r, name)?),
         ["http", "upstreams"] => json::object(&mut out, |object| {
             for upstream in shown(r) {
                 object.field(&upstream.name, |out| upstreams::upstream(out, upstream, now()));
@@ -192,6 +201,11 @@ impl Handler {
 
 async fn changed(r: &Request, path: &[String]) -> Result<Reply, ApiError> {
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+    if let ([version, "http", "caches", name], Method::Delete) = (&parts[..], r.method) {
+        check_version(version)?;
+        zone(r, name)?.counters().reset();
+        return Ok(Reply { status: 204, text: String::new(), location: None });
+    }
     let [version, "http", "upstreams", name, "servers", rest @ ..] = &parts[..] else {
         // What can be read but not changed.
         show(r, path)?;
@@ -238,6 +252,16 @@ async fn changed(r: &Request, path: &[String]) -> Result<Reply, ApiError> {
         *id = format!("{}/{id}/", base.trim_end_matches('/'));
     }
     Ok(reply)
+}
+
+/// The zones that answers are kept in.
+fn zones(r: &Request) -> impl Iterator<Item = Arc<Zone>> {
+    r.cycle.http.zones.all::<CacheZone>().filter_map(|zone| Some(zone.data()?.zone()))
+}
+
+fn zone(r: &Request, name: &str) -> Result<Arc<Zone>, ApiError> {
+    let zone = zones(r).find(|zone| zone.name() == name);
+    zone.ok_or_else(|| ApiError::new(404, "CacheNotFound", "cache not found"))
 }
 
 fn check_version(version: &str) -> Result<(), ApiError> {

@@ -55,7 +55,7 @@ static ROWS: [Row<()>; 20] = [
     row("resolver_timeout", UPS, Arity::ONE, "30s", "Time for resolving a name.", |_, cx, d| block(cx, d, |block, d| { block.resolver_timeout = Some(d.time_ms()?); Ok(()) })),
     row("sticky", UPS, Arity::MORE2, "", "Binds sessions to servers.", sticky::sticky),
     row("eject", UPS, Arity::MORE1, "", "Shuts servers out for a time that answer with too many errors or too slowly.", eject),
-    row("keepalive", UPS, Arity::TAKE12, "32 local", "Most idle connections to the group.", keepalive),
+    row("keepalive", UPS, Arity::TAKE12, "32 local", "Most idle connections to the group; over HTTP/2 requests share connections then.", keepalive),
     row("keepalive_requests", UPS, Arity::ONE, "1000", "Requests per connection.", |_, cx, d| limit(cx, d.number()?, |limits| &mut limits.requests)),
     row("keepalive_time", UPS, Arity::ONE, "1h", "Age to which a connection is kept.", |_, cx, d| limit(cx, d.time_ms()?, |limits| &mut limits.time_ms)),
     row("keepalive_timeout", UPS, Arity::ONE, "60s", "Time that a connection may idle.", |_, cx, d| limit(cx, d.time_ms()?, |limits| &mut limits.timeout_ms)),

@@ -8,6 +8,7 @@ mod error;
 mod flow;
 mod frame;
 pub mod hpack;
+mod priority;
 mod receiver;
 mod request;
 mod settings;
@@ -19,6 +20,7 @@ pub use frame::{
     FRAME_HEAD, Flags, FrameHead, Kind, push_data_head, push_goaway, push_headers, push_ping, push_reset,
     push_settings_ack, push_window_update,
 };
+pub use priority::{Dependency, Priorities, Urgency};
 pub use receiver::{Event, HeadersFrame, Receiver, Role, Step};
 pub use request::{Refusal, RequestReader};
 pub use settings::{

@@ -6,6 +6,7 @@ use super::budget::Budget;
 use super::error::{ErrorCode, Violation};
 use super::flow::{MAX_WINDOW, ReceiveWindow};
 use super::frame::{FRAME_HEAD, Flags, FrameHead, Kind};
+use super::priority::Dependency;
 use super::settings::PeerSettings;
 
 /// CONTINUATION frames of one block.
@@ -33,6 +34,8 @@ pub struct HeadersFrame {
     pub is_new: bool,
     /// Bytes of the block as it came.
     pub length: usize,
+    /// When its turn is to be.
+    pub dependency: Option<Dependency>,
 }
 
 /// What a peer said.
@@ -51,6 +54,8 @@ pub enum Event<'a> {
         /// Nothing follows on the stream.
         is_end: bool,
     },
+    /// When a stream's turn is to be.
+    Priority(u32, Dependency),
     /// A stream was given up.
     Reset(u32, ErrorCode),
     /// Other settings than before, which must be confirmed; windows of streams move by this.
@@ -206,10 +211,11 @@ impl Receiver {
                 if head.stream == 0 {
                     return Err(Violation::PriorityStream);
                 }
-                if word(0) & 0x7fff_ffff == head.stream {
+                let dependency = Dependency::read(payload);
+                if dependency.is_some_and(|dependency| dependency.on == head.stream) {
                     return Err(Violation::PriorityDependency(head.stream));
                 }
-                None
+                dependency.map(|dependency| Event::Priority(head.stream, dependency))
             }
             Kind::RST_STREAM if head.stream == 0 => return Err(Violation::ResetStream),
             Kind::RST_STREAM => {
@@ -326,16 +332,16 @@ impl Receiver {
             return Err(Violation::HeadersPadding(head.length - front, padding));
         };
         let block = &payload[front..end];
-        let is_new = self.begin_stream(head.stream)?;
+        let mut dependency = None;
         if has_priority {
-            let at = usize::from(has_padding);
-            let on = u32::from_be_bytes([payload[at], payload[at + 1], payload[at + 2], payload[at + 3]]);
-            if on & 0x7fff_ffff == head.stream {
+            dependency = Dependency::read(payload.get(usize::from(has_padding)..).unwrap_or_default());
+            if dependency.is_some_and(|dependency| dependency.on == head.stream) {
                 return Err(Violation::HeadersDependency(head.stream));
             }
         }
+        let is_new = self.begin_stream(head.stream)?;
         let is_end = head.flags.has(Flags::END_STREAM);
-        let frame = HeadersFrame { stream: head.stream, is_end, is_new, length: block.len() };
+        let frame = HeadersFrame { stream: head.stream, is_end, is_new, length: block.len(), dependency };
         if head.flags.has(Flags::END_HEADERS) {
             return Ok(Step { used, event: Some(Event::Headers(frame, block)) });
         }
@@ -488,7 +494,10 @@ mod tests {
         check(&[frame(Kind::GOAWAY, 0, 0, b"\0\0\0\x03\0\0\0\x02bye")], Ok(&["GoAway(3, ErrorCode(2))"]));
         check(&[frame(Kind::WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 9])], Ok(&["WindowUpdate(1, 9)"]));
         check(&[frame(Kind::RST_STREAM, 0, 5, &[0, 0, 0, 8])], Ok(&["Reset(5, ErrorCode(8))"]));
-        check(&[frame(Kind::PRIORITY, 0, 5, &[0, 0, 0, 1, 0])], Ok(&[]));
+        check(
+            &[frame(Kind::PRIORITY, 0, 5, &[0, 0, 0, 1, 0])],
+            Ok(&["Priority(5, Dependency { on: 1, weight: 1, is_exclusive: false })"]),
+        );
     }
 
     #[test]

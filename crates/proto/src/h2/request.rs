@@ -57,7 +57,8 @@ impl RequestReader {
     ) -> Result<(), Refusal> {
         let (name, value) = (field.name.of(text), field.value.of(text));
         let validity = check_name(name, limits)?;
-        if memchr::memchr3(0, b'\r', b'\n', value).is_some() {
+        // Without a branch, so that many bytes are looked at together.
+        if value.iter().fold(false, |found, byte| found | matches!(byte, 0 | b'\r' | b'\n')) {
             let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
             return refuse(format!("header \"{name}\" with invalid value: \"{value}\""));
         }
@@ -265,21 +266,38 @@ enum Validity {
     Odd,
 }
 
-fn check_name(name: &[u8], limits: &HeadLimits) -> Result<Validity, Refusal> {
-    let mut validity = Validity::Good;
-    let text = name.strip_prefix(b":").unwrap_or(name);
-    for byte in text {
-        match byte {
-            b'a'..=b'z' | b'-' | b'0'..=b'9' => {}
-            b'_' if limits.underscores == Underscores::Allow => {}
-            0..=b' ' | 0x7f | b':' | b'A'..=b'Z' => {
-                let shown = String::from_utf8_lossy(name);
-                return refuse(format!("invalid header name: \"{shown}\""));
-            }
-            _ => validity = Validity::Odd,
-        }
+/// What bytes of a name say about it.
+mod class {
+    pub const ODD: u8 = 1;
+    pub const UNDERSCORE: u8 = 2;
+    pub const BAD: u8 = 4;
+}
+
+static CLASSES: [u8; 256] = {
+    let mut classes = [class::ODD; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'-' | b'0'..=b'9' => 0,
+            b'_' => class::UNDERSCORE,
+            0..=b' ' | 0x7f | b':' | b'A'..=b'Z' => class::BAD,
+            _ => class::ODD,
+        };
+        byte += 1;
     }
-    Ok(validity)
+    classes
+};
+
+fn check_name(name: &[u8], limits: &HeadLimits) -> Result<Validity, Refusal> {
+    let text = name.strip_prefix(b":").unwrap_or(name);
+    let found = text.iter().fold(0, |found, byte| found | CLASSES[usize::from(*byte)]);
+    if found & class::BAD != 0 {
+        let shown = String::from_utf8_lossy(name);
+        return refuse(format!("invalid header name: \"{shown}\""));
+    }
+    let is_odd =
+        found & class::ODD != 0 || found & class::UNDERSCORE != 0 && limits.underscores != Underscores::Allow;
+    Ok(if is_odd { Validity::Odd } else { Validity::Good })
 }
 
 /// Fields about one connection mean nothing in HTTP/2 (RFC 9113, 8.2.2).

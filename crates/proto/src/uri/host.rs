@@ -44,6 +44,8 @@ pub fn request_host<'a>(head: &RequestHead, buffer: &'a [u8]) -> Result<Option<H
         None => None,
     };
     let field = match head.fields.value(Known::Host, buffer) {
+        // HTTP/2 has both by one name, which was looked at.
+        Some(text) if head.authority.is_some_and(|authority| authority.of(buffer) == text) => None,
         Some(text) => Some(validate_host(text).map_err(|_| HostError::Field)?),
         None if head.version > Version::HTTP_10 => return Err(HostError::Missing),
         None => None,

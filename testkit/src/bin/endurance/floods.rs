@@ -1,8 +1,12 @@
 //! Floods over HTTP/2: clients that ask for work and want none of it. The server's memory stays bounded, it goes on
-//! answering, and it tells each attacker to go away.
+//! answering others as fast as before, and it tells each attacker to go away.
+//!
+//! The attackers are a process of their own with the lowest priority, and for the quiet values they burn the same time
+//! without a word to the server: so what is compared is the server's doing and not that a core is shared.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,10 +22,14 @@ const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01a";
 const ATTACKERS: usize = 8;
 /// Memory that an attack may cost, KiB.
 const MOST_KIB: u64 = 64 << 10;
-/// Time in which the bystander's requests are answered under every attack.
-const LONGEST: Duration = Duration::from_millis(250);
+/// How many times longer than in quiet the bystander's requests may take.
+const TIMES: u32 = 2;
+/// What is not counted against the server, in the median and beyond: the machine shares its cores in ticks.
+const SLACK: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(1)];
+/// Rounds, in which quiet and attack take turns.
+const ROUNDS: usize = 3;
 /// Requests of the bystander that latencies are taken from.
-const ASKED: usize = 200;
+const ASKED: usize = 2000;
 
 const CONF: &str = "
     worker_processes 1;
@@ -94,25 +102,21 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<(), String> {
     let mut ground = Ground::new(1 << 20, Vec::new())?;
     ground.start(&plan.binary, CONF)?;
     let pid = ground.worker()?;
-    let quiet = latency(&ground)?;
-    for (name, attack) in ATTACKS {
+    for (name, _) in ATTACKS {
         let before = rss_kib(pid)?;
-        let seen = under(&ground, attack, pid, plan.rated)?;
+        let (mut quiet, mut seen) = (Seen::NONE, Seen::NONE);
+        for _ in 0..ROUNDS {
+            quiet.add(under(&ground, "nothing", pid, Duration::ZERO)?);
+            seen.add(under(&ground, name, pid, plan.rated.min(Duration::from_secs(1)))?);
+        }
         let grown = seen.peak_kib.saturating_sub(before);
-        let told = format!(
-            "{grown} KiB at most, {} connections were ended, latency {} µs, quiet {} µs",
-            seen.ended,
-            seen.latency.as_micros(),
-            quiet.as_micros()
-        );
+        let told = format!("{grown} KiB at most, {} connections were ended", seen.ended);
         report.check(&format!("{name}: memory is bounded"), when(grown < MOST_KIB, told));
-        // The attackers want all of the processor and share it with everybody; nobody may be shut out.
-        let is_kept = seen.latency < LONGEST;
-        let times = seen.latency.as_secs_f64() / quiet.as_secs_f64();
-        report.check(
-            &format!("{name}: others are answered"),
-            when(is_kept, format!("{times:.1} times the quiet latency")),
-        );
+        let is_kept = (0..2).all(|at| seen.latency[at] <= quiet.latency[at] * TIMES + SLACK[at]);
+        let [quiet, seen] = [quiet, seen].map(|seen| seen.latency.map(|time| time.as_micros()));
+        let told =
+            format!("median {} µs, quiet {}; 95 % {} µs, quiet {}", seen[0], quiet[0], seen[1], quiet[1]);
+        report.check(&format!("{name}: others are answered as before"), when(is_kept, told));
     }
     let grave = ground.grave_lines();
     let first = grave.first().map(String::as_str).unwrap_or_default();
@@ -125,36 +129,95 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<(), String> {
 struct Seen {
     peak_kib: u64,
     ended: usize,
-    latency: Duration,
+    /// The median, and that which 95 of 100 requests keep within.
+    latency: [Duration; 2],
 }
 
-fn under(ground: &Ground, attack: Attack, pid: u32, time: Duration) -> Result<Seen, String> {
+impl Seen {
+    const NONE: Self = Self { peak_kib: 0, ended: 0, latency: [Duration::MAX; 2] };
+
+    /// Another round. Whatever else runs on the machine can only make a latency longer, so the shortest counts.
+    fn add(&mut self, round: Self) {
+        self.peak_kib = self.peak_kib.max(round.peak_kib);
+        self.ended += round.ended;
+        self.latency = std::array::from_fn(|at| self.latency[at].min(round.latency[at]));
+    }
+}
+
+/// Measures while an attack goes on, having waited `time` for it to bite.
+fn under(ground: &Ground, name: &str, pid: u32, time: Duration) -> Result<Seen, String> {
+    let attackers = Attackers::start(name, &ground.address())?;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut peak = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                peak = peak.max(rss_kib(pid).unwrap_or(0));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            peak
+        });
+        std::thread::sleep(time);
+        let latency = latency(ground);
+        is_over.store(true, Ordering::SeqCst);
+        let peak_kib = sampler.join().map_err(|_| "the sampler panicked".to_owned())?;
+        Ok(Seen { peak_kib, ended: attackers.end()?, latency: latency? })
+    })
+}
+
+/// The process that attacks.
+struct Attackers(Child);
+
+impl Attackers {
+    fn start(name: &str, address: &str) -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(text)?;
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(program).args(["--attack", name, address]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(text)?;
+        // It says when it has begun.
+        let mut said = [0; 1];
+        child.stdout.as_mut().ok_or("no pipe")?.read_exact(&mut said).map_err(text)?;
+        Ok(Self(child))
+    }
+
+    /// Ends it; gives the number of connections that the server ended.
+    fn end(mut self) -> Result<usize, String> {
+        drop(self.0.stdin.take());
+        let mut said = String::new();
+        self.0.stdout.as_mut().ok_or("no pipe")?.read_to_string(&mut said).map_err(text)?;
+        self.0.wait().map_err(text)?;
+        said.trim().parse().map_err(|_| format!("the attackers said {said:?}"))
+    }
+}
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `--attack NAME ADDRESS`: attacks until standard input ends, then tells how many connections the server ended.
+pub fn attack(name: &str, address: &str) -> Result<(), String> {
+    let attack = ATTACKS.iter().find(|(known, _)| *known == name).map(|(_, attack)| *attack);
     let (stop, ended) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let address = ground.address();
+    println!();
     std::thread::scope(|scope| {
         for _ in 0..ATTACKERS {
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
-                    if flood(&address, attack, &stop).is_ok_and(|was_ended| was_ended) {
+                    let Some(attack) = attack else { continue };
+                    if flood(address, attack, &stop).is_ok_and(|was_ended| was_ended) {
                         ended.fetch_add(1, Ordering::SeqCst);
                     }
                 }
             });
         }
-        let sampler = scope.spawn(|| {
-            let mut peak = 0;
-            while !stop.load(Ordering::SeqCst) {
-                peak = peak.max(rss_kib(pid).unwrap_or(0));
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            peak
-        });
-        std::thread::sleep(time.min(Duration::from_secs(3)));
-        let latency = latency(ground);
+        let _ = std::io::stdin().lock().read_line(&mut String::new());
         stop.store(true, Ordering::SeqCst);
-        let peak_kib = sampler.join().map_err(|_| "the sampler panicked".to_owned())?;
-        Ok(Seen { peak_kib, ended: ended.load(Ordering::SeqCst), latency: latency? })
-    })
+    });
+    println!("{}", ended.load(Ordering::SeqCst));
+    Ok(())
 }
 
 /// Attacks on one connection until the server ends it or it is enough; says which. Nothing that the server says is
@@ -191,8 +254,8 @@ fn flood(address: &str, attack: Attack, stop: &AtomicBool) -> std::io::Result<bo
     Ok(false)
 }
 
-/// The median time of an answer to somebody else.
-fn latency(ground: &Ground) -> Result<Duration, String> {
+/// How long answers to somebody else take.
+fn latency(ground: &Ground) -> Result<[Duration; 2], String> {
     let mut client = ground.client()?;
     let mut times = Vec::with_capacity(ASKED);
     for _ in 0..ASKED {
@@ -204,5 +267,5 @@ fn latency(ground: &Ground) -> Result<Duration, String> {
         times.push(start.elapsed());
     }
     times.sort_unstable();
-    Ok(times[ASKED / 2])
+    Ok([times[ASKED / 2], times[ASKED * 95 / 100]])
 }

@@ -87,6 +87,11 @@ fn run() -> Result<ExitCode, String> {
     let (mut chaos, mut requests, mut flux) = (300, 100_000, 10);
     let (mut crashes, mut entries, mut slow) = (200, 1_000_000, (100 << 20, 1 << 20));
     let mut words = std::env::args().skip(1);
+    if let [mark, name, address] = &std::env::args().skip(1).collect::<Vec<_>>()[..]
+        && mark == "--attack"
+    {
+        return floods::attack(name, address).map(|()| ExitCode::SUCCESS);
+    }
     while let Some(word) = words.next() {
         let mut value = || words.next().map(PathBuf::from).ok_or_else(|| format!("{word} wants a value"));
         match word.as_str() {

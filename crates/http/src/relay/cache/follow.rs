@@ -32,8 +32,7 @@ pub(super) async fn follow(
             if case.is_variant {
                 return Step::Ask(case);
             }
-            case.is_variant = true;
-            case.key = variant;
+            case.choose(variant, &source.meta);
             return Step::Again(case);
         }
     }
@@ -48,18 +47,25 @@ pub(super) async fn follow(
             heading.copy_head(r, length);
             match output::send_head(r) {
                 Err(outcome) => outcome,
-                Ok(()) => stream(r, filling).await,
+                Ok(()) => {
+                    let (outcome, bytes) = stream(r, filling).await;
+                    if let Some(case) = &mut r.cache {
+                        case.bytes = bytes;
+                    }
+                    outcome
+                }
             }
         }
     };
     Step::Done(outcome)
 }
 
-/// Passes on what there is, and waits for more.
-async fn stream(r: &mut Request, filling: &Arc<Filling>) -> Outcome {
+/// Passes on what there is, and waits for more. Gives the bytes that there were, too.
+async fn stream(r: &mut Request, filling: &Arc<Filling>) -> (Outcome, u64) {
     if r.response.header_only {
         output::push_body(r, Queue::default(), More::End);
-        return if output::flush(r).await.is_ok() { Outcome::Sent } else { Outcome::Broken(0) };
+        let is_sent = output::flush(r).await.is_ok();
+        return (if is_sent { Outcome::Sent } else { Outcome::Broken(0) }, 0);
     }
     let mut watch = filling.watch();
     let mut at = 0u64;
@@ -71,7 +77,7 @@ async fn stream(r: &mut Request, filling: &Arc<Filling>) -> Outcome {
         let phase = watch.borrow_and_update().phase;
         let mut part = Queue::default();
         while let Some(piece) = filling.piece(at) {
-            let Some(chunk) = chunk(filling, piece) else { return Outcome::Broken(0) };
+            let Some(chunk) = chunk(filling, piece) else { return (Outcome::Broken(0), at) };
             at += chunk.len();
             part.push(chunk);
         }
@@ -101,11 +107,11 @@ async fn stream(r: &mut Request, filling: &Arc<Filling>) -> Outcome {
         })
         .await;
         match (woken, phase) {
-            (Err(()), _) => return Outcome::Broken(0),
-            (Ok(()), _) if is_whole => return Outcome::Sent,
+            (Err(()), _) => return (Outcome::Broken(0), at),
+            (Ok(()), _) if is_whole => return (Outcome::Sent, at),
             (Ok(()), Phase::Failed | Phase::Declined) => {
                 let _ = output::flush(r).await;
-                return Outcome::Broken(0);
+                return (Outcome::Broken(0), at);
             }
             (Ok(()), _) => {}
         }

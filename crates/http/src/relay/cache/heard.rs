@@ -136,7 +136,8 @@ pub(in crate::relay) async fn serve_unchanged(
     let mut case = r.cache.take()?;
     let meta = renewed(r, heading, &case, &stored);
     if meta.valid_until > 0
-        && let Err(error) = case.zone.retime(&case.key, &stored, &meta, now_s())
+        && let Some(ticket) = &case.ticket
+        && let Err(error) = case.zone.retime(&case.ask(0), &stored, meta, ticket)
         && case.zone.may_tell(now_s())
     {
         let path = super::path(&case);

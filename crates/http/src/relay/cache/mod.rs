@@ -7,12 +7,15 @@
 mod follow;
 mod fresh;
 pub(super) mod heard;
+mod hints;
 pub mod path;
+mod purge;
 mod rows;
 mod save;
 mod serve;
 pub mod settings;
 mod sink;
+mod tags;
 mod trailers;
 mod vary;
 
@@ -23,13 +26,15 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use ::cache::{
-    Ask, Damage, Filling, Found, Key, Lease, Locked, Meta, Phase, Stored, Trouble, Unverified, Zone,
+    Ask, Damage, Filling, Found, Key, Lease, Locked, Meta, Phase, Stored, Ticket, Trouble, Unverified,
 };
 use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method};
 
+pub use self::purge::PurgeWhen;
 pub use self::settings::{CacheSettings, Store};
 pub(super) use self::sink::{Ending, Sink};
+pub use ::cache::{Status, Zone};
 
 use self::settings::stale;
 use super::head::Heading;
@@ -40,41 +45,6 @@ use crate::subrequest::{self, Kind, Start};
 
 /// Bytes that nginx needs in the buffer besides a key: a location whose buffer has no room for them caches nothing.
 const NGINX_HEAD: usize = 336 + 6 + 1 + 256;
-
-/// How a request fared with the cache (`$upstream_cache_status`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Nothing was there.
-    Miss,
-    /// It was not looked for.
-    Bypass,
-    /// What was there is too old, and was fetched anew.
-    Expired,
-    /// What was there is too old, and was served all the same.
-    Stale,
-    /// As [`Self::Stale`], while another fetches it anew.
-    Updating,
-    /// What was there is too old, but the origin says that it is unchanged.
-    Revalidated,
-    /// It was there.
-    Hit,
-}
-
-impl Status {
-    /// nginx's word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Miss => "MISS",
-            Self::Bypass => "BYPASS",
-            Self::Expired => "EXPIRED",
-            Self::Stale => "STALE",
-            Self::Updating => "UPDATING",
-            Self::Revalidated => "REVALIDATED",
-            Self::Hit => "HIT",
-        }
-    }
-}
 
 /// What becomes of the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +67,13 @@ pub struct Case {
     /// The main key, or that of a variant.
     key: Key,
     is_variant: bool,
+    /// What the main entry says of variants ([`Meta::gone`], [`Meta::stale`]).
+    gone: u64,
+    stale_since: u64,
+    /// What the upstream brings may be stored; there once it is to be asked.
+    ticket: Option<Ticket>,
+    /// Bytes of the answer, from the cache or the upstream.
+    pub bytes: u64,
     /// How it fared so far.
     pub status: Status,
     /// What becomes of the answer.
@@ -127,6 +104,10 @@ impl Case {
             main: key,
             key,
             is_variant: false,
+            gone: 0,
+            stale_since: 0,
+            ticket: None,
+            bytes: 0,
             status: Status::Miss,
             answer: Use::Kept,
             is_head_converted: false,
@@ -165,13 +146,35 @@ impl Case {
     }
 
     fn ask(&self, uses: u16) -> Ask<'_> {
-        Ask { key: self.key, text: &self.text, min_uses: self.min_uses, uses, now_s: now_s() }
+        Ask {
+            key: self.key,
+            main: self.main,
+            text: &self.text,
+            gone: self.gone,
+            stale: self.stale_since,
+            min_uses: self.min_uses,
+            uses,
+            now_s: now_s(),
+        }
+    }
+
+    /// Goes over to the variant that a request asks for.
+    fn choose(&mut self, variant: Key, main: &Meta) {
+        self.is_variant = true;
+        self.key = variant;
+        (self.gone, self.stale_since) = (main.gone, main.stale);
+    }
+
+    /// A fetch begins: what is purged from now on is not stored by it.
+    fn begin(&mut self) -> Ticket {
+        self.ticket.insert(self.zone.ticket()).clone()
     }
 }
 
 impl Drop for Case {
     fn drop(&mut self) {
         self.lease = None;
+        self.zone.counters().answered(self.status, self.bytes);
         if self.min_uses <= 1 && self.answer != Use::Cached {
             self.zone.forget_empty(&self.key);
         }
@@ -240,21 +243,17 @@ pub fn push_body_sum(r: &Request, out: &mut Vec<u8>) {
 /// Looks whether the cache has an answer. `None`: the upstream is to be asked.
 pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
+    if let Some(outcome) = purge::own(r, heading).await {
+        return Some(outcome);
+    }
     if !settings.takes(r.method) {
         return None;
     }
     let zone = match settings.zone_of(r) {
         Ok(zone) => zone?,
-        Err(name) => {
-            r.log(Level::Error, format_args!("cache \"{name}\" not found"));
-            return Some(Outcome::Status(500));
-        }
+        Err(name) => return Some(unknown_zone(r, &name)),
     };
-    let mut text = Vec::with_capacity(128);
-    match &settings.key {
-        Some(key) => key.append(r, &mut text),
-        None => heading.protocol.cache_key(r, &mut text),
-    }
+    let text = key_text(r, heading);
     if NGINX_HEAD + text.len() > heading.settings.buffer_size {
         let (size, least) = (heading.settings.buffer_size, (NGINX_HEAD + text.len()).next_multiple_of(1024));
         r.log(
@@ -269,10 +268,26 @@ pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Out
     case.is_head_converted = r.method == Method::Head && settings.convert_head;
     if CacheSettings::any_holds(&settings.bypass, r) {
         case.status = Status::Bypass;
+        case.begin();
         r.cache = Some(case);
         return None;
     }
     look_up(r, heading, case).await
+}
+
+fn unknown_zone(r: &Request, name: &str) -> Outcome {
+    r.log(Level::Error, format_args!("cache \"{name}\" not found"));
+    Outcome::Status(500)
+}
+
+/// What the key of a request is made of.
+fn key_text(r: &Request, heading: Heading<'_>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(128);
+    match &heading.settings.cache.key {
+        Some(key) => key.append(r, &mut text),
+        None => heading.protocol.cache_key(r, &mut text),
+    }
+    text
 }
 
 /// What came of a look at the cache.
@@ -318,11 +333,12 @@ async fn look_up(r: &mut Request, heading: Heading<'_>, mut case: Box<Case>) -> 
             }
             Found::Missing | Found::Unverified(_) => {}
         }
+        let ticket = case.begin();
         if !settings.lock {
             break;
         }
         let now_ms = net::timer::now_ms();
-        let filling = match case.zone.lock(&case.key, settings.lock_age, now_ms, now_s()) {
+        let filling = match case.zone.lock(&case.ask(0), &ticket, settings.lock_age, now_ms) {
             Locked::Yours(lease) => {
                 case.lease = Some(lease);
                 break;
@@ -398,8 +414,7 @@ fn select_variant(r: &Request, case: &mut Case, stored: &Stored) -> bool {
         // It was stored under this key by a rule that no longer holds.
         return false;
     }
-    case.is_variant = true;
-    case.key = variant;
+    case.choose(variant, meta);
     true
 }
 
@@ -456,18 +471,20 @@ async fn serve_found(
 ) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
     let (meta, now) = (stored.meta(), now());
-    if meta.valid_until >= now {
+    let valid_until = stored.valid_until();
+    if valid_until >= now {
         case.status = Status::Hit;
         return serve::send(r, heading, case, *stored).await;
     }
-    let within = |seconds: i64| meta.valid_until.saturating_add(seconds) >= now;
+    let within = |seconds: i64| valid_until.saturating_add(seconds) >= now;
     case.is_stale_good = within(meta.error_s);
     let is_good = settings.use_stale & stale::UPDATING != 0 || within(meta.updating_s);
+    let ticket = case.begin();
     if let Some(Handed(lease)) = r.contexts.take() {
         case.lease = Some(lease);
     } else {
         let now_ms = net::timer::now_ms();
-        match case.zone.begin_update(&case.key, settings.lock_age, now_ms, now_s()) {
+        match case.zone.begin_update(&case.ask(0), &ticket, settings.lock_age, now_ms) {
             None if is_good => {
                 case.status = Status::Updating;
                 return serve::send(r, heading, case, *stored).await;

@@ -65,7 +65,7 @@ pub fn set(cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
         memory: 0,
         manager: Pace::default(),
         loader: Pace::default(),
-        purger: Pace { files: 10, ..Pace::default() },
+        purger: Pace { files: 10, threshold_ms: 50, ..Pace::default() },
     };
     let mut name = String::new();
     for word in d.args.iter().skip(1) {

@@ -10,7 +10,7 @@ macro_rules! relay_cache_rows {
         use conf::{Arity, Contexts};
         use $crate::rows::{flag, number, offset, row, time, value};
         const ALL: Contexts = Contexts::HTTP_ALL;
-        let rows: [$crate::rows::Row<$settings>; 15] = [
+        let rows: [$crate::rows::Row<$settings>; 18] = [
             row(
                 concat!($prefix, "_cache_path"),
                 Contexts::HTTP,
@@ -34,10 +34,7 @@ macro_rules! relay_cache_rows {
                 Arity::ONE,
                 "",
                 "What tells one answer from another.",
-                |s, cx, d| {
-                    s.relay.cache_mut().key = Some($crate::variables::Template::compile(cx, d.arg(0)?)?);
-                    Ok(())
-                },
+                |s, cx, d| s.relay.cache_mut().set_key(cx, d),
             ),
             value::<$settings>(
                 concat!($prefix, "_cache_valid"),
@@ -79,6 +76,32 @@ macro_rules! relay_cache_rows {
                 "",
                 "Conditions under which an answer is not kept.",
                 |s: &mut $settings, cx, d| s.relay.cache_mut().add_no_cache(cx, d),
+            )
+            .many(),
+            row(
+                concat!($prefix, "_cache_purge"),
+                ALL,
+                Arity::MORE1,
+                "",
+                "Requests that take answers out of the cache: `ZONE KEY [soft]` or `ZONE tag=TAGS [soft]` in a location \
+                 of its own, conditions or a method where answers are kept; a `*` ends a key that is a prefix.",
+                |s: &mut $settings, cx, d| s.relay.cache_mut().set_purge(cx, d),
+            ),
+            value(
+                concat!($prefix, "_cache_purge_mode"),
+                ALL,
+                Arity::ONE,
+                "hard",
+                "What is purged is gone (`hard`), or stale (`soft`).",
+                |s: &mut $settings, d| s.relay.cache_mut().set_purge_mode(d),
+            ),
+            row(
+                concat!($prefix, "_cache_tag"),
+                ALL,
+                Arity::MORE1,
+                "",
+                "Words to purge answers by, parted by spaces or commas, such as `$upstream_http_cache_tag`.",
+                |s: &mut $settings, cx, d| s.relay.cache_mut().add_tags(cx, d),
             )
             .many(),
             row(

@@ -27,6 +27,7 @@ pub(super) async fn send(
 ) -> Option<Outcome> {
     let has_trailers = stored.head().first() == Some(&trailers::MARK);
     let length = load_head(r, stored.head(), (!has_trailers).then(|| stored.length()));
+    let bytes = stored.head().len() as u64 + stored.length();
     let meta = stored.meta().clone();
     let mut body = stored.into_body();
     let trailers = if has_trailers { trailers::cut(&mut body) } else { Some(Vec::new()) };
@@ -37,6 +38,7 @@ pub(super) async fn send(
         return None;
     };
     case.answer = Use::Cached;
+    case.bytes = bytes;
     case.meta = meta;
     r.cache = Some(case);
     if let Some(outcome) = heading.accel_redirect(r) {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use ::cache::Mode;
 use conf::zones::Zone;
-use conf::{Directive, Error};
+use conf::{Directive, Error, Level};
 use proto::h1::Method;
 
 use super::path::CacheZone;
+use super::purge::PurgeWhen;
+use super::{hints, purge};
 use crate::conf::compile::Cx;
 use crate::relay::settings::next;
 use crate::request::Request;
@@ -82,6 +85,9 @@ pub struct CacheSettings {
     methods: u32,
     pub bypass: Vec<Template>,
     pub no_cache: Vec<Template>,
+    pub purge: PurgeWhen,
+    pub purge_mode: Mode,
+    pub tags: Vec<Template>,
     pub use_stale: u32,
     pub lock: bool,
     pub lock_timeout: u64,
@@ -103,6 +109,7 @@ struct Own {
     valid: bool,
     bypass: bool,
     no_cache: bool,
+    tags: bool,
     zone: bool,
     store: bool,
 }
@@ -277,11 +284,65 @@ impl CacheSettings {
         add_conditions(&mut self.no_cache, cx, d)
     }
 
+    /// `*_cache_key`.
+    ///
+    /// # Errors
+    /// Those of [`Template::compile`].
+    pub fn set_key(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+        let word = d.arg(0)?;
+        self.key = Some(Template::compile(cx, word)?);
+        hints::key(cx, &d.name.as_str(), word);
+        Ok(())
+    }
+
+    /// `*_cache_purge`.
+    ///
+    /// # Errors
+    /// nginx's sentences for what it does not take.
+    pub fn set_purge(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+        purge::set(self, cx, d)
+    }
+
+    /// `*_cache_purge_mode`.
+    ///
+    /// # Errors
+    /// `invalid value "…"`.
+    pub fn set_purge_mode(&mut self, d: &Directive) -> Result<(), Error> {
+        let word = d.arg(0)?;
+        self.purge_mode = match &*word.bytes {
+            b"hard" => Mode::Hard,
+            b"soft" => Mode::Soft,
+            _ => return Err(Error::at(word, format!("invalid value \"{}\"", word.as_str()))),
+        };
+        Ok(())
+    }
+
+    /// `*_cache_tag`.
+    ///
+    /// # Errors
+    /// Those of [`Template::compile`].
+    pub fn add_tags(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+        if !std::mem::replace(&mut self.own.tags, true) {
+            self.tags.clear();
+        }
+        add_conditions(&mut self.tags, cx, d)
+    }
+
+    /// nginx's warning where a protocol without a key of its own has none set; here such keys have scheme, host and
+    /// URI.
+    pub(in crate::relay) fn finish(&self, cx: &mut Cx<'_>, prefix: &str) {
+        if self.own.zone && self.is_on() && self.key.is_none() && prefix != "proxy" {
+            let sentence = format!("no \"{prefix}_cache_key\" for \"{prefix}_cache\"");
+            let notice = cx.error_at_end(sentence).with_level(Level::Notice);
+            cx.notices.push(notice);
+        }
+    }
+
     /// The zone of this request: `None` where variables say so.
     ///
     /// # Errors
     /// The name of a zone that there is not.
-    pub(super) fn zone_of(&self, r: &Request) -> Result<Option<Arc<cache::Zone>>, String> {
+    pub(super) fn zone_of(&self, r: &Request) -> Result<Option<Arc<::cache::Zone>>, String> {
         match &self.zone {
             ZoneRef::Off => Ok(None),
             ZoneRef::Fixed(zone) => Ok(zone.data().map(CacheZone::zone)),

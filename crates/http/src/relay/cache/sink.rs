@@ -11,7 +11,7 @@ use ::cache::{Draft, Follow, TempDir, Writer};
 use os::errlog::{Errno, Level};
 
 use super::save::Saved;
-use super::{CacheSettings, Case, Store, Use, now, now_s, trailers, vary};
+use super::{CacheSettings, Case, Store, Use, now, now_s, tags, trailers, vary};
 use crate::chunk::{Chunk, Queue};
 use crate::relay::RelaySettings;
 use crate::relay::codec::{BodyLength, Closing};
@@ -141,22 +141,21 @@ impl Sink {
     pub fn commit(self, r: &Request, settings: &RelaySettings) {
         match self.target {
             Target::Cache(mut writer) => {
-                if has_failed_call(r) {
-                    return;
-                }
+                let Some(case) = r.cache.as_ref().filter(|_| !has_failed_call(r)) else { return };
                 if settings.pass_trailers
                     && let Err(error) = writer.write(&trailers::encode(&r.upstream_head))
                 {
                     // Nothing is stored then.
                     r.debug(format_args!("http cache trailers were not written {}", Errno(&error)));
                 }
-                if let Err(error) = writer.commit(now_s())
-                    && r.cache.as_ref().is_some_and(|case| case.zone.may_tell(now_s()))
-                {
-                    r.log(
+                match writer.commit(now_s()) {
+                    Ok(Some(bytes)) => case.zone.counters().stored(case.status, bytes),
+                    Ok(None) => {}
+                    Err(error) if case.zone.may_tell(now_s()) => r.log(
                         Level::Crit,
                         format_args!("writing to the cache failed {} while reading upstream", Errno(&error)),
-                    );
+                    ),
+                    Err(_) => {}
                 }
             }
             Target::File(saved) => saved.commit(r, settings),
@@ -186,6 +185,17 @@ fn begin_entry(r: &Request, settings: &RelaySettings, case: &mut Case, ending: E
         case.meta.valid_until = now().saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
     let head = head_text(r, settings)?;
+    let Some(tags) = tags::of(&settings.cache.tags, r) else {
+        r.log(Level::Warn, format_args!("the answer has too many cache tags to be kept"));
+        return None;
+    };
+    case.meta.tags = tags;
+    let ticket = case.ticket.clone()?;
+    // Without a predecessor nothing is known of variants before it: one that lies there may have been purged.
+    (case.meta.gone, case.meta.stale) = match &case.stale {
+        Some(stored) => (stored.meta().gone, stored.meta().stale),
+        None => (ticket.epoch(), 0),
+    };
     // What is there was seen to be too old; the new one takes its place.
     case.stale = None;
     if !case.meta.vary.is_empty() {
@@ -195,6 +205,7 @@ fn begin_entry(r: &Request, settings: &RelaySettings, case: &mut Case, ending: E
         // The answer varies by other fields than the one before: it becomes the main entry.
         case.key = case.main;
         case.is_variant = false;
+        case.meta.gone = ticket.epoch();
         case.lease = None;
     }
     let follow = match (ending.length, ending.closing) {
@@ -204,10 +215,11 @@ fn begin_entry(r: &Request, settings: &RelaySettings, case: &mut Case, ending: E
         _ => Follow::Allowed,
     };
     let temp_path = settings.temp_path.clone();
-    let draft = Draft { key: case.key, text: case.text.clone(), meta: case.meta.clone(), head };
+    let draft =
+        Draft { key: case.key, main: case.main, text: case.text.clone(), meta: case.meta.clone(), head };
     let has_temp_path = !temp_path.path.as_os_str().is_empty();
     let temp_dir = has_temp_path.then(|| -> TempDir { Box::new(move || temp_file::create(&temp_path)) });
-    Some(Writer::begin(&case.zone, draft, case.lease.take(), follow, temp_dir))
+    Some(Writer::begin(&case.zone, draft, ticket, case.lease.take(), follow, temp_dir))
 }
 
 /// The upstream's head in the form of HTTP/1, whatever it came in. `None` for what has none (HTTP/0.9).

@@ -375,13 +375,14 @@ impl Http2 {
         let Self { home, body, stream: id, .. } = self;
         let most_pending = if matches!(home, Home::Shared(_)) { SHARED_PIECES } else { PIECE };
         home.with(|session| {
+            let share = session.share_of(most_pending);
             let mut filled = 0;
             loop {
                 let piece = fill_one(session, *id, body, most_pending, r, cx)?;
-                if piece == 0 {
+                filled += piece;
+                if piece == 0 || filled >= share {
                     return Ok(filled);
                 }
-                filled += piece;
             }
         })
         .unwrap_or(Ok(0))

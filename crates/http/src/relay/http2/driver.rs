@@ -18,18 +18,31 @@ const READ: usize = 32 << 10;
 /// Reads before others have their turn.
 const MAX_READS: u32 = 4;
 
+/// Milliseconds that a connection over the limit of idle ones has for being needed again.
+const SURPLUS_MS: u64 = 20;
+
+/// What a connection is while nobody uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idle {
+    /// It is in use.
+    No,
+    /// It counts among the idle connections of the group.
+    Held,
+    /// There are enough of those.
+    Surplus,
+}
+
 /// See the module.
 pub(super) struct Driver {
     shared: Rc<Shared>,
     /// How long it may idle yet.
     deadline: Deadline,
-    /// It counts among the idle connections of the group.
-    is_idle: bool,
+    idle: Idle,
 }
 
 impl Driver {
     pub(super) fn new(shared: Rc<Shared>) -> Self {
-        Self { shared, deadline: Deadline::new(), is_idle: false }
+        Self { shared, deadline: Deadline::new(), idle: Idle::No }
     }
 
     /// Reads what is there. `Err` ends the connection.
@@ -80,27 +93,48 @@ impl Driver {
             let session = shared.session();
             (session.len(), session.is_closing, session.has_streams(), session.is_settled)
         };
-        if is_settled || is_closing {
+        if is_settled || is_closing || len == 0 {
             hub::settle(shared);
         }
         if len > 0 {
-            if std::mem::take(&mut self.is_idle) {
-                shared.pool.unhold();
-                self.deadline.clear();
-            }
+            self.use_again();
             return false;
         }
         if is_closing || !has_numbers || shared.is_spent() || crate::server::is_quitting() {
             return true;
         }
-        if !self.is_idle {
-            if !shared.pool.hold(&shared.limits) {
-                return true;
-            }
-            self.is_idle = true;
-            self.deadline.set_after(shared.limits.timeout_ms);
+        if self.idle == Idle::No {
+            self.rest();
         }
-        self.deadline.poll_over(cx).is_ready()
+        match self.deadline.poll_over(cx) {
+            Poll::Pending => false,
+            // Others may have gone meanwhile.
+            Poll::Ready(()) if self.idle == Idle::Surplus => {
+                self.rest();
+                self.idle == Idle::Surplus || self.deadline.poll_over(cx).is_ready()
+            }
+            Poll::Ready(()) => true,
+        }
+    }
+
+    /// Nobody uses the connection any more.
+    fn rest(&mut self) {
+        let Shared { pool, limits, .. } = &*self.shared;
+        let (idle, after_ms) =
+            if pool.hold(limits) { (Idle::Held, limits.timeout_ms) } else { (Idle::Surplus, SURPLUS_MS) };
+        self.idle = idle;
+        self.deadline.set_after(after_ms);
+    }
+
+    /// Somebody uses it, or it is gone.
+    fn use_again(&mut self) {
+        if self.idle == Idle::Held {
+            self.shared.pool.unhold();
+        }
+        if self.idle != Idle::No {
+            self.idle = Idle::No;
+            self.deadline.clear();
+        }
     }
 }
 
@@ -132,9 +166,7 @@ impl Drop for Driver {
         self.shared.session().fail(&Broken::Closed);
         hub::remove(&self.shared);
         hub::settle(&self.shared);
-        if self.is_idle {
-            self.shared.pool.unhold();
-        }
+        self.use_again();
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Session {
     pub(super) is_settled: bool,
     /// No other stream may begin.
     pub(super) is_closing: bool,
+    /// Where the next round of those that send begins.
+    turn: usize,
     /// When bytes came last, monotonic milliseconds.
     heard_ms: u64,
 }
@@ -78,6 +80,7 @@ impl Session {
             sharing,
             is_settled: false,
             is_closing: false,
+            turn: 0,
             heard_ms: 0,
         }
     }
@@ -190,7 +193,7 @@ impl Session {
         let used = step.used;
         let mut unknown = None;
         match step.event {
-            None | Some(Event::SettingsAcknowledged | Event::Pong) => {}
+            None | Some(Event::SettingsAcknowledged | Event::Pong | Event::Priority(..)) => {}
             Some(Event::Headers(frame, block)) => match find(streams, frame.stream) {
                 Some(stream) => {
                     stream.received += FRAME_HEAD + frame.length;
@@ -291,9 +294,18 @@ impl Session {
         push_goaway(0, code, &mut self.out.bytes);
     }
 
-    /// Wakes the requests that wait to send more.
-    pub(super) fn wake_senders(&self) {
-        self.streams.iter().filter(|stream| !stream.is_sent).for_each(|stream| stream.wake());
+    /// Wakes the requests that wait to send more, each time beginning with another.
+    pub(super) fn wake_senders(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        let (before, first) = self.streams.split_at(self.turn % self.streams.len().max(1));
+        let senders = first.iter().chain(before).filter(|stream| !stream.is_sent);
+        senders.for_each(StreamState::wake);
+    }
+
+    /// Bytes of a body that a request may add at once: with others that have something to send it shares the room.
+    pub(super) fn share_of(&self, room: usize) -> usize {
+        let senders = self.streams.iter().filter(|stream| !stream.is_sent).count();
+        room / senders.max(1)
     }
 }
 

@@ -12,8 +12,8 @@ use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use proto::h2::hpack::{BlockLimits, Decoder};
 use proto::h2::{
-    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_FRAME_SIZE, MAX_WINDOW, Receiver, RequestReader,
-    Role, Setting, Violation, push_settings,
+    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_FRAME_SIZE, MAX_WINDOW, Priorities, Receiver,
+    RequestReader, Role, Setting, Violation, push_settings,
 };
 
 use super::farewell::Farewell;
@@ -34,7 +34,7 @@ const MAX_STREAM: u32 = (1 << 31) - 1;
 /// Reads before others have their turn.
 const MAX_READS: u32 = 4;
 /// Frames that are looked at before others have their turn, and the same of a client that only makes work.
-const FRAMES: [u32; 2] = [256, 32];
+const FRAMES: [u32; 2] = [256, 8];
 /// Milliseconds that such a client waits for its next turn.
 const PAUSE_MS: u64 = 1;
 
@@ -108,6 +108,10 @@ struct Driver {
     pause: Option<Deadline>,
     /// Times that it woke from idling.
     wakings: u64,
+    /// What the client said of the order of streams, if anything.
+    priorities: Option<Box<Priorities>>,
+    /// It said something that was not looked at.
+    is_order_new: bool,
 }
 
 impl Driver {
@@ -150,6 +154,8 @@ impl Driver {
             has_unread: true,
             pause: None,
             wakings: 0,
+            priorities: None,
+            is_order_new: false,
         }
     }
 
@@ -298,6 +304,9 @@ impl Driver {
                 break Ok(began);
             }
         };
+        if std::mem::take(&mut self.is_order_new) {
+            self.reorder();
+        }
         let used = input.len() - rest.len();
         self.input = input;
         if used == self.input.len() {
@@ -340,6 +349,10 @@ impl Driver {
                     }
                 }
             }
+            Some(Event::Priority(id, dependency)) => {
+                self.priorities.get_or_insert_default().depend(id, dependency);
+                self.is_order_new = true;
+            }
             Some(Event::Reset(id, code)) => {
                 if let Some(stream) = self.session.stream(id)
                     && !stream.is_gone()
@@ -355,7 +368,6 @@ impl Driver {
             Some(Event::WindowUpdate(0, increment)) => {
                 let grown = self.session.grow_window(increment);
                 grown.map_err(|window| Violation::WindowOverflow(increment, window))?;
-                self.session.call_up();
             }
             Some(Event::WindowUpdate(id, increment)) => self.grow_window(id, increment)?,
             Some(Event::Pong) if self.farewell.has_begun() => self.go_away(ErrorCode::NO_ERROR),
@@ -406,6 +418,10 @@ impl Driver {
             frame.is_end,
         ));
         self.session.enter(Rc::clone(&stream));
+        if frame.dependency.is_some() || self.priorities.is_some() {
+            self.priorities.get_or_insert_default().open(frame.stream, frame.dependency);
+            self.is_order_new = true;
+        }
         tokio::task::spawn_local(Task::new(stream));
         if is_last && self.session.len() > 1 {
             self.ask_to_go();
@@ -442,9 +458,7 @@ impl Driver {
                 continue;
             }
             stream.window.set(window);
-            if window_delta > 0 {
-                stream.wake();
-            }
+            self.session.unstall(&stream);
         }
         Ok(())
     }
@@ -465,8 +479,19 @@ impl Driver {
             return self.receiver.budget.reset();
         }
         stream.window.set(window);
-        stream.wake();
+        self.session.unstall(&stream);
         Ok(())
+    }
+
+    /// Puts the streams into the order that the client wishes.
+    fn reorder(&mut self) {
+        let Some(priorities) = &mut self.priorities else { return };
+        priorities.close_all_but(|id| self.session.stream(id).is_some());
+        priorities.settle();
+        for stream in self.session.all() {
+            stream.urgency.set(priorities.urgency(stream.id));
+        }
+        self.session.reorder();
     }
 
     /// Settings follow the configuration that is in force when a stream begins.

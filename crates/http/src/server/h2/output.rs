@@ -59,6 +59,7 @@ enum Needs {
 fn poll_turn(stream: &Rc<Stream>, needs: Needs) -> Poll<()> {
     if needs == Needs::Window {
         if stream.window.get().available() == 0 {
+            stream.is_stalled.set(true);
             return Poll::Pending;
         }
         if !stream.session.has_window() {
@@ -215,8 +216,7 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
         encoder.field(b"server", server.as_bytes(), Indexing::Allowed, out);
     }
     if !response.omits_date && !headers.has(Known::Date) {
-        let date = proto::date::http(net::timer::wall_clock().0);
-        encoder.field(b"date", &date, Indexing::Allowed, out);
+        output::with_date(|date| encoder.field(b"date", date, Indexing::Allowed, out));
     }
     if !response.content_type.is_empty() {
         if response.charset.is_empty() {

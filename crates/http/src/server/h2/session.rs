@@ -127,14 +127,14 @@ impl Session {
     /// Has a stream wait for its turn.
     pub(super) fn queue(&self, stream: &Rc<Stream>) {
         if !stream.is_queued.replace(true) {
-            self.sending.borrow_mut().waiting.push_back(Rc::clone(stream));
+            push_in_order(&mut self.sending.borrow_mut().waiting, Rc::clone(stream));
         }
     }
 
     /// Has a stream wait until the client takes more on the connection.
     pub(super) fn queue_for_window(&self, stream: &Rc<Stream>) {
         if !stream.is_queued.replace(true) {
-            self.sending.borrow_mut().starved.push_back(Rc::clone(stream));
+            push_in_order(&mut self.sending.borrow_mut().starved, Rc::clone(stream));
         }
     }
 
@@ -151,10 +151,30 @@ impl Session {
         let mut sending = self.sending.borrow_mut();
         let sending = &mut *sending;
         sending.window.grow(increment).map_err(|_| sending.window.size())?;
-        while let Some(stream) = sending.starved.pop_back() {
-            sending.waiting.push_front(stream);
-        }
+        // They have waited longer.
+        let later = std::mem::replace(&mut sending.waiting, std::mem::take(&mut sending.starved));
+        later.into_iter().for_each(|stream| push_in_order(&mut sending.waiting, stream));
         Ok(())
+    }
+
+    /// The client takes more on a stream: one that could not send gets in line.
+    pub(super) fn unstall(&self, stream: &Rc<Stream>) {
+        if !stream.is_stalled.get() || stream.window.get().available() == 0 {
+            return;
+        }
+        stream.is_stalled.set(false);
+        if self.has_window() {
+            self.queue(stream);
+        } else {
+            self.queue_for_window(stream);
+        }
+    }
+
+    /// The urgencies of streams have changed.
+    pub(super) fn reorder(&self) {
+        let mut sending = self.sending.borrow_mut();
+        sending.waiting.make_contiguous().sort_by_key(|stream| stream.urgency.get());
+        sending.starved.make_contiguous().sort_by_key(|stream| stream.urgency.get());
     }
 
     /// Whether a stream may add a frame now: there is room and nobody waits, or it was called up.
@@ -273,6 +293,13 @@ impl Session {
             stream.lose();
         }
     }
+}
+
+/// Behind all that are as urgent.
+fn push_in_order(queue: &mut VecDeque<Rc<Stream>>, stream: Rc<Stream>) {
+    let urgency = stream.urgency.get();
+    let behind = queue.iter().rev().take_while(|other| other.urgency.get() > urgency).count();
+    queue.insert(queue.len() - behind, stream);
 }
 
 impl Sending {

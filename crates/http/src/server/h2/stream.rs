@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use net::Buf;
-use proto::h2::{ErrorCode, ReceiveWindow, SendWindow};
+use proto::h2::{ErrorCode, ReceiveWindow, SendWindow, Urgency};
 
 use super::head::Head;
 use super::session::Session;
@@ -31,6 +31,10 @@ pub struct Stream {
     pub(super) window: Cell<SendWindow>,
     /// It stands in the connection's queue of those that want to send.
     pub(super) is_queued: Cell<bool>,
+    /// When its turn is, as the client wishes.
+    pub(super) urgency: Cell<Urgency>,
+    /// Its own window keeps it from sending.
+    pub(super) is_stalled: Cell<bool>,
     /// The connection has called it up: it may send one frame.
     pub(super) is_called: Cell<bool>,
     /// The last frame of the answer is written.
@@ -65,6 +69,8 @@ impl Stream {
             head: Cell::new(Some(head)),
             window: Cell::new(SendWindow::new(send)),
             is_queued: Cell::new(false),
+            urgency: Cell::default(),
+            is_stalled: Cell::new(false),
             is_called: Cell::new(false),
             is_answered: Cell::new(false),
             is_timed_out: Cell::new(false),

@@ -79,9 +79,14 @@ impl Encoder {
 
     /// Appends a field; its name is written in lower case (RFC 9113, 8.2.1).
     pub fn field(&mut self, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
+        // Without a branch, so that many bytes are looked at together.
+        if !name.iter().fold(false, |found, byte| found | byte.is_ascii_uppercase()) {
+            return self.lower_field(name, value, indexing, out);
+        }
         let mut lower = std::mem::take(&mut self.scratch);
         lower.clear();
-        lower.extend(name.iter().map(u8::to_ascii_lowercase));
+        lower.extend_from_slice(name);
+        lower.make_ascii_lowercase();
         self.lower_field(&lower, value, indexing, out);
         self.scratch = lower;
     }
@@ -140,8 +145,16 @@ fn literal(mark: u8, bits: u32, index: usize, name: &[u8], value: &[u8], out: &m
     string(value, out);
 }
 
+/// Strings of fewer bytes are not worth the time that a byte or two less would take.
+const SHORT: usize = 5;
+
 /// A string in the shorter of its two forms.
 fn string(text: &[u8], out: &mut Vec<u8>) {
+    if text.len() < SHORT {
+        integer::write(text.len(), 7, 0, out);
+        out.extend_from_slice(text);
+        return;
+    }
     let coded = huffman::encoded_len(text);
     if coded < text.len() {
         integer::write(coded, 7, 0x80, out);

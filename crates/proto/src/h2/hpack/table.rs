@@ -29,11 +29,26 @@ pub(super) struct Table {
     dropped: usize,
     size: usize,
     limit: usize,
+    /// Entries that there ever were, the lowest bits: there are never 256 at a time.
+    added: u8,
+    /// By hash, the number of the last entry that was added, counted in the same way.
+    newest: [u8; SLOTS],
 }
+
+/// Hashes that the newest entries are known by.
+const SLOTS: usize = 64;
 
 impl Table {
     pub(super) fn new(limit: usize) -> Self {
-        Self { entries: VecDeque::new(), text: Vec::new(), dropped: 0, size: 0, limit }
+        Self {
+            entries: VecDeque::new(),
+            text: Vec::new(),
+            dropped: 0,
+            size: 0,
+            limit,
+            added: 0,
+            newest: [0; SLOTS],
+        }
     }
 
     /// Number of entries.
@@ -74,17 +89,23 @@ impl Table {
         self.text.extend_from_slice(value);
         self.entries.push_front(Entry { start, name: name.len() as u32, value: value.len() as u32, hash });
         self.size += length + OVERHEAD;
+        self.added = self.added.wrapping_add(1);
+        self.newest[hash as usize % SLOTS] = self.added;
     }
 
     /// The newest entry of this name and value.
     #[inline]
     pub(super) fn find(&self, name: &[u8], value: &[u8], hash: u32) -> Option<usize> {
-        self.entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.hash == hash)
-            .map(|(index, _)| index)
-            .find(|index| self.get(*index) == Some((name, value)))
+        let is_it = |index: &usize| {
+            self.entries.get(*index).is_some_and(|entry| entry.hash == hash)
+                && self.get(*index) == Some((name, value))
+        };
+        let newest = usize::from(self.added.wrapping_sub(self.newest[hash as usize % SLOTS]));
+        // What is older than the newest entry of its slot is there only if that is.
+        if newest >= self.entries.len() {
+            return None;
+        }
+        (newest..self.entries.len()).find(is_it)
     }
 
     /// Makes room for an entry of so many bytes.
