@@ -187,7 +187,8 @@ mod tests {
         check("mail", false);
         check("--with-debug", true);
         check("with OpenSSL 3.0.", true);
-        for absent in ["LibreSSL", "BoringSSL", "AWS-LC", "=dynamic", "--build="] {
+        check(" --build=tidegate/", true);
+        for absent in ["LibreSSL", "BoringSSL", "AWS-LC", "=dynamic"] {
             check(absent, false);
         }
     }
