@@ -2,6 +2,8 @@
 //!
 //! Names and levels are nginx's, so that scripts which purge by computing the path go on working.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
@@ -40,10 +42,13 @@ impl Key {
 
     /// The name of the entry's file, in hexadecimal.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub fn name(&self) -> [u8; NAME] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+        let mut name = [0; NAME];
+        for (pair, byte) in name.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        name
     }
 
     /// The key that a file's name says, if it is the name of an entry.
@@ -66,15 +71,18 @@ impl Key {
     #[must_use]
     pub fn path(&self, directory: &Path, levels: &Levels) -> PathBuf {
         let name = self.name();
-        let mut path = PathBuf::with_capacity(directory.as_os_str().len() + NAME + 12);
-        path.push(directory);
+        let directory = directory.as_os_str().as_bytes();
+        let mut path = Vec::with_capacity(directory.len() + NAME + 12);
+        path.extend_from_slice(directory);
         let mut end = NAME;
         for level in levels.iter().map(|level| usize::from(*level)).take_while(|level| *level > 0) {
-            path.push(&name[end - level..end]);
+            path.push(b'/');
+            path.extend_from_slice(&name[end - level..end]);
             end -= level;
         }
-        path.push(name);
-        path
+        path.push(b'/');
+        path.extend_from_slice(&name);
+        PathBuf::from(OsString::from_vec(path))
     }
 }
 
@@ -101,6 +109,6 @@ mod tests {
         check("b7f54b2df7773722d382f4809d65029", false);
         check("b7f54b2df7773722d382f4809d65029g", false);
         check("b7f54b2df7773722d382f4809d65029c.0000000001", false);
-        assert_eq!(Key::of(b"").name(), "d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(&Key::of(b"").name(), b"d41d8cd98f00b204e9800998ecf8427e");
     }
 }

@@ -1,11 +1,13 @@
 //! An entry that was found: its head at hand, its body in memory or in an open file.
 
+use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use net::Buf;
 use os::file::FileInfo;
@@ -53,14 +55,19 @@ pub(crate) struct Hot {
     /// When its file was last seen to be the same, Unix seconds.
     checked_s: AtomicU32,
     used: AtomicBool,
+    note: Note,
 }
 
+/// What somebody has made of an entry's head, to be used by all who get the entry out of memory.
+pub type Note = OnceLock<Box<dyn Any + Send + Sync>>;
+
 /// Bytes that an entry in memory takes besides its own.
-const HOT_OWN: u64 = 256;
+const HOT_OWN: u64 = 512;
 
 impl Hot {
     pub fn new(record: Record, body: Arc<[u8]>, stamp: Stamp) -> Self {
-        Self { record, body, stamp, checked_s: AtomicU32::new(0), used: AtomicBool::new(false) }
+        let (checked_s, used) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { record, body, stamp, checked_s, used, note: Note::new() }
     }
 
     #[cfg(test)]
@@ -83,12 +90,12 @@ impl Hot {
     }
 
     /// Whether the file is still the one that this was read from; looked at once a second.
-    pub fn is_current(&self, path: &Path, now_s: u64) -> bool {
+    pub fn is_current(&self, path: impl FnOnce() -> PathBuf, now_s: u64) -> bool {
         let now_s = u32::try_from(now_s).unwrap_or(u32::MAX);
         if self.checked_s.load(Ordering::Relaxed) == now_s {
             return true;
         }
-        let is_same = os::file::path_info(path).is_ok_and(|info| Stamp::of(&info) == self.stamp);
+        let is_same = os::file::path_info(&path()).is_ok_and(|info| Stamp::of(&info) == self.stamp);
         if is_same {
             self.checked_s.store(now_s, Ordering::Relaxed);
         }
@@ -171,6 +178,15 @@ impl Stored {
         &self.record().head
     }
 
+    /// The place for what was made of the head, where the entry lies in memory.
+    #[must_use]
+    pub fn note(&self) -> Option<&Note> {
+        match &self.whole {
+            Whole::Hot(hot) => Some(&hot.note),
+            Whole::Read(..) => None,
+        }
+    }
+
     /// Bytes of the body.
     #[must_use]
     pub fn length(&self) -> u64 {
@@ -188,9 +204,17 @@ impl Stored {
 
     /// What may be kept of it in memory.
     pub(crate) fn to_hot(&self) -> Option<Hot> {
-        let Whole::Read(record, Body::Read { buf, start }) = &self.whole else { return None };
-        let body = buf.get(*start..)?;
-        Some(Hot::new((**record).clone(), body.into(), self.stamp))
+        let Whole::Read(record, body) = &self.whole else { return None };
+        let body: Arc<[u8]> = match body {
+            Body::Read { buf, start } => buf.get(*start..)?.into(),
+            Body::File { file, offset, end } => {
+                let mut bytes = vec![0; usize::try_from(end - offset).ok()?];
+                file.read_exact_at(&mut bytes, *offset).ok()?;
+                bytes.into()
+            }
+            Body::Shared(bytes) => Arc::clone(bytes),
+        };
+        Some(Hot::new((**record).clone(), body, self.stamp))
     }
 }
 

@@ -65,8 +65,7 @@ impl Store {
     }
 
     fn writer(&self, draft: Draft, ticket: Ticket, lease: Option<Lease>) -> Writer {
-        let no_temp = Box::new(|| Err(std::io::ErrorKind::Unsupported.into()));
-        Writer::begin(&self.zone, draft, ticket, lease, Follow::Allowed, Some(no_temp))
+        Writer::begin(&self.zone, draft, ticket, lease, Follow::Allowed, None)
     }
 
     fn keep(&self, draft: Draft, body: &[u8]) {
@@ -104,9 +103,7 @@ impl Store {
 
 fn find(zone: &Zone, text: &str, now_s: u64) -> Found {
     match zone.find(&ask(text, now_s)).0 {
-        Found::Unverified(body) => {
-            body.check().map_or(Found::Missing, |stored| Found::Stored(Box::new(stored)))
-        }
+        Found::Unverified(body) => body.check().map_or(Found::Missing, Found::Stored),
         other => other,
     }
 }
@@ -128,7 +125,7 @@ fn read(file: &File, offset: u64, end: u64) -> Vec<u8> {
 
 fn get(zone: &Zone, text: &str, now_s: u64) -> Option<Vec<u8>> {
     match find(zone, text, now_s) {
-        Found::Stored(stored) => Some(bytes(*stored)),
+        Found::Stored(stored) => Some(bytes(stored)),
         _ => None,
     }
 }
@@ -292,7 +289,7 @@ fn the_next_run_finds_what_is_there() {
     File::create(&left_over).and_then(|file| file.set_modified(old)).expect("a file");
     let fresh = PathBuf::from(format!("{}.0000000002", store.path("0").display()));
     File::create(&fresh).expect("a file");
-    let elsewhere = store.directory.path().join(Key::of(b"0").name());
+    let elsewhere = store.directory.path().join(String::from_utf8_lossy(&Key::of(b"0").name()).as_ref());
     fs::copy(store.path("0"), &elsewhere).expect("a copy");
     let foreign = store.directory.path().join("README");
     File::create(&foreign).expect("a file");
@@ -380,7 +377,7 @@ fn what_is_in_memory_follows_its_file() {
     let later = Meta { valid_until: 77, ..meta() };
     store.zone.retime(&ask("a", NOW), &stored, later, &store.zone.ticket()).expect("written");
     let Found::Stored(stored) = find(&store.zone, "a", NOW) else { panic!("nothing is there") };
-    assert_eq!((stored.valid_until(), bytes(*stored)), (77, b"three".to_vec()));
+    assert_eq!((stored.valid_until(), bytes(stored)), (77, b"three".to_vec()));
 
     assert_eq!(store.purge(Purge::Entry(b"a".to_vec()), Mode::Hard), Purged::Done);
     assert_eq!((store.get("a"), store.zone.memory_bytes()), (None, 0));
@@ -397,9 +394,7 @@ fn a_disk_that_fails_costs_the_entry_alone() {
     let own = lease(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
     let filling = waits(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
     let _follower = filling.watch();
-    let no_temp = Box::new(|| Err(std::io::ErrorKind::Unsupported.into()));
-    let mut writer =
-        Writer::begin(&zone, draft("a", meta()), ticket, Some(own), Follow::Allowed, Some(no_temp));
+    let mut writer = Writer::begin(&zone, draft("a", meta()), ticket, Some(own), Follow::Allowed, None);
     assert!(writer.write(b"one ").and_then(|()| writer.flush()).is_err());
     writer.write(b"two").expect("the error was told");
     let Some(Piece::Bytes(bytes)) = filling.piece(0) else { panic!("nothing is there") };
@@ -407,6 +402,40 @@ fn a_disk_that_fails_costs_the_entry_alone() {
     assert_eq!(writer.commit(NOW).expect("the error was told"), None);
     assert_eq!(filling.phase(), Phase::Stored);
     assert!(get(&zone, "a", NOW).is_none());
+}
+
+/// Those who read along get the body once, even where the complete file cannot take its place.
+#[test]
+fn an_entry_without_a_place_is_read_along_to_its_end() {
+    let store = store(|_| {});
+    let (zone, ticket) = (&store.zone, store.zone.ticket());
+    assert!(store.get("a").is_none());
+    let own = lease(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
+    let filling = waits(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
+    let _follower = filling.watch();
+    fs::create_dir_all(store.path("a").join("in the way")).expect("a directory");
+    let mut writer = store.writer(draft("a", meta()), ticket.clone(), Some(own));
+    writer.write(&[1; 100_000]).expect("written");
+    writer.write(b"rest").expect("written");
+    assert!(writer.commit(NOW).is_err());
+    let Some(Piece::File { offset, end }) = filling.piece(0) else { panic!("nothing is there") };
+    assert_eq!((end - offset, filling.phase()), (100_004, Phase::Stored));
+    assert!(filling.piece(100_004).is_none());
+}
+
+/// What the disk refuses in the middle goes to those who read along without a gap.
+#[test]
+fn pieces_behind_a_failed_write_are_all_kept() {
+    let store = store(|options| options.use_temp_path = true);
+    let (zone, ticket) = (&store.zone, store.zone.ticket());
+    let own = lease(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
+    let filling = waits(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
+    let _follower = filling.watch();
+    let mut writer = store.writer(draft("a", meta()), ticket.clone(), Some(own));
+    writer.write(b"small").expect("it waits in memory");
+    assert!(writer.write(&[1; 100_000]).is_err());
+    let Some(Piece::Bytes(bytes)) = filling.piece(0) else { panic!("nothing is there") };
+    assert!(bytes.starts_with(b"small") && bytes.len() == 100_005);
 }
 
 // --- Purging --------------------------------------------------------------------------------------------------------

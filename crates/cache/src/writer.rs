@@ -69,7 +69,8 @@ pub struct Writer {
 pub type TempDir = Box<dyn Fn() -> io::Result<(File, PathBuf)>>;
 
 impl Writer {
-    /// Begins an entry, in a file of `temp_dir` where the zone wants that. With `lease`, those who wait may read along where `may_follow` says so.
+    /// Begins an entry, in a file of `temp_dir` where the zone wants that. With `lease`, those who wait may read along
+    /// where `may_follow` says so.
     #[must_use]
     pub fn begin(
         zone: &Arc<Zone>,
@@ -232,21 +233,20 @@ impl Writer {
             self.end_followers();
             return Ok(None);
         }
-        let body = self.length();
+        let length = self.length();
         if !self.counts() {
-            self.pass_pending(body);
+            self.pass_pending(length);
             return Ok(None);
         }
-        let length = self.record.len() as u64 + body;
         match self.finish(now_s) {
-            Ok(()) if self.counts() => Ok(Some(length)),
+            Ok(()) if self.counts() => Ok(Some(self.record.len() as u64 + length)),
             Ok(()) => {
                 // Purged while it took its place.
                 self.zone.remove(&self.draft.key);
                 Ok(None)
             }
             Err(error) => {
-                self.pass_pending(body);
+                self.pass_pending(length);
                 Err(error)
             }
         }
@@ -258,8 +258,7 @@ impl Writer {
         self.zone.may_store(&draft.main, &draft.text, &draft.meta.tags, self.ticket.epoch())
     }
 
-    /// There is no entry, but those who read along have all `length` bytes of it all the same, if only from a file
-    /// without a name.
+    /// There is no entry, but those who read along have all of it all the same, if only from a file without a name.
     fn pass_pending(&mut self, length: u64) {
         let pending = std::mem::take(&mut self.pending);
         if !pending.is_empty() && self.in_file < length {

@@ -47,7 +47,7 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub enum Found {
     /// All of it.
-    Stored(Box<Stored>),
+    Stored(Stored),
     /// All of it, but its body is to be checked ([`Unverified::check`]) and [vouched](Zone::vouch) for.
     Unverified(Box<Unverified>),
     /// Nothing; it may be fetched and stored.
@@ -241,7 +241,7 @@ impl Zone {
             Seen::Test { stamp, hot, otherwise } => {
                 if let Some(hot) = hot
                     && hot.record.key == ask.text
-                    && hot.is_current(&self.path_of(&ask.key), ask.now_s)
+                    && hot.is_current(|| self.path_of(&ask.key), ask.now_s)
                 {
                     hot.mark_used();
                     return (self.found(ask, Stored::hot(hot), otherwise), None);
@@ -252,7 +252,9 @@ impl Zone {
         let path = self.path_of(&ask.key);
         match stored::open(&path, ask.text, stamp) {
             Ok(Opened::Checked(stored)) => {
-                self.vouch(&ask.key, &stored, ask.now_s);
+                if stamp != Some(stored.stamp) || self.options.memory > 0 {
+                    self.vouch(&ask.key, &stored, ask.now_s);
+                }
                 (self.found(ask, stored, otherwise), None)
             }
             Ok(Opened::Unchecked(mut unverified)) => {
@@ -279,7 +281,7 @@ impl Zone {
 
     fn found(&self, ask: &Ask<'_>, mut stored: Stored, otherwise: Otherwise) -> Found {
         match self.settle(ask, &mut stored) {
-            Settled::Counts => Found::Stored(Box::new(stored)),
+            Settled::Counts => Found::Stored(stored),
             Settled::Gone => otherwise.into(),
         }
     }

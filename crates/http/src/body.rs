@@ -208,6 +208,20 @@ impl BodyReader {
         Self { left, decoder, pending, is_open, ..Self::default() }
     }
 
+    /// Makes ready for another body.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        let is_pristine = !self.is_open
+            && self.decoded == 0
+            && self.pending.capacity() == 0
+            && self.ahead.capacity() == 0
+            && self.decoder.is_none()
+            && !self.is_unmeasured;
+        if !is_pristine {
+            *self = Self::default();
+        }
+    }
+
     /// Whether bytes of the body are still to be read.
     #[inline]
     #[must_use]
@@ -454,6 +468,14 @@ pub async fn read_some(r: &mut Request, out: &mut Vec<u8>, max: usize) -> Result
     Ok(count)
 }
 
+/// As [`read_all`] where there is nothing to read.
+#[inline]
+pub(crate) fn read_none(r: &mut Request) {
+    if matches!(r.body, RequestBody::Unread) {
+        r.body = RequestBody::None;
+    }
+}
+
 /// Reads the whole body into memory or a file (`ngx_http_read_client_request_body`).
 ///
 /// # Errors
@@ -463,7 +485,7 @@ pub async fn read_all(r: &mut Request) -> Result<(), Outcome> {
         return Ok(());
     }
     if !r.reader.is_open() {
-        r.body = RequestBody::None;
+        read_none(r);
         return Ok(());
     }
     if send_continue(r).await.is_err() {

@@ -23,7 +23,7 @@ impl Request {
         if !self.location().core.etag {
             return;
         }
-        let (time, length) = (self.response.last_modified.unwrap_or(-1), self.response.content_length);
+        let (time, length) = (self.response.last_modified().unwrap_or(-1), self.response.content_length);
         self.response.headers.push_with(Known::ETag, b"ETag", |out| {
             out.extend_from_slice(format!("\"{time:x}-{:x}\"", length.unwrap_or(0)).as_bytes());
         });

@@ -76,6 +76,8 @@ pub struct Output {
     /// A filter could not go on.
     pub(crate) is_failed: bool,
     expects_subrequests: bool,
+    /// An empty queue that has memory already.
+    spare: Queue,
     /// What was framed last is to leave at once.
     wants_flush: bool,
     delay: Option<Deadline>,
@@ -272,7 +274,7 @@ fn decide_framing(r: &mut Request) {
         204 if response.status_line.is_empty() => {
             response.header_only = true;
             response.content_type.clear();
-            response.last_modified = None;
+            response.set_last_modified(None);
             response.clear_content_length();
         }
         304 | 100..=199 => response.header_only = true,
@@ -335,9 +337,9 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
         push_decimal(length, out);
         out.extend_from_slice(b"\r\n");
     }
-    if let Some(time) = response.last_modified
+    if !headers.has(Known::LastModified)
         && matches!(response.status, 200 | 206 | 304)
-        && !headers.has(Known::LastModified)
+        && let Some(time) = response.last_modified()
     {
         out.extend_from_slice(b"Last-Modified: ");
         out.extend_from_slice(&proto::date::http(time));
@@ -437,6 +439,12 @@ fn with_date_line(act: impl FnOnce(&[u8])) {
     });
 }
 
+/// A queue for a part of the body.
+#[inline]
+pub fn new_part(r: &mut Request) -> Queue {
+    std::mem::take(&mut r.output.spare)
+}
+
 /// Queues a part of the body: for the filters where there are any, else framed for the client.
 pub fn push_body(r: &mut Request, part: Queue, more: More) {
     r.output.had_body |= !part.is_empty();
@@ -516,16 +524,16 @@ fn frame(r: &mut Request, mut part: Queue, more: More) {
         }
     }
     r.output.is_ended |= is_end;
+    if part.is_empty() {
+        r.output.spare = part;
+    }
 }
 
 /// Small pieces are copied behind what is there already; one buffer is cheaper to send than two.
 fn push_all(queue: &mut Queue, part: &mut Queue) {
-    if part.len() <= COPY_MAX
-        && let Some(total) = part.iter().map(Chunk::bytes).collect::<Option<Vec<_>>>()
-    {
-        for bytes in total {
-            queue.push_bytes(bytes);
-        }
+    if part.len() <= COPY_MAX && part.iter().all(|chunk| chunk.bytes().is_some()) {
+        part.iter().filter_map(Chunk::bytes).for_each(|bytes| queue.push_bytes(bytes));
+        part.clear();
         return;
     }
     if part.len() <= SMALL_FILE && append_file(queue, part) {

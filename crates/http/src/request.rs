@@ -66,6 +66,13 @@ impl Contexts {
         self.0.push((TypeId::of::<T>(), Box::new(value)));
     }
 
+    #[inline]
+    fn clear(&mut self) {
+        if !self.0.is_empty() {
+            self.0.clear();
+        }
+    }
+
     /// Takes a value out.
     pub fn take<T: 'static>(&mut self) -> Option<T> {
         let at = self.0.iter().position(|(id, _)| *id == TypeId::of::<T>())?;
@@ -259,10 +266,14 @@ impl Request {
         }
     }
 
-    /// Makes ready for another request, keeping memory.
-    pub fn reset(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
+    /// Begins on a connection. A request that had another life before has been [reset](Self::reset).
+    pub(crate) fn begin(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
         self.cycle = cycle;
         self.conn = conn;
+    }
+
+    /// Forgets everything but its connection, and keeps its memory.
+    pub(crate) fn reset(&mut self) {
         self.client = Client::Connection;
         self.head.clear();
         self.line.reset();
@@ -271,7 +282,7 @@ impl Request {
         self.host.clear();
         self.host_port = None;
         self.body = RequestBody::Unread;
-        self.reader = BodyReader::default();
+        self.reader.reset();
         self.response.reset();
         self.output.reset();
         self.upstreams.clear();
@@ -281,7 +292,7 @@ impl Request {
         self.upstream_buffering = None;
         self.ignores_client_abort = false;
         self.forget_contexts();
-        self.lasting.0.clear();
+        self.lasting.clear();
         self.limit_req_status = None;
         self.limit_conn_status = None;
         self.reset_values();
@@ -316,19 +327,11 @@ impl Request {
     /// Lets go of what belongs to others while the request waits to be used again: its connection, buffers,
     /// files, what modules hold.
     pub(crate) fn release(&mut self, cycle: Rc<Local>, nobody: Rc<Conn>) {
+        self.reset();
+        self.head = Buf::empty();
+        self.stream_deadline.clear();
         self.cycle = cycle;
         self.conn = nobody;
-        self.client = Client::Connection;
-        self.stream_deadline.clear();
-        self.head = Buf::empty();
-        self.body = RequestBody::Unread;
-        self.reader = BodyReader::default();
-        self.output.reset();
-        self.upstreams.clear();
-        self.cache = None;
-        self.forget_contexts();
-        self.lasting.0.clear();
-        self.family = None;
     }
 
     fn reset_values(&mut self) {
@@ -534,8 +537,8 @@ impl Request {
 
     /// Forgets what modules remember, as an internal redirect does.
     pub fn forget_contexts(&mut self) {
-        self.contexts.0.clear();
-        self.notes.get_mut().0.clear();
+        self.contexts.clear();
+        self.notes.get_mut().clear();
     }
 
     /// Milliseconds since the request began.
@@ -551,6 +554,6 @@ mod tests {
 
     #[test]
     fn a_request_stays_small() {
-        assert!(size_of::<Request>() <= 3000, "{}", size_of::<Request>());
+        assert!(size_of::<Request>() <= 1936, "{}", size_of::<Request>());
     }
 }

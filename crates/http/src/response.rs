@@ -23,6 +23,8 @@ pub struct Item {
 pub struct Headers {
     text: Vec<u8>,
     items: Vec<Item>,
+    /// Kinds that are there or were, one bit each.
+    kinds: u64,
     removed: usize,
     /// Items lie in another order than their text.
     is_scattered: bool,
@@ -33,6 +35,7 @@ impl Headers {
     pub fn clear(&mut self) {
         self.text.clear();
         self.items.clear();
+        self.kinds = 0;
         self.removed = 0;
         self.is_scattered = false;
     }
@@ -54,6 +57,7 @@ impl Headers {
         text.extend_from_slice(value);
         let value_end = text.len();
         text.extend_from_slice(b"\r\n");
+        self.kinds |= known.bit();
         self.items.push(Item {
             name: Span::new(start, name_end),
             value: Span::new(value_start, value_end),
@@ -72,6 +76,7 @@ impl Headers {
         write(&mut self.text);
         let value_end = self.text.len();
         self.text.extend_from_slice(b"\r\n");
+        self.kinds |= known.bit();
         self.items.push(Item {
             name: Span::new(start, name_end),
             value: Span::new(value_start, value_end),
@@ -92,6 +97,9 @@ impl Headers {
     /// The value of the first field of this kind.
     #[must_use]
     pub fn known(&self, known: Known) -> Option<&[u8]> {
+        if self.kinds & known.bit() == 0 {
+            return None;
+        }
         self.live().find(|item| item.known == known).map(|item| item.value.of(&self.text))
     }
 
@@ -104,6 +112,9 @@ impl Headers {
 
     /// Removes every field of this kind.
     pub fn remove_known(&mut self, known: Known) {
+        if self.kinds & known.bit() == 0 {
+            return;
+        }
         self.remove_where(|_, item_known| item_known == known);
     }
 
@@ -151,7 +162,7 @@ impl Headers {
     /// Whether there is a field of this kind.
     #[must_use]
     pub fn has(&self, known: Known) -> bool {
-        self.live().any(|item| item.known == known)
+        self.kinds & known.bit() != 0 && self.live().any(|item| item.known == known)
     }
 
     /// Number of fields.
@@ -204,6 +215,17 @@ pub enum Ranges {
     OfPart,
 }
 
+/// What is known of `Last-Modified`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Modified {
+    #[default]
+    Unknown,
+    /// Unix seconds.
+    At(i64),
+    /// What the field says, which most answers are never asked for.
+    AsSent,
+}
+
 /// The head of the answer, as handlers fill it in and header filters change it.
 #[derive(Debug, Default)]
 pub struct Response {
@@ -223,8 +245,7 @@ pub struct Response {
     pub charset_override: Option<Vec<u8>>,
     /// Length of the body in bytes, when it is known.
     pub content_length: Option<u64>,
-    /// `Last-Modified` in unix seconds.
-    pub last_modified: Option<i64>,
+    modified: Modified,
     /// Trailer fields, sent behind a chunked body.
     pub trailers: Headers,
     /// Whether ranges may be served.
@@ -263,7 +284,7 @@ impl Response {
         self.trailers.clear();
         self.status = 0;
         self.content_length = None;
-        self.last_modified = None;
+        self.modified = Modified::Unknown;
         self.ranges = Ranges::Refused;
         self.content_offset = 0;
         self.header_only = false;
@@ -275,6 +296,27 @@ impl Response {
         self.omits_date = false;
         self.varies_by_coding = false;
         self.takes_gzip = None;
+    }
+
+    /// `Last-Modified` in unix seconds.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<i64> {
+        match self.modified {
+            Modified::Unknown => None,
+            Modified::At(seconds) => Some(seconds),
+            Modified::AsSent => self.headers.known(Known::LastModified).and_then(proto::date::parse),
+        }
+    }
+
+    /// Sets what [`Self::last_modified`] says.
+    pub fn set_last_modified(&mut self, seconds: Option<i64>) {
+        self.modified = seconds.map_or(Modified::Unknown, Modified::At);
+    }
+
+    /// Has [`Self::last_modified`] say what its field says.
+    #[inline]
+    pub fn take_last_modified(&mut self) {
+        self.modified = Modified::AsSent;
     }
 
     /// The content type without its charset, as filters compare it. Other parameters belong to it, as in nginx.

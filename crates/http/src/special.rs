@@ -124,7 +124,7 @@ pub fn forget_entity(response: &mut Response) {
         matches!(known, Known::ContentLength | Known::AcceptRanges | Known::LastModified | Known::ETag)
     });
     response.ranges = crate::response::Ranges::Refused;
-    response.last_modified = None;
+    response.set_last_modified(None);
     response.content_length = None;
     response.charset.clear();
 }

@@ -54,7 +54,7 @@ impl Answer for EmptyGif {
         r.response.status = 200;
         r.response.content_type = b"image/gif".to_vec();
         r.response.content_length = Some(GIF.len() as u64);
-        r.response.last_modified = Some(MODIFIED);
+        r.response.set_last_modified(Some(MODIFIED));
         Answered::Now(Outcome::Send(Body::One(Chunk::Static(&GIF))))
     }
 }

@@ -55,7 +55,7 @@ impl HeaderFilter for NotModified {
             if_match: r.header(Known::IfMatch),
             if_modified_since: r.header(Known::IfModifiedSince),
             if_none_match: r.header(Known::IfNoneMatch),
-            last_modified: r.response.last_modified,
+            last_modified: r.response.last_modified(),
             etag: r.response.headers.known(Known::ETag),
             compare: r.location().core.if_modified_since,
         };

@@ -65,7 +65,7 @@ fn serve(r: &mut Request) -> Outcome {
     }
     r.response.status = 200;
     r.response.content_length = Some(opened.info.size);
-    r.response.last_modified = Some(opened.info.mtime);
+    r.response.set_last_modified(Some(opened.info.mtime));
     r.set_etag();
     r.set_content_type();
     r.response.ranges = Ranges::Allowed;

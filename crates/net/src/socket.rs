@@ -38,7 +38,8 @@ impl Socket {
     /// # Errors
     /// Only when the event loop is shutting down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.left_unread.get() {
+        // What has been announced needs no waker.
+        if !self.is_quiet() {
             return Poll::Ready(Ok(()));
         }
         self.io.poll_read_ready(cx).map_ok(drop)

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::marker::PhantomData;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -78,35 +78,26 @@ pub fn wall_clock() -> (i64, u32) {
     turn().realtime
 }
 
+/// One deadline, in its place among those of the thread.
 struct Slot {
-    at_ms: Cell<u64>,
+    at_ms: u64,
     /// The earliest time under which the heap holds this slot.
-    filed_ms: Cell<u64>,
-    waker: RefCell<Option<Waker>>,
+    filed_ms: u64,
+    waker: Option<Waker>,
 }
 
-struct Entry(u64, Rc<Slot>);
+/// A time, and the place of the slot that it was filed for.
+type Entry = Reverse<(u64, u32)>;
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0)
-    }
-}
-
+/// The deadlines of a thread. They lie side by side, since each idle connection has one.
+///
+/// No waker may be dropped while this is borrowed: with it may go its task, and with that other deadlines.
 #[derive(Default)]
-struct Heap {
-    entries: BinaryHeap<Reverse<Entry>>,
+struct Timers {
+    slots: Vec<Slot>,
+    /// Slots that no deadline uses.
+    free: Vec<u32>,
+    entries: BinaryHeap<Entry>,
     /// Entries, about, that nobody waits for: of deadlines that are gone or were filed again for an earlier time.
     void: usize,
     /// Until when the driver sleeps, and how to wake it for something earlier.
@@ -117,26 +108,93 @@ struct Heap {
 /// Void entries that are left alone.
 const VOID_LEAST: usize = 1024;
 
-impl Heap {
+impl Timers {
+    fn take_slot(&mut self) -> u32 {
+        let unset = Slot { at_ms: NEVER, filed_ms: NEVER, waker: None };
+        if let Some(place) = self.free.pop() {
+            self.slots[place as usize] = unset;
+            return place;
+        }
+        self.slots.push(unset);
+        u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Takes a slot back, and its waker out of it.
+    fn give_slot(&mut self, place: u32) -> Option<Waker> {
+        let slot = &mut self.slots[place as usize];
+        let waker = slot.waker.take();
+        slot.at_ms = NEVER;
+        if std::mem::replace(&mut slot.filed_ms, NEVER) != NEVER {
+            self.add_void();
+        }
+        self.free.push(place);
+        waker
+    }
+
+    /// Files a slot for an earlier time than before. Gives back the driver if it has to look anew.
+    fn file(&mut self, place: u32, at_ms: u64) -> Option<Waker> {
+        if std::mem::replace(&mut self.slots[place as usize].filed_ms, at_ms) != NEVER {
+            self.add_void();
+        }
+        self.entries.push(Reverse((at_ms, place)));
+        if at_ms < self.driver_until { self.driver.take() } else { None }
+    }
+
     /// One more entry is void. Once they are the most, they go: with long time-outs and short connections there
     /// would otherwise be no limit to them.
     fn add_void(&mut self) {
         self.void += 1;
         if self.void > VOID_LEAST && self.void > self.entries.len() / 2 {
-            self.entries.retain(|Reverse(Entry(at, slot))| slot.filed_ms.get() == *at);
+            let slots = &self.slots;
+            self.entries.retain(|Reverse((at, place))| slots[*place as usize].filed_ms == *at);
             // Also the room for them: it is a burst that leaves so many.
             self.entries.shrink_to(self.entries.len() * 2);
             self.void = 0;
         }
     }
+
+    /// Takes out the next entry that is due, and whom to wake for it.
+    fn next_due(&mut self, now: u64) -> Due {
+        match self.entries.peek() {
+            None => return Due::At(NEVER),
+            Some(Reverse((at, _))) if *at > now => return Due::At(*at),
+            Some(_) => {}
+        }
+        let Some(Reverse((filed, place))) = self.entries.pop() else { return Due::At(NEVER) };
+        let slot = &mut self.slots[place as usize];
+        // A slot that was filed again for an earlier time, or given back, leaves its entry behind: that one is void.
+        if slot.filed_ms != filed {
+            self.void = self.void.saturating_sub(1);
+            return Due::Now(None);
+        }
+        let at = slot.at_ms;
+        if at == NEVER || at <= now {
+            slot.filed_ms = NEVER;
+            return Due::Now(if at == NEVER { None } else { slot.waker.take() });
+        }
+        slot.filed_ms = at;
+        self.entries.push(Reverse((at, place)));
+        Due::Now(None)
+    }
+}
+
+/// What the heap holds next.
+enum Due {
+    /// Nothing before this time.
+    At(u64),
+    /// Something that is due, and whom to wake for it.
+    Now(Option<Waker>),
 }
 
 thread_local! {
-    static HEAP: RefCell<Heap> = RefCell::default();
+    static TIMERS: RefCell<Timers> = RefCell::default();
 }
 
-/// A deadline that is moved rather than made anew.
-pub struct Deadline(Rc<Slot>);
+/// A deadline that is moved rather than made anew. It belongs to its thread.
+pub struct Deadline {
+    place: u32,
+    _of_thread: PhantomData<*const ()>,
+}
 
 impl Default for Deadline {
     fn default() -> Self {
@@ -148,7 +206,7 @@ impl Deadline {
     /// A deadline that is not set.
     #[must_use]
     pub fn new() -> Self {
-        Self(Rc::new(Slot { at_ms: Cell::new(NEVER), filed_ms: Cell::new(NEVER), waker: RefCell::new(None) }))
+        Self { place: TIMERS.with_borrow_mut(Timers::take_slot), _of_thread: PhantomData }
     }
 
     /// Sets the deadline to `after_ms` milliseconds from now.
@@ -158,21 +216,25 @@ impl Deadline {
 
     /// Sets the deadline to a time of [`now_ms`].
     pub fn set_at(&self, at_ms: u64) {
-        self.0.at_ms.set(at_ms);
-        if at_ms < self.0.filed_ms.get() {
-            self.file(at_ms);
+        let driver = TIMERS.with_borrow_mut(|timers| {
+            let slot = &mut timers.slots[self.place as usize];
+            slot.at_ms = at_ms;
+            if at_ms < slot.filed_ms { timers.file(self.place, at_ms) } else { None }
+        });
+        if let Some(driver) = driver {
+            driver.wake();
         }
     }
 
     /// Takes the deadline back.
     pub fn clear(&self) {
-        self.0.at_ms.set(NEVER);
+        TIMERS.with_borrow_mut(|timers| timers.slots[self.place as usize].at_ms = NEVER);
     }
 
     /// Whether the time has come.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let at = self.0.at_ms.get();
+        let at = TIMERS.with_borrow(|timers| timers.slots[self.place as usize].at_ms);
         at != NEVER && at <= now_ms()
     }
 
@@ -181,11 +243,14 @@ impl Deadline {
         if self.is_over() {
             return Poll::Ready(());
         }
-        let mut waker = self.0.waker.borrow_mut();
-        match waker.as_ref() {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *waker = Some(cx.waker().clone()),
-        }
+        let before = TIMERS.with_borrow_mut(|timers| {
+            let waker = &mut timers.slots[self.place as usize].waker;
+            match waker {
+                Some(known) if known.will_wake(cx.waker()) => None,
+                _ => waker.replace(cx.waker().clone()),
+            }
+        });
+        drop(before);
         Poll::Pending
     }
 
@@ -193,33 +258,13 @@ impl Deadline {
     pub async fn over(&self) {
         poll_fn(|cx| self.poll_over(cx)).await;
     }
-
-    fn file(&self, at_ms: u64) {
-        let is_filed = self.0.filed_ms.replace(at_ms) != NEVER;
-        HEAP.with(|heap| {
-            let mut heap = heap.borrow_mut();
-            if is_filed {
-                heap.add_void();
-            }
-            heap.entries.push(Reverse(Entry(at_ms, Rc::clone(&self.0))));
-            if at_ms < heap.driver_until
-                && let Some(driver) = heap.driver.take()
-            {
-                driver.wake();
-            }
-        });
-    }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        // The heap keeps the slot for a while; it must wake nobody and hold no task alive.
-        self.0.at_ms.set(NEVER);
-        self.0.waker.borrow_mut().take();
-        if self.0.filed_ms.replace(NEVER) != NEVER {
-            // At the end of the thread the heap may be gone already.
-            let _ = HEAP.try_with(|heap| heap.borrow_mut().add_void());
-        }
+        // At the end of the thread they may be gone already. What is still filed wakes nobody.
+        let waker = TIMERS.try_with(|timers| timers.borrow_mut().give_slot(self.place));
+        drop(waker);
     }
 }
 
@@ -261,16 +306,15 @@ pub async fn drive() {
             if sleep.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            HEAP.with(|heap| {
-                let mut heap = heap.borrow_mut();
-                if !first && heap.driver.is_none() {
-                    return Poll::Ready(());
+            let before = TIMERS.with_borrow_mut(|timers| {
+                if !first && timers.driver.is_none() {
+                    return Err(());
                 }
                 first = false;
-                heap.driver_until = next;
-                heap.driver = Some(cx.waker().clone());
-                Poll::Pending
-            })
+                timers.driver_until = next;
+                Ok(timers.driver.replace(cx.waker().clone()))
+            });
+            if before.is_ok() { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
@@ -279,36 +323,12 @@ pub async fn drive() {
 /// Wakes what is due and returns the time of the next entry.
 fn fire_due() -> u64 {
     let now = now_ms();
-    HEAP.with(|heap| {
-        loop {
-            let mut heap = heap.borrow_mut();
-            let due = match heap.entries.peek() {
-                None => return NEVER,
-                Some(Reverse(Entry(at, _))) if *at > now => return *at,
-                Some(_) => heap.entries.pop(),
-            };
-            let Some(Reverse(Entry(filed, slot))) = due else { return NEVER };
-            // A slot filed again for an earlier time leaves its later entry behind: that one is void.
-            if slot.filed_ms.get() != filed {
-                heap.void = heap.void.saturating_sub(1);
-                continue;
-            }
-            let at = slot.at_ms.get();
-            if at == NEVER {
-                slot.filed_ms.set(NEVER);
-            } else if at > now {
-                slot.filed_ms.set(at);
-                heap.entries.push(Reverse(Entry(at, slot)));
-            } else {
-                slot.filed_ms.set(NEVER);
-                let waker = slot.waker.borrow_mut().take();
-                drop(heap);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            }
+    loop {
+        match TIMERS.with_borrow_mut(|timers| timers.next_due(now)) {
+            Due::At(next) => return next,
+            Due::Now(waker) => waker.into_iter().for_each(Waker::wake),
         }
-    })
+    }
 }
 
 #[cfg(test)]
@@ -352,7 +372,7 @@ mod tests {
 
     #[test]
     fn deadlines_that_are_gone_leave_the_heap() {
-        let filed = || HEAP.with_borrow(|heap| heap.entries.len());
+        let filed = || TIMERS.with_borrow(|timers| timers.entries.len());
         let live = Deadline::new();
         live.set_after(3_600_000);
         for _ in 0..VOID_LEAST * 10 {
@@ -363,6 +383,19 @@ mod tests {
             live.set_after(3_000_000 - earlier);
         }
         assert!(filed() <= VOID_LEAST * 2 + 2, "{} of one deadline that came nearer", filed());
+    }
+
+    #[test]
+    fn slots_are_used_again() {
+        let first = Deadline::new();
+        first.set_after(3_600_000);
+        let (place, count) = (first.place, TIMERS.with_borrow(|timers| timers.slots.len()));
+        drop(first);
+        let second = Deadline::new();
+        assert_eq!((second.place, TIMERS.with_borrow(|timers| timers.slots.len())), (place, count));
+        assert!(!second.is_over());
+        second.set_at(0);
+        assert!(second.is_over());
     }
 
     #[test]

@@ -209,9 +209,10 @@ impl<C: Send, K: Eq> Pool<C, K> {
             return None;
         }
         let own = self.place(shard);
-        let (before, from_own) = self.shards.split_at_checked(own)?;
-        let mut filled = from_own.iter().chain(before).filter(|shard| !shard.is_empty());
-        let mut pooled = filled.find_map(|shard| shard.take(key, limits, now))?;
+        let mut pooled = match self.shards.get(own)?.take(key, limits, now) {
+            Some(pooled) => pooled,
+            None => self.take_elsewhere(own, key, limits, now)?,
+        };
         let left = self.idle.fetch_sub(1, Relaxed) - 1;
         // Two threads may overwrite one another; then something is closed that might have been of use.
         if left < self.least_idle.load(Relaxed) {
@@ -219,6 +220,12 @@ impl<C: Send, K: Eq> Pool<C, K> {
         }
         pooled.requests = pooled.requests.saturating_add(1);
         Some(pooled)
+    }
+
+    fn take_elsewhere(&self, own: usize, key: &K, limits: &Limits, now: Now) -> Option<Pooled<C>> {
+        let (before, from_own) = self.shards.split_at_checked(own)?;
+        let mut others = from_own.iter().skip(1).chain(before);
+        others.find_map(|shard| shard.take(key, limits, now))
     }
 
     /// Takes out what has idled for too long in one thread's shard, and what is over the limit after it shrank.
@@ -303,6 +310,9 @@ impl<C, K> Idle<C, K> {
 
 impl<C, K: Eq> Shard<C, K> {
     fn take(&self, key: &K, limits: &Limits, now: Now) -> Option<Pooled<C>> {
+        if self.is_empty() {
+            return None;
+        }
         let mut queue = self.lock();
         let place = queue.iter().rposition(|idle| idle.key == *key && !idle.is_late(limits, now))?;
         let idle = queue.remove(place)?;

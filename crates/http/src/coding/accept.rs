@@ -117,7 +117,7 @@ fn is_allowed_by_proxies(r: &Request, allowed: u32) -> bool {
             || (has(gzip_proxied::NO_STORE) && says(b"no-store"))
             || (has(gzip_proxied::PRIVATE) && says(b"private"));
     }
-    let is_dated = has(gzip_proxied::NO_LAST_MODIFIED) && r.response.last_modified.is_some();
+    let is_dated = has(gzip_proxied::NO_LAST_MODIFIED) && r.response.last_modified().is_some();
     let is_tagged = has(gzip_proxied::NO_ETAG) && headers.has(Known::ETag);
     !is_dated && !is_tagged
 }

@@ -74,7 +74,7 @@ pub fn serve(r: &mut Request, coding: Coding, mode: Precompressed) -> Outcome {
     };
     r.response.status = 200;
     r.response.content_length = Some(opened.info.size);
-    r.response.last_modified = Some(opened.info.mtime);
+    r.response.set_last_modified(Some(opened.info.mtime));
     r.set_etag();
     r.set_content_type();
     let name = coding.name().as_bytes();

@@ -28,7 +28,7 @@ pub struct Connected {
 /// Whose a connection is.
 pub(super) enum Link {
     /// The request's, with its age and number of requests.
-    Own(Pooled<PeerConn>),
+    Own(Pooled<Box<PeerConn>>),
     /// Of all who use it.
     Shared(Rc<Shared>),
 }
@@ -165,7 +165,7 @@ pub async fn open(
     }
     let worker = Worker::current();
     let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
-    let conn = PeerConn { stream, owner: worker.index, session: None };
+    let conn = Box::new(PeerConn { stream, owner: worker.index, session: None });
     let now = super::now();
     Ok(Connected {
         link: Link::Own(Pooled::new(conn, now)),

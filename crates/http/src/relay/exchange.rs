@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
@@ -13,8 +13,7 @@ use super::codec::{Codec, HeadStep, Opening, Received, SendError};
 use super::connect::{self, Connected, OpenError};
 use super::settings::next;
 use super::tls::{TlsError, Wanted};
-use super::{Framing, PlanBody, Relay, now};
-use crate::body::{BodyError, RequestBody};
+use super::{Relay, now};
 use crate::cycle::Worker;
 use crate::phases::Outcome;
 use crate::request::Request;
@@ -24,10 +23,6 @@ use crate::trace;
 const FIRST_READ: usize = 32 << 10;
 /// Most fields of an answer.
 pub const MAX_FIELDS: usize = 1000;
-/// Bytes of a streamed request body in flight.
-const BODY_PIECE: usize = 16 << 10;
-/// Bytes of a body that is read from its file to be framed.
-const FILE_PIECE: usize = 128 << 10;
 
 /// Why an attempt failed, in terms of `next_upstream`.
 #[derive(Debug)]
@@ -56,16 +51,19 @@ impl Failure {
     }
 }
 
-/// What ends a wait for the upstream.
+/// What came of waiting for the upstream's head.
 enum Waited {
-    Ready,
+    /// It is complete: where the body begins, or the condition of `next_upstream`.
+    Head(Result<usize, u32>),
+    Closed,
+    Failed(io::Error),
     Unsent(SendError),
     TimedOut,
     ClientGone,
 }
 
 pub(super) const CONNECTING: &str = "connecting to upstream";
-const SENDING: &str = "sending request to upstream";
+pub(super) const SENDING: &str = "sending request to upstream";
 /// For the error log: what is done until the head is there.
 pub const READING: &str = "reading response header from upstream";
 
@@ -96,7 +94,7 @@ pub(super) struct Heard {
 
 /// What a look at the connection brought while the request is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Early {
+pub(super) enum Early {
     /// The head, or the end of the connection: what is left of the request is not wanted.
     Answer,
     /// Something that is no head yet: the upstream may still wait for the rest of the request.
@@ -130,7 +128,16 @@ impl Relay<'_> {
     }
 
     async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Answer, Trouble> {
-        let conn = self.connect(r, deadline).await?;
+        let wanted = self.wanted(r)?;
+        let wanted = wanted.as_ref();
+        let is_shared = self.wire.may_share() && self.upstream.shares();
+        let idle = if is_shared { None } else { self.reuse(r, wanted)? };
+        // A request for which a connection is at hand is not to carry what another way to one takes.
+        let conn = match idle {
+            Some(conn) => conn,
+            None if is_shared => Box::pin(self.join_others(r, wanted, deadline)).await?,
+            None => Box::pin(self.open(r, wanted, deadline)).await?,
+        };
         self.talk_over(r, conn, deadline).await
     }
 
@@ -159,22 +166,38 @@ impl Relay<'_> {
         Ok(Answer { conn, buf, body })
     }
 
-    async fn connect(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Connected, Trouble> {
-        let worker = Worker::current();
+    /// An idle connection to the peer.
+    fn reuse(&self, r: &mut Request, wanted: Option<&Wanted>) -> Result<Option<Connected>, Trouble> {
         let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
-        let wanted = self.wanted(r)?;
-        let wanted = wanted.as_ref();
-        if self.wire.may_share() && self.upstream.shares() {
-            // Boxed, so that requests which share nothing do not carry it.
-            return Box::pin(self.join(r, peer, wanted, deadline)).await;
-        }
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
-        if let Some(conn) = connect::reuse(upstream, peer, location, wanted, channel, &worker, now()) {
-            if let Some(state) = r.upstreams.last_mut() {
-                state.connect_ms = Some(0);
-            }
-            return Ok(conn);
+        let conn = connect::reuse(upstream, peer, location, wanted, channel, &Worker::current(), now());
+        if conn.is_some()
+            && let Some(state) = r.upstreams.last_mut()
+        {
+            state.connect_ms = Some(0);
         }
+        Ok(conn)
+    }
+
+    /// A connection to the peer that was picked, for several requests at once.
+    async fn join_others(
+        &self,
+        r: &mut Request,
+        wanted: Option<&Wanted>,
+        deadline: &Deadline,
+    ) -> Result<Connected, Trouble> {
+        let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
+        self.join(r, peer, wanted, deadline).await
+    }
+
+    /// A new connection to the peer that was picked.
+    async fn open(
+        &self,
+        r: &mut Request,
+        wanted: Option<&Wanted>,
+        deadline: &Deadline,
+    ) -> Result<Connected, Trouble> {
+        let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
         self.open_to(r, peer, wanted, deadline).await
     }
 
@@ -304,131 +327,9 @@ impl Relay<'_> {
         }
     }
 
-    /// Sends the request; an upstream that answers before its end is listened to.
-    async fn send(&mut self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Result<(), Trouble> {
-        deadline.set_after(self.settings.send_timeout);
-        self.is_request_whole = false;
-        let mut sent = 0usize;
-        let head = std::mem::take(&mut self.plan.head);
-        // What goes in front of the first piece of a body is sent together with it where that is in memory.
-        let whole = match self.plan.body {
-            PlanBody::Whole if self.plan.framing == Framing::Plain => r.body.memory().map(<[u8]>::len),
-            _ => None,
-        };
-        let first = self.first_piece(r);
-        let total = head.len() + whole.unwrap_or(first.len());
-        let result = poll_fn(|cx| {
-            while sent < total {
-                let body = match r.body.memory() {
-                    Some(body) if whole.is_some() => body,
-                    _ => &first[..],
-                };
-                let written = if sent < head.len() && !body.is_empty() {
-                    let slices = [io::IoSlice::new(&head[sent..]), io::IoSlice::new(body)];
-                    conn.stream().poll_send_vectored(cx, &slices)
-                } else if sent < head.len() {
-                    conn.stream().poll_send(cx, &head[sent..])
-                } else {
-                    conn.stream().poll_send(cx, &body[sent - head.len()..])
-                };
-                match written {
-                    Poll::Ready(Ok(count)) => sent += count,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
-                    Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
-                }
-            }
-            Poll::Ready(Ok(()))
-        })
-        .await;
-        self.plan.head = head;
-        self.is_request_sent |= sent > 0;
-        if let Some(state) = r.upstreams.last_mut() {
-            state.sent += sent as u64;
-        }
-        self.conclude_sending(r, conn, result)?;
-        if sent < total {
-            // The upstream has answered: what is left of the request is not wanted.
-            return Ok(());
-        }
-        match (self.plan.body, &r.body) {
-            (PlanBody::Whole, RequestBody::File { file, length, .. }) => {
-                let (file, length) = (Rc::clone(file), *length);
-                if self.plan.framing == Framing::Plain {
-                    self.send_file(r, conn, deadline, &file, length).await
-                } else {
-                    let mut offset = 0;
-                    self.send_pieces(r, conn, deadline, Pieces::File { file, offset: &mut offset, length })
-                        .await
-                }
-            }
-            (PlanBody::Stream, _) => {
-                conn.send_small_pieces();
-                self.send_pieces(r, conn, deadline, Pieces::Client).await
-            }
-            (PlanBody::None | PlanBody::Whole, _) => {
-                self.is_request_whole = true;
-                Ok(())
-            }
-        }
-    }
-
-    /// What of a body that is sent in pieces is there already, framed: all of one that lies in memory.
-    fn first_piece(&mut self, r: &mut Request) -> Buf {
-        let mut framed = Buf::empty();
-        match (self.plan.body, &r.body) {
-            (PlanBody::Stream, _) => {
-                let piece = r.reader.take_ahead();
-                if !piece.is_empty() {
-                    r.received += piece.len() as u64;
-                    self.body_is_spent = true;
-                    self.frame_piece(&piece, &mut framed);
-                }
-            }
-            (PlanBody::Whole, body) if self.plan.framing == Framing::Pieces => {
-                if let Some(body) = body.memory() {
-                    self.frame_piece(body, &mut framed);
-                    self.frame_piece(b"", &mut framed);
-                }
-            }
-            _ => {}
-        }
-        framed
-    }
-
-    /// Appends a piece of a body as it goes to the upstream; an empty one ends it.
-    fn frame_piece(&self, piece: &[u8], framed: &mut Buf) {
-        framed.reserve(piece.len() + 32);
-        match self.plan.framing {
-            Framing::Plain => framed.extend_from_slice(piece),
-            Framing::Pieces => self.wire.frame(piece, framed),
-        }
-    }
-
-    /// While the upstream takes no more: it may have answered already, or the client may be gone.
-    fn poll_stuck(
-        &mut self,
-        cx: &mut Context<'_>,
-        r: &mut Request,
-        conn: &Connected,
-        deadline: &Deadline,
-    ) -> Poll<Result<(), Wait>> {
-        while let Poll::Ready(result) = conn.stream().poll_readable(cx) {
-            if let Err(error) = result {
-                return Poll::Ready(Err(Wait::Failed(error)));
-            }
-            if self.hear(r, conn) == Early::Answer {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
-            return Poll::Ready(Err(Wait::ClientGone));
-        }
-        deadline.poll_over(cx).map(|()| Err(Wait::TimedOut))
-    }
-
     /// Reads what has come while the request is on its way. A head that is not complete, or what stands on FastCGI's
     /// stderr, is no answer.
-    fn hear(&mut self, r: &mut Request, conn: &Connected) -> Early {
+    pub(super) fn hear(&mut self, r: &mut Request, conn: &Connected) -> Early {
         let mut heard = std::mem::take(&mut self.heard);
         heard.buf.reserve(FIRST_READ);
         let early = match conn.stream().try_recv(&mut heard.buf, FIRST_READ) {
@@ -459,169 +360,6 @@ impl Relay<'_> {
         }
     }
 
-    fn conclude_sending(
-        &self,
-        r: &Request,
-        conn: &Connected,
-        result: Result<(), Wait>,
-    ) -> Result<(), Trouble> {
-        let fail = |kind| {
-            Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: SENDING })
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(Wait::ClientGone) => Err(Trouble::Client(client_gone(r, SENDING))),
-            Err(Wait::TimedOut) => {
-                r.log(
-                    Level::Error,
-                    format_args!("upstream timed out (110: Connection timed out) while {SENDING}"),
-                );
-                Err(fail(next::TIMEOUT))
-            }
-            Err(Wait::Failed(error)) => {
-                let call = net::tls::failed_call(&error, "send()", "SSL_write()");
-                r.log(Level::Error, format_args!("{call} failed {} while {SENDING}", Errno(&error)));
-                Err(fail(next::ERROR))
-            }
-        }
-    }
-
-    /// A body that was written to a file goes from there.
-    async fn send_file(
-        &mut self,
-        r: &mut Request,
-        conn: &Connected,
-        deadline: &Deadline,
-        file: &std::fs::File,
-        length: u64,
-    ) -> Result<(), Trouble> {
-        let mut offset = 0u64;
-        let result = poll_fn(|cx| {
-            while offset < length {
-                let count = usize::try_from((length - offset).min(2 << 20)).unwrap_or(usize::MAX);
-                match conn.stream().poll_send_file(cx, file, offset, count) {
-                    Poll::Ready(Ok(0)) => {
-                        return Poll::Ready(Err(Wait::Failed(io::ErrorKind::UnexpectedEof.into())));
-                    }
-                    Poll::Ready(Ok(count)) => {
-                        offset += count as u64;
-                        deadline.set_after(self.settings.send_timeout);
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
-                    Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
-                }
-            }
-            Poll::Ready(Ok(()))
-        })
-        .await;
-        if let Some(state) = r.upstreams.last_mut() {
-            state.sent += offset;
-        }
-        self.is_request_whole = offset == length;
-        self.conclude_sending(r, conn, result)
-    }
-
-    /// A body that is handed on as it comes in (`request_buffering off`), or piece by piece from its file.
-    async fn send_pieces(
-        &mut self,
-        r: &mut Request,
-        conn: &Connected,
-        deadline: &Deadline,
-        mut pieces: Pieces<'_>,
-    ) -> Result<(), Trouble> {
-        let mut piece = Buf::empty();
-        let mut framed = Buf::empty();
-        loop {
-            piece.clear();
-            framed.clear();
-            let read = match &mut pieces {
-                Pieces::Client => self.read_piece(r, conn, &mut piece).await,
-                Pieces::File { file, offset, length } => read_file(file, offset, *length, &mut piece),
-            };
-            let count = match read {
-                Ok(Some(count)) => count,
-                Ok(None) if self.hear(r, conn) == Early::Part => continue,
-                // The upstream has answered: what is left of the body is not wanted.
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    let outcome = error.outcome(r);
-                    return Err(Trouble::Client(outcome));
-                }
-            };
-            self.body_is_spent |= count > 0 && matches!(pieces, Pieces::Client);
-            self.frame_piece(&piece, &mut framed);
-            // The end goes along where it is known by then.
-            let is_last = count == 0 || (matches!(pieces, Pieces::Client) && !r.reader.is_open());
-            if is_last && count > 0 {
-                self.frame_piece(b"", &mut framed);
-            }
-            deadline.set_after(self.settings.send_timeout);
-            let mut sent = 0;
-            let result = poll_fn(|cx| {
-                while sent < framed.len() {
-                    match conn.stream().poll_send(cx, &framed[sent..]) {
-                        Poll::Ready(Ok(count)) => {
-                            sent += count;
-                            deadline.set_after(self.settings.send_timeout);
-                        }
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
-                        Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
-                    }
-                }
-                Poll::Ready(Ok(()))
-            })
-            .await;
-            if let Some(state) = r.upstreams.last_mut() {
-                state.sent += sent as u64;
-            }
-            self.conclude_sending(r, conn, result)?;
-            if sent < framed.len() {
-                return Ok(());
-            }
-            if is_last {
-                self.is_request_whole = true;
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads a piece of the client's body; `None` when the upstream says something first.
-    async fn read_piece(
-        &self,
-        r: &mut Request,
-        conn: &Connected,
-        piece: &mut Buf,
-    ) -> Result<Option<usize>, BodyError> {
-        piece.reserve(BODY_PIECE);
-        let mut reading = std::pin::pin!(crate::body::read_some(r, piece, BODY_PIECE));
-        poll_fn(|cx| {
-            if let Poll::Ready(read) = reading.as_mut().poll(cx) {
-                return Poll::Ready(read.map(Some));
-            }
-            if conn.stream().poll_readable(cx).is_ready() {
-                return Poll::Ready(Ok(None));
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    async fn wait(&mut self, r: &mut Request, conn: &Connected, deadline: &Deadline) -> Waited {
-        poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
-                return Poll::Ready(Waited::Unsent(error));
-            }
-            if self.wire.poll_readable(conn.stream(), cx).is_ready() {
-                return Poll::Ready(Waited::Ready);
-            }
-            if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
-                return Poll::Ready(Waited::ClientGone);
-            }
-            deadline.poll_over(cx).map(|()| Waited::TimedOut)
-        })
-        .await
-    }
-
     /// Reads until the head is complete; gives the buffer, and where the body begins in it.
     async fn read_head(
         &mut self,
@@ -629,103 +367,92 @@ impl Relay<'_> {
         conn: &Connected,
         deadline: &Deadline,
     ) -> Result<(Buf, usize), Trouble> {
-        let fail = |kind| {
-            Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
-        };
         let Heard { mut buf, mut head } = std::mem::take(&mut self.heard);
-        loop {
-            match head {
-                Some(Ok(body)) => return Ok((buf, body)),
-                Some(Err(kind)) => return Err(fail(kind)),
-                None => {}
-            }
+        if head.is_none() {
             deadline.set_after(self.settings.read_timeout);
-            match self.wait(r, conn, deadline).await {
-                Waited::Ready => {}
-                Waited::Unsent(SendError::Peer(error)) => {
-                    r.log(Level::Error, format_args!("send() failed {} while {SENDING}", Errno(&error)));
-                    return Err(fail(next::ERROR));
-                }
-                Waited::Unsent(SendError::Client(error)) => {
-                    let outcome = error.outcome(r);
-                    return Err(Trouble::Client(outcome));
-                }
-                Waited::ClientGone => return Err(Trouble::Client(client_gone(r, SENDING))),
-                Waited::TimedOut => {
-                    r.log(
-                        Level::Error,
-                        format_args!("upstream timed out (110: Connection timed out) while {READING}"),
-                    );
-                    return Err(fail(next::TIMEOUT));
-                }
-            }
-            buf.reserve(FIRST_READ);
-            let mut now = Context::from_waker(Waker::noop());
-            match self.wire.poll_receive(conn.stream(), &mut now, &mut buf, FIRST_READ) {
-                Poll::Pending => continue,
-                Poll::Ready(Ok(Received::Closed)) => {
-                    r.log(
-                        Level::Error,
-                        format_args!("upstream prematurely closed connection while {READING}"),
-                    );
-                    return Err(fail(next::ERROR));
-                }
-                Poll::Ready(Ok(Received::Bytes(count))) => count_received(r, count),
-                Poll::Ready(Err(error)) => {
-                    let call = net::tls::failed_call(&error, "recv()", "SSL_read()");
-                    r.log(Level::Error, format_args!("{call} failed {} while {READING}", Errno(&error)));
-                    return Err(fail(next::ERROR));
-                }
-            }
-            head = self.parse_head(r, &mut buf);
-            if head.is_none() && !r.output.queue.is_empty() {
-                // Early hints are of use only now. What the client does not take at once leaves with the answer.
-                let _ = poll_fn(|cx| Poll::Ready(crate::output::poll_flush(r, cx))).await;
+            let waited = poll_fn(|cx| self.poll_head(r, conn, deadline, &mut buf, cx)).await;
+            match waited {
+                Waited::Head(parsed) => head = Some(parsed),
+                broken => return Err(unheard(r, conn, broken)),
             }
         }
+        match head {
+            Some(Ok(body)) => Ok((buf, body)),
+            Some(Err(kind)) => Err(unread(conn, kind)),
+            None => Err(unread(conn, next::ERROR)),
+        }
     }
+
+    fn poll_head(
+        &mut self,
+        r: &mut Request,
+        conn: &Connected,
+        deadline: &Deadline,
+        buf: &mut Buf,
+        cx: &mut Context<'_>,
+    ) -> Poll<Waited> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
+                return Poll::Ready(Waited::Unsent(error));
+            }
+            // A buffer is borrowed only once there is something for it.
+            if self.wire.poll_readable(conn.stream(), cx).is_pending() {
+                if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
+                    return Poll::Ready(Waited::ClientGone);
+                }
+                return deadline.poll_over(cx).map(|()| Waited::TimedOut);
+            }
+            buf.reserve(FIRST_READ);
+            match self.wire.poll_receive(conn.stream(), cx, buf, FIRST_READ) {
+                Poll::Pending => continue,
+                Poll::Ready(Ok(Received::Closed)) => return Poll::Ready(Waited::Closed),
+                Poll::Ready(Ok(Received::Bytes(count))) => count_received(r, count),
+                Poll::Ready(Err(error)) => return Poll::Ready(Waited::Failed(error)),
+            }
+            if let Some(head) = self.parse_head(r, buf) {
+                return Poll::Ready(Waited::Head(head));
+            }
+            if !r.output.queue.is_empty() {
+                // Early hints are of use only now. What the client does not take at once leaves with the answer.
+                let _ = crate::output::poll_flush(r, cx);
+            }
+            deadline.set_after(self.settings.read_timeout);
+        }
+    }
+}
+
+fn unread(conn: &Connected, kind: u32) -> Trouble {
+    Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
+}
+
+/// Tells why there is no head.
+#[cold]
+fn unheard(r: &Request, conn: &Connected, waited: Waited) -> Trouble {
+    let (call, error, doing) = match waited {
+        Waited::ClientGone => return Trouble::Client(client_gone(r, SENDING)),
+        Waited::Unsent(SendError::Client(error)) => return Trouble::Client(error.outcome(r)),
+        Waited::Unsent(SendError::Peer(error)) => ("send()", error, SENDING),
+        Waited::Failed(error) => (net::tls::failed_call(&error, "recv()", "SSL_read()"), error, READING),
+        Waited::TimedOut => {
+            r.log(
+                Level::Error,
+                format_args!("upstream timed out (110: Connection timed out) while {READING}"),
+            );
+            return unread(conn, next::TIMEOUT);
+        }
+        Waited::Closed | Waited::Head(_) => {
+            r.log(Level::Error, format_args!("upstream prematurely closed connection while {READING}"));
+            return unread(conn, next::ERROR);
+        }
+    };
+    r.log(Level::Error, format_args!("{call} failed {} while {doing}", Errno(&error)));
+    unread(conn, next::ERROR)
 }
 
 fn count_received(r: &mut Request, count: usize) {
     if let Some(state) = r.upstreams.last_mut() {
         state.received += count as u64;
     }
-}
-
-/// Where the pieces of a body come from.
-enum Pieces<'a> {
-    /// From the client, as they come in.
-    Client,
-    /// From the file that the body was written to.
-    File { file: Rc<std::fs::File>, offset: &'a mut u64, length: u64 },
-}
-
-/// Reads the next piece of a body's file; zero bytes are its end.
-fn read_file(
-    file: &std::fs::File,
-    offset: &mut u64,
-    length: u64,
-    piece: &mut Buf,
-) -> Result<Option<usize>, BodyError> {
-    let wanted = usize::try_from(length.saturating_sub(*offset)).unwrap_or(usize::MAX).min(FILE_PIECE);
-    if wanted == 0 {
-        return Ok(Some(0));
-    }
-    piece.reserve(wanted);
-    let count = os::io::pread_append(std::os::fd::AsFd::as_fd(file), piece, wanted, *offset)
-        .map_err(BodyError::File)?;
-    if count == 0 {
-        return Err(BodyError::File(io::ErrorKind::UnexpectedEof.into()));
-    }
-    *offset += count as u64;
-    Ok(Some(count))
-}
-
-/// How sending ended early.
-enum Wait {
-    Failed(io::Error),
-    TimedOut,
-    ClientGone,
 }
 
 /// The client closed while its request was being passed on.

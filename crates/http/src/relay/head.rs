@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use os::errlog::Level;
-use proto::h1::{Known, Method};
+use proto::h1::{Field, Known, Method};
 
 use super::cache::{Status, Use, heard};
 use super::codec::{BodyLength, Codec};
 use super::exchange::{Answer, Failure, READING};
 use super::settings::{ignore, next};
 use super::sticky::Moment;
-use super::{Protocol, Relay, RelaySettings, Rewritten, now, pump, tunnel};
+use super::{
+    Protocol, Relay, RelaySettings, Rewritten, SWITCHING_PROTOCOLS, UpstreamHead, now, pump, tunnel,
+};
 use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
@@ -55,6 +57,11 @@ impl Relay<'_> {
             }
         };
         let is_tunnel = self.plan.tunnel == Some(status);
+        if status == SWITCHING_PROTOCOLS && !is_tunnel && r.stream().is_some() {
+            // HTTP/2 has no such status, and no way to say what the client did not ask for (RFC 9113, 8.6).
+            r.log(Level::Error, format_args!("upstream switched protocols unasked while {READING}"));
+            return Err(fail(next::INVALID_HEADER));
+        }
         if is_tunnel && !websocket::is_accepted(r) {
             r.log(
                 Level::Error,
@@ -69,7 +76,7 @@ impl Relay<'_> {
         if r.cache.is_some() {
             match heard::head(r, self.heading()) {
                 heard::Instead::No => {}
-                instead => return Ok(self.answer_from_cache(r, answer, instead).await),
+                instead => return Ok(Box::pin(self.answer_from_cache(r, answer, instead)).await),
             }
         }
         self.push_visit(r);
@@ -205,14 +212,14 @@ impl Heading<'_> {
     /// Fills the client's head from the upstream's.
     pub(super) fn copy_head(&self, r: &mut Request, length: BodyLength) {
         let usage = r.cache.as_ref().map_or(Use::Passed, |case| case.answer);
-        let head = std::mem::take(&mut r.upstream_head);
-        r.response.status = head.head.status;
-        r.response.status_line.extend_from_slice(head.head.status_line.of(&head.text));
+        let (head, text) = (&r.upstream_head.head, &r.upstream_head.text);
+        r.response.status = head.status;
+        r.response.status_line.extend_from_slice(head.status_line.of(text));
         r.response.content_length = match length {
             BodyLength::Known(length) => Some(length),
             // What a body would have been long is said for HEAD and 304 too.
             BodyLength::None => {
-                head.head.fields.value(Known::ContentLength, &head.text).and_then(proto::h1::content_length)
+                head.fields.value(Known::ContentLength, text).and_then(proto::h1::content_length)
             }
             BodyLength::Open => None,
         };
@@ -220,33 +227,45 @@ impl Heading<'_> {
         if self.settings.force_ranges {
             r.response.ranges = if usage == Use::Cached { Ranges::Allowed } else { Ranges::SingleOnly };
         }
-        for (index, field) in head.head.fields.iter().enumerate() {
-            if proto::h1::is_ignored_duplicate(&head.head.fields, index) {
-                let line = String::from_utf8_lossy(field.name.of(&head.text)).into_owned();
-                r.log(Level::Warn, format_args!("upstream sent duplicate header line: \"{line}\", ignored while reading response header from upstream"));
-                continue;
+        let mut index = 0;
+        while let Some(field) = r.upstream_head.head.fields.get(index).copied() {
+            let UpstreamHead { text, head, .. } = &r.upstream_head;
+            if proto::h1::is_ignored_duplicate(&head.fields, index) {
+                warn_of_duplicate(r, &field);
+            } else {
+                let is_passed = !self.settings.hidden.contains(field.known, field.name.of(text));
+                self.obey(r, &field);
+                if is_passed {
+                    self.copy_field(r, &field);
+                }
             }
-            let (name, value) = (field.name.of(&head.text), field.value.of(&head.text));
-            self.obey(r, field.known, value);
-            if !self.settings.hidden.contains(field.known, name) {
-                self.copy_field(r, field.known, name, value);
-            }
+            index += 1;
         }
-        r.upstream_head = head;
     }
 
     fn copy_where(&self, r: &mut Request, is_wanted: impl Fn(Known) -> bool) {
-        let head = std::mem::take(&mut r.upstream_head);
-        for field in head.head.fields.iter().filter(|field| is_wanted(field.known)) {
-            self.copy_field(r, field.known, field.name.of(&head.text), field.value.of(&head.text));
+        let mut index = 0;
+        while let Some(field) = r.upstream_head.head.fields.get(index).copied() {
+            if is_wanted(field.known) {
+                self.copy_field(r, &field);
+            }
+            index += 1;
         }
-        r.upstream_head = head;
     }
 
     /// What a field commands.
-    fn obey(&self, r: &mut Request, known: Known, value: &[u8]) {
+    #[inline]
+    fn obey(&self, r: &mut Request, field: &Field) {
+        if matches!(field.known, Known::XAccelLimitRate | Known::XAccelBuffering | Known::XAccelCharset) {
+            self.obey_x_accel(r, field);
+        }
+    }
+
+    #[cold]
+    fn obey_x_accel(&self, r: &mut Request, field: &Field) {
         let ignored = self.settings.ignore_headers;
-        match known {
+        let value = field.value.of(&r.upstream_head.text);
+        match field.known {
             Known::XAccelLimitRate if ignored & ignore::XA_LIMIT_RATE == 0 => {
                 if let Some(rate) = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()) {
                     r.limit_rate = Some(rate);
@@ -266,55 +285,76 @@ impl Heading<'_> {
         }
     }
 
-    fn copy_field(&self, r: &mut Request, known: Known, name: &[u8], value: &[u8]) {
-        match known {
+    /// Passes a field on.
+    fn copy_field(&self, r: &mut Request, field: &Field) {
+        match field.known {
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::KeepAlive => {}
-            Known::ContentType => set_content_type(r, value),
+            Known::ContentType => {
+                r.response.has_type_parameters = true;
+                r.response.content_type.clear();
+                r.response.content_type.extend_from_slice(field.value.of(&r.upstream_head.text));
+            }
             Known::LastModified => {
-                r.response.last_modified = proto::date::parse(value);
-                r.response.headers.push_known(known, name, value);
+                r.response.take_last_modified();
+                push(r, field);
             }
             Known::AcceptRanges if self.settings.force_ranges => {}
             Known::AcceptRanges if r.fills_cache() => r.response.ranges = Ranges::SingleOnly,
             Known::AcceptRanges if r.is_from_cache() => r.response.ranges = Ranges::Allowed,
-            Known::Location => {
-                let mut out = Vec::new();
-                let rewritten = self.protocol.rewrite_redirect(r, value, &mut out);
-                match rewritten {
-                    Rewritten::Changed => r.response.headers.push_known(known, name, &out),
-                    // Not ours, so it is not made absolute.
-                    _ if value.starts_with(b"/") => r.response.headers.push_known(Known::Other, name, value),
-                    _ => r.response.headers.push_known(known, name, value),
-                }
-            }
-            Known::Refresh => match refresh_url(value) {
-                Some(at) => {
-                    let mut out = value[..at].to_vec();
-                    let rewritten = self.protocol.rewrite_redirect(r, &value[at..], &mut out);
-                    let value = if rewritten == Rewritten::Changed { &out[..] } else { value };
-                    r.response.headers.push_known(known, name, value);
-                }
-                None => r.response.headers.push_known(known, name, value),
-            },
-            Known::SetCookie => {
-                let mut out = Vec::new();
-                let rewritten = self.protocol.rewrite_cookie(r, value, &mut out);
-                let value = if rewritten == Rewritten::Changed { &out[..] } else { value };
-                r.response.headers.push_known(known, name, value);
-            }
-            _ => r.response.headers.push_known(known, name, value),
+            Known::Location | Known::Refresh | Known::SetCookie => self.rewrite_field(r, field),
+            _ => push(r, field),
         }
     }
+
+    /// Passes a field on in which addresses or cookies may be rewritten.
+    #[inline(never)]
+    fn rewrite_field(&self, r: &mut Request, field: &Field) {
+        let text = &r.upstream_head.text;
+        let value = field.value.of(text);
+        let mut out = Vec::new();
+        let rewritten = match field.known {
+            Known::SetCookie => self.protocol.rewrite_cookie(r, value, &mut out),
+            Known::Location => self.protocol.rewrite_redirect(r, value, &mut out),
+            _ => match refresh_url(value) {
+                None => Rewritten::Same,
+                Some(at) => {
+                    out.extend_from_slice(&value[..at]);
+                    self.protocol.rewrite_redirect(r, &value[at..], &mut out)
+                }
+            },
+        };
+        let name = field.name.of(text);
+        match rewritten {
+            Rewritten::Changed => r.response.headers.push_known(field.known, name, &out),
+            // Not ours, so it is not made absolute.
+            Rewritten::Same if field.known == Known::Location && value.starts_with(b"/") => {
+                r.response.headers.push_known(Known::Other, name, value);
+            }
+            Rewritten::Same => push(r, field),
+        }
+    }
+}
+
+/// Passes a field on as it came.
+#[inline]
+fn push(r: &mut Request, field: &Field) {
+    let text = &r.upstream_head.text;
+    r.response.headers.push_known(field.known, field.name.of(text), field.value.of(text));
+}
+
+#[cold]
+fn warn_of_duplicate(r: &Request, field: &Field) {
+    let name = String::from_utf8_lossy(field.name.of(&r.upstream_head.text));
+    r.log(
+        Level::Warn,
+        format_args!(
+            "upstream sent duplicate header line: \"{name}\", ignored while reading response header from upstream"
+        ),
+    );
 }
 
 /// Where the address begins in a `Refresh` field.
 fn refresh_url(value: &[u8]) -> Option<usize> {
     let lower = value.to_ascii_lowercase();
     memchr::memmem::find(&lower, b"url=").map(|at| at + 4)
-}
-
-fn set_content_type(r: &mut Request, value: &[u8]) {
-    r.response.has_type_parameters = true;
-    r.response.content_type.clear();
-    r.response.content_type.extend_from_slice(value);
 }

@@ -20,6 +20,7 @@ mod pass;
 mod pump;
 pub mod queue;
 mod rows;
+mod send;
 pub mod settings;
 mod state;
 pub mod state_file;
@@ -59,6 +60,7 @@ use self::sticky::Visit;
 use crate::body;
 use crate::body::RequestBody;
 use crate::conf::location::Location;
+use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::trace;
@@ -288,28 +290,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     let settings = protocol.settings(location);
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
-    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
-        // An error page leads here: what the first upstream got of the body is gone. Nothing is lost where the
-        // method gives it no meaning.
-        if matches!(r.method, Method::Get | Method::Head) {
-            r.body = RequestBody::None;
-            r.content_length = None;
-        }
-    }
-    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
-        r.log(Level::Error, format_args!("request body was passed to another upstream already"));
-        return Outcome::Status(502);
-    }
-    let body_use = match protocol.body_use(r) {
-        Ok(body_use) => body_use,
-        Err(outcome) => return outcome,
-    };
-    let taken = match body_use {
-        BodyUse::Stream if !settings.request_buffering && r.reader.is_open() => body::begin_stream(r).await,
-        BodyUse::Stream | BodyUse::Whole => body::read_all(r).await,
-        BodyUse::Discard => Ok(()),
-    };
-    if let Err(outcome) = taken {
+    if let Err(outcome) = take_body(r, protocol, settings).await {
         return outcome;
     }
     let target = match protocol.target(r) {
@@ -319,11 +300,26 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     r.cache = None;
     if settings.cache.is_on() {
         let heading = Heading { protocol: &**protocol, settings };
-        if let Some(outcome) = Box::pin(cache::consult(r, heading)).await {
+        if !matches!(settings.cache.purge, cache::PurgeWhen::Never)
+            && let Some(outcome) = Box::pin(cache::purged(r, heading)).await
+        {
+            return outcome;
+        }
+        let outcome = match cache::look(r, heading) {
+            cache::Look::Ask => None,
+            cache::Look::Serve(cache::Ready::Done(outcome)) => Some(outcome),
+            cache::Look::Serve(cache::Ready::Body(body)) => Some(output::send(r, body).await),
+            cache::Look::Undecided(case, found) => Box::pin(cache::consult(r, heading, case, found)).await,
+        };
+        if let Some(outcome) = outcome {
             return outcome;
         }
     }
-    let upstream = match target::find(r, target).await {
+    let found = match target {
+        Target::Known(id) => target::known(r, id),
+        host => Box::pin(target::find(r, host)).await,
+    };
+    let upstream = match found {
         Ok(upstream) => upstream,
         Err(outcome) => return outcome,
     };
@@ -359,11 +355,51 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     relay.try_peers(r).await
 }
 
+/// Has the client's body read as the protocol wants it.
+#[inline]
+async fn take_body(
+    r: &mut Request,
+    protocol: &Arc<dyn Protocol>,
+    settings: &RelaySettings,
+) -> Result<(), Outcome> {
+    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
+        respend(r)?;
+    }
+    let body_use = protocol.body_use(r)?;
+    match body_use {
+        BodyUse::Discard => Ok(()),
+        BodyUse::Stream | BodyUse::Whole if !r.reader.is_open() => {
+            body::read_none(r);
+            Ok(())
+        }
+        BodyUse::Stream if !settings.request_buffering => Box::pin(body::begin_stream(r)).await,
+        BodyUse::Stream | BodyUse::Whole => Box::pin(body::read_all(r)).await,
+    }
+}
+
+/// An error page leads to another upstream: what the first one got of the body is gone. Nothing is lost where the
+/// method gives it no meaning.
+#[cold]
+fn respend(r: &mut Request) -> Result<(), Outcome> {
+    if matches!(r.method, Method::Get | Method::Head) {
+        r.body = RequestBody::None;
+        r.content_length = None;
+        return Ok(());
+    }
+    r.log(Level::Error, format_args!("request body was passed to another upstream already"));
+    Err(Outcome::Status(502))
+}
+
 impl Relay<'_> {
     /// Tries peers until one answers or none is left.
-    async fn try_peers(mut self, r: &mut Request) -> Outcome {
+    async fn try_peers(&mut self, r: &mut Request) -> Outcome {
         loop {
-            if let Err(stranded) = self.pick_or_wait(r).await {
+            let picked = if self.upstream.queue.is_none() {
+                self.pick(r).map_err(|NoPeer| Stranded::NoPeer)
+            } else {
+                Box::pin(self.pick_or_wait(r)).await
+            };
+            if let Err(stranded) = picked {
                 if let Stranded::ClientGone = stranded {
                     return exchange::client_gone(r, "waiting for an upstream");
                 }
@@ -374,7 +410,7 @@ impl Relay<'_> {
                 }
                 end_state(r);
                 r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
-                return self.fail(r, settings::next::ERROR, 502).await;
+                return Box::pin(self.fail(r, settings::next::ERROR, 502)).await;
             }
             let Some(peer) = self.attempt.peer() else { return Outcome::Status(500) };
             let name = Arc::clone(&peer.name);
@@ -397,7 +433,7 @@ impl Relay<'_> {
                     end_state(r);
                     if let Some(status) = self.give_up(r, &failure) {
                         self.push_visit(r);
-                        return self.fail(r, failure.kind, status).await;
+                        return Box::pin(self.fail(r, failure.kind, status)).await;
                     }
                 }
             }

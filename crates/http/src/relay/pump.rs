@@ -391,7 +391,7 @@ impl Pump<'_> {
 
     /// Decodes what lies in `buf` from `start` and queues it.
     fn take(&mut self, r: &mut Request, buf: Buf, start: usize) -> Result<(), End> {
-        let mut part = Queue::default();
+        let mut part = output::new_part(r);
         let decoded = self.wire.decode(r, buf, start, &mut part);
         if let Some(state) = r.upstreams.last_mut() {
             state.response_length += part.len();

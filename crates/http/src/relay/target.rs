@@ -27,13 +27,16 @@ pub enum Target {
     },
 }
 
+/// An upstream that the configuration names.
+#[inline]
+pub(super) fn known(r: &Request, id: UpstreamId) -> Result<Arc<Upstream>, Outcome> {
+    r.cycle.http.upstreams.get(id.0 as usize).cloned().ok_or(Outcome::Status(500))
+}
+
 /// The upstream of a target; names are resolved by the location's `resolver`.
 pub(super) async fn find(r: &mut Request, target: Target) -> Result<Arc<Upstream>, Outcome> {
     let (host, port, default_port) = match target {
-        Target::Known(id) => {
-            let known = r.cycle.http.upstreams.get(id.0 as usize).cloned();
-            return known.ok_or(Outcome::Status(500));
-        }
+        Target::Known(id) => return known(r, id),
         Target::Host { host, port, default_port } => (host, port, default_port),
     };
     let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));

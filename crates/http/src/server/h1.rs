@@ -121,7 +121,7 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
         return next;
     }
     loop {
-        r.reset(worker.cycle(), Rc::clone(conn));
+        r.begin(worker.cycle(), Rc::clone(conn));
         if !handle(r).await {
             return Next::Close;
         }
@@ -140,6 +140,7 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
         if !conn.has_leftover() {
             return Next::Idle(core.keepalive_timeout);
         }
+        r.reset();
     }
 }
 
@@ -149,6 +150,7 @@ async fn greet(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Option<
         if !proxy_header::read(worker, conn).await || !tls::begin(worker, r, conn).await {
             return Some(Next::Close);
         }
+        r.reset();
         if conn.stream.tls().is_some_and(|session| !session.has_pending()) {
             return Some(Next::Idle(first_timeout(conn)));
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use net::Buf;
 use os::errlog::Level;
-use proto::h1::{HeadError, Known, Method, Persistence, Version};
+use proto::h1::{Framing, HeadError, Known, Method, Persistence, Version};
 
 use super::tls;
 use crate::body::BodyReader;
@@ -85,19 +85,9 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
         r.log(Level::Info, format_args!("client sent {error} while reading client request headers"));
         error.status()
     })?;
-    let mut rest = Buf::empty();
-    if r.head.len() > r.line.length {
-        let bytes = &r.head[r.line.length..];
-        rest = Buf::with_capacity(bytes.len());
-        rest.extend_from_slice(bytes);
-        let length = r.line.length;
-        r.head.truncate(length);
+    if framing != Framing::None || r.head.len() > r.line.length {
+        begin_body(r, framing);
     }
-    r.content_length = match framing {
-        proto::h1::Framing::Length(length) => Some(length),
-        _ => None,
-    };
-    r.reader = BodyReader::new(framing, rest);
     match r.method {
         Method::Trace => {
             r.log(Level::Info, format_args!("client sent TRACE method"));
@@ -120,6 +110,22 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
         r.expects_continue.set(r.reader.is_open());
     }
     Ok(())
+}
+
+/// What came behind the head: the beginning of a body, or of another request.
+fn begin_body(r: &mut Request, framing: Framing) {
+    let length = r.line.length;
+    let bytes = r.head.get(length..).unwrap_or_default();
+    let mut rest = Buf::empty();
+    if !bytes.is_empty() {
+        rest = Buf::with_capacity(bytes.len());
+        rest.extend_from_slice(bytes);
+    }
+    r.head.truncate(length);
+    if let Framing::Length(length) = framing {
+        r.content_length = Some(length);
+    }
+    r.reader = BodyReader::new(framing, rest);
 }
 
 /// The path and the server of a head, whatever version it came in.

@@ -50,7 +50,7 @@ pub(super) async fn begin(worker: &Worker, r: &mut Request, conn: &Rc<Conn>) -> 
         }
     }
     let server = server_by_name(conn, address);
-    r.reset(Rc::clone(&cycle), Rc::clone(conn));
+    r.begin(Rc::clone(&cycle), Rc::clone(conn));
     r.server = server;
     r.location = cycle.http.server(server).root;
     if !accept(r, address).await {

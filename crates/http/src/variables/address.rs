@@ -96,7 +96,9 @@ pub(super) fn proxy_protocol_server_port(r: &Request, out: &mut Vec<u8>) -> bool
 }
 
 pub(super) fn proxy_protocol_tlv(r: &Request, name: &[u8], out: &mut Vec<u8>) -> bool {
-    let (Some(info), Ok(name)) = (r.conn.proxy.get(), std::str::from_utf8(name)) else { return false };
+    let (Some(info), Ok(name)) = (r.conn.proxy.get(), std::str::from_utf8(name)) else {
+        return false;
+    };
     let header = ProxyHeader { tlvs: info.tlvs.clone(), ..ProxyHeader::default() };
     match header.tlv(name) {
         Ok(Some(value)) => {

@@ -70,7 +70,7 @@ pub(super) fn last_modified(r: &Request, out: &mut Vec<u8>) -> bool {
         return true;
     }
     let is_sent = !r.response.head_sent || matches!(r.response.status, 200 | 206 | 304);
-    let time = r.response.last_modified.filter(|_| is_sent);
+    let time = r.response.last_modified().filter(|_| is_sent);
     if let Some(time) = time {
         out.extend_from_slice(&proto::date::http(time));
     }

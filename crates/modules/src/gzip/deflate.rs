@@ -1,12 +1,16 @@
 //! The encoder of gzip: zlib-rs behind flate2, with its state kept for the next answer of the thread.
 //!
-//! A state is a quarter of a megabyte; making one costs as much as compressing a small answer.
+//! A state is a quarter of a megabyte, and clearing it costs as much as coding a small answer: one whose length is known
+//! to be small is gathered and coded by [`super::short`] instead, unless a part of it is to leave early.
 
 use std::cell::RefCell;
 use std::io;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use http::coding::{Encoded, Encoder, Goal};
+use net::Buf;
+
+use super::short;
 
 /// States that one thread keeps.
 const KEEP: usize = 8;
@@ -23,16 +27,85 @@ struct Shape {
 }
 
 /// Writes one gzip member.
+pub(super) enum Gzip {
+    Short(Short),
+    Long(Deflate),
+}
+
+impl Gzip {
+    /// For `gzip_comp_level`, a window of `2^window_bits` bytes, 9 to 15, and an answer of this length.
+    pub fn new(level: u32, window_bits: u8, length: Option<u64>) -> Self {
+        match length {
+            Some(length) if length <= short::LONGEST as u64 => Self::Short(Short::new(level, window_bits)),
+            _ => Self::Long(Deflate::new(level, window_bits)),
+        }
+    }
+}
+
+impl Encoder for Gzip {
+    fn encode(&mut self, input: &[u8], output: &mut Vec<u8>, goal: Goal) -> io::Result<Encoded> {
+        if let Self::Short(short) = self {
+            if goal != Goal::Flush && short.text.len() + input.len() <= short::LONGEST {
+                return Ok(short.encode(input, output, goal));
+            }
+            let mut long = Deflate::new(short.level, short.window_bits);
+            long.gathered = std::mem::take(&mut short.text);
+            *self = Self::Long(long);
+        }
+        match self {
+            Self::Long(long) => long.encode(input, output, goal),
+            Self::Short(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// Gathers an answer and codes it at its end.
+pub(super) struct Short {
+    level: u32,
+    window_bits: u8,
+    text: Buf,
+    coded: Buf,
+    /// Bytes of `coded` that were put out.
+    passed: usize,
+}
+
+impl Short {
+    fn new(level: u32, window_bits: u8) -> Self {
+        Self { level, window_bits, text: Buf::empty(), coded: Buf::empty(), passed: 0 }
+    }
+
+    fn encode(&mut self, input: &[u8], output: &mut Vec<u8>, goal: Goal) -> Encoded {
+        if self.coded.is_empty() {
+            self.text.reserve(input.len());
+            self.text.extend_from_slice(input);
+            if goal == Goal::Continue {
+                return Encoded { consumed: input.len(), is_done: true };
+            }
+            self.coded = Buf::with_capacity(4096);
+            short::encode(&self.text, self.level, self.coded.vec());
+        }
+        let left = self.coded.get(self.passed..).unwrap_or_default();
+        let count = left.len().min(output.capacity() - output.len());
+        output.extend_from_slice(left.get(..count).unwrap_or_default());
+        self.passed += count;
+        // All of the input was taken by the call that coded it.
+        let consumed = if self.passed == count { input.len() } else { 0 };
+        Encoded { consumed, is_done: self.passed == self.coded.len() }
+    }
+}
+
+/// The library at work on one answer.
 pub(super) struct Deflate {
     shape: Shape,
     state: Option<Compress>,
+    /// What was gathered for [`Short`] and goes in front.
+    gathered: Buf,
 }
 
 impl Deflate {
-    /// For `gzip_comp_level` and a window of `2^window_bits` bytes, 9 to 15.
-    pub fn new(level: u32, window_bits: u8) -> Self {
+    fn new(level: u32, window_bits: u8) -> Self {
         let shape = Shape { level: level_here(level), window_bits: window_bits.clamp(9, 15) };
-        Self { shape, state: Some(take(shape)) }
+        Self { shape, state: Some(take(shape)), gathered: Buf::empty() }
     }
 }
 
@@ -66,8 +139,20 @@ impl Drop for Deflate {
     }
 }
 
-impl Encoder for Deflate {
+impl Deflate {
     fn encode(&mut self, input: &[u8], output: &mut Vec<u8>, goal: Goal) -> io::Result<Encoded> {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(&mut self.gathered);
+            let encoded = self.step(&gathered, output, Goal::Continue)?;
+            if !encoded.is_done {
+                self.gathered.extend_from_slice(gathered.get(encoded.consumed..).unwrap_or_default());
+                return Ok(Encoded { consumed: 0, is_done: false });
+            }
+        }
+        self.step(input, output, goal)
+    }
+
+    fn step(&mut self, input: &[u8], output: &mut Vec<u8>, goal: Goal) -> io::Result<Encoded> {
         let Some(state) = &mut self.state else { return Err(io::ErrorKind::InvalidData.into()) };
         let flush = match goal {
             Goal::Continue => FlushCompress::None,
@@ -99,7 +184,12 @@ mod tests {
     use super::*;
 
     fn gzip(pieces: &[&[u8]], more: More, settings: &Settings) -> Vec<u8> {
-        let mut encode = Encode::new(Deflate::new(settings.level, 15), Coding::Gzip, settings);
+        coded(pieces, more, settings, None)
+    }
+
+    /// The length is what the head of the answer would say.
+    fn coded(pieces: &[&[u8]], more: More, settings: &Settings, length: Option<u64>) -> Vec<u8> {
+        let mut encode = Encode::new(Gzip::new(settings.level, 15, length), Coding::Gzip, settings);
         let (mut input, mut output, mut coded) = (Queue::default(), Queue::default(), Vec::new());
         let ends = pieces.iter().map(|piece| (*piece, more)).chain([(&b""[..], More::End)]);
         for (piece, more) in ends {
@@ -135,6 +225,30 @@ mod tests {
                 assert!(coded.len() < text.len() / 2);
                 assert!(plain(&coded) == text, "level {level} size {size}");
                 assert!(plain(&gzip(&pieces, More::Flush, &settings)) == text, "level {level} size {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn short_answers_are_the_same_text() {
+        let text = include_bytes!("deflate.rs");
+        for level in [1, 6, 9] {
+            for (number, size) in [(32, 4096), (1, 60)] {
+                let mut settings = Settings { level, ..Settings::default() };
+                (settings.buffers.number, settings.buffers.size) = (number, size);
+                for length in [0, 1, 1000, 8000] {
+                    let text = &text[..length];
+                    // What the head says may be wrong, too.
+                    for told in [length, length / 2] {
+                        for step in [length.max(1), 300, 7] {
+                            let pieces: Vec<&[u8]> = text.chunks(step).collect();
+                            for more in [More::Later, More::Flush] {
+                                let coded = coded(&pieces, more, &settings, Some(told as u64));
+                                assert!(plain(&coded) == text, "{level} {length} {told} {step} {more:?}");
+                            }
+                        }
+                    }
+                }
             }
         }
     }

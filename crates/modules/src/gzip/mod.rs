@@ -3,6 +3,8 @@
 //! Whether an answer is coded is decided in `http::coding`; here are the directives and the encoder.
 
 mod deflate;
+mod huffman;
+mod short;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::coding::{self, Codes, Coding, Encode, Settings as CodingSettings, rows};
@@ -14,7 +16,7 @@ use http::request::Request;
 use http::rows::{Row, flag, row, size, value};
 use http::variables::Variable;
 
-use self::deflate::Deflate;
+use self::deflate::Gzip as Encoder;
 
 /// `ngx_http_gzip_filter_module`.
 pub struct Gzip;
@@ -108,7 +110,8 @@ impl HeaderFilter for Gzip {
         let settings = r.location().slots.share::<Self>();
         let length = r.response.content_length;
         if coding::begin(r, Coding::Gzip, &settings.coding) {
-            let encoder = Deflate::new(settings.coding.level, window_bits(settings.window_bits, length));
+            let window = window_bits(settings.window_bits, length);
+            let encoder = Encoder::new(settings.coding.level, window, length);
             r.output.add_filter(Box::new(Encode::new(encoder, Coding::Gzip, &settings.coding)));
         }
         Filtered::Next

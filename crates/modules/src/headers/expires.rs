@@ -107,7 +107,7 @@ pub(super) fn apply(r: &mut Request) {
     };
     let now = os::clock::realtime_coarse().0;
     let next_day_time = |second| next_time(now, second, os::clock::local_offset_min);
-    let (date, max_age) = expires.resolve(now, r.response.last_modified, next_day_time);
+    let (date, max_age) = expires.resolve(now, r.response.last_modified(), next_day_time);
     let control = match max_age {
         Some(seconds) => format!("max-age={seconds}"),
         None => "no-cache".to_owned(),

@@ -241,7 +241,7 @@ fn set(r: &mut Request, line: &Line, value: &[u8]) {
         _ => response.headers.push_known(Known::Other, &line.name, value),
     }
     if line.known == Known::LastModified {
-        response.last_modified = proto::date::parse(value);
+        response.set_last_modified(proto::date::parse(value));
     }
 }
 

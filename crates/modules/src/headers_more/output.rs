@@ -86,7 +86,7 @@ fn set(r: &mut Request, field: &Field, value: &[u8], how: How) -> Option<()> {
         }
         Known::ContentLength => response.content_length = Some(conf::parse_number(value)?),
         Known::AcceptRanges if value.is_empty() => response.ranges = Ranges::Refused,
-        Known::LastModified if value.is_empty() => response.last_modified = None,
+        Known::LastModified if value.is_empty() => response.set_last_modified(None),
         Known::Server => response.omits_server = value.is_empty(),
         Known::Date => response.omits_date = value.is_empty(),
         _ => {}

@@ -181,9 +181,12 @@ impl Protocol for Proxy {
     }
 
     fn tls(&self, r: &Request) -> Option<&'static [u8]> {
+        let settings = r.location().settings::<Self>();
+        if !settings.pass.as_ref()?.may_need_tls() {
+            return None;
+        }
         pass::parts(r).filter(|parts| parts.is_https())?;
-        let speaks_http2 = r.location().settings::<Self>().http_version == HttpVersion::Http2;
-        Some(if speaks_http2 { b"h2" } else { b"" })
+        Some(if settings.http_version == HttpVersion::Http2 { b"h2" } else { b"" })
     }
 
     fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {

@@ -101,7 +101,7 @@ impl HeaderFilter for Ssi {
         if keeps_last_modified {
             response.weaken_etag();
         } else {
-            response.last_modified = None;
+            response.set_last_modified(None);
             response.headers.remove_known(Known::LastModified);
             response.headers.remove_known(Known::ETag);
         }

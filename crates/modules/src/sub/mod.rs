@@ -142,7 +142,7 @@ impl HeaderFilter for Sub {
             if keeps_time {
                 r.response.weaken_etag();
             } else {
-                r.response.last_modified = None;
+                r.response.set_last_modified(None);
                 r.response.headers.remove_known(Known::LastModified);
                 r.response.headers.remove_known(Known::ETag);
             }

@@ -42,6 +42,19 @@ impl Fields {
         self.list.iter()
     }
 
+    /// The field at a place.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&Field> {
+        self.list.get(index)
+    }
+
+    /// Whether a known name is there more than once.
+    #[inline]
+    pub(crate) fn repeats(&self, known: Known) -> bool {
+        self.repeated & known.bit() != 0
+    }
+
     /// How many fields there are.
     #[inline]
     #[must_use]
@@ -54,6 +67,15 @@ impl Fields {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// Becomes a copy of others and keeps the memory.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        self.first = other.first;
+        self.present = other.present;
+        self.repeated = other.repeated;
     }
 
     /// Forgets all fields and keeps the memory.

@@ -177,8 +177,9 @@ pub fn response_framing(
 #[inline]
 #[must_use]
 pub fn is_ignored_duplicate(fields: &Fields, index: usize) -> bool {
-    let Some(field) = fields.iter().as_slice().get(index) else { return false };
+    let Some(field) = fields.get(index) else { return false };
     field.known.bit() & FIRST_IN_RESPONSES != 0
+        && fields.repeats(field.known)
         && fields.iter().take(index).any(|before| before.known == field.known)
 }
 

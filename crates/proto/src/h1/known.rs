@@ -121,7 +121,8 @@ impl Known {
 
     /// One bit of a set of names.
     #[inline]
-    pub(crate) const fn bit(self) -> u64 {
+    #[must_use]
+    pub const fn bit(self) -> u64 {
         1 << self as u32
     }
 }

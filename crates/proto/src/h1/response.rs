@@ -84,6 +84,20 @@ impl ResponseHead {
         self.digits = 0;
     }
 
+    /// Becomes a copy of a response that was parsed to its end, and keeps the memory.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.fields.copy_from(&other.fields);
+        self.version = other.version;
+        self.status = other.status;
+        self.status_line = other.status_line;
+        self.reason = other.reason;
+        self.length = other.length;
+        self.culprit = other.culprit;
+        self.step = other.step;
+        self.at = other.at;
+        self.digits = other.digits;
+    }
+
     /// Forgets the response and makes ready for fields without a status line in front of them, as CGI programs
     /// send them (RFC 3875, 6.3).
     pub fn expect_fields(&mut self) {

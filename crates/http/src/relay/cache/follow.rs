@@ -39,7 +39,6 @@ pub(super) async fn follow(
     let Some(length) = serve::load_head(r, &source.head, None) else { return Step::Ask(case) };
     case.status = Status::Hit;
     case.answer = Use::Cached;
-    case.meta = source.meta.clone();
     r.cache = Some(case);
     let outcome = match heading.accel_redirect(r) {
         Some(outcome) => outcome,

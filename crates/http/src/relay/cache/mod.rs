@@ -32,6 +32,8 @@ use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method};
 
 pub use self::purge::PurgeWhen;
+pub(super) use self::purge::own as purged;
+pub(super) use self::serve::Ready;
 pub use self::settings::{CacheSettings, Store};
 pub(super) use self::sink::{Ending, Sink};
 pub use ::cache::{Status, Zone};
@@ -140,6 +142,7 @@ impl Case {
     /// The answer is not kept: whoever waits for it has to fetch for himself.
     fn pass(&mut self) {
         self.answer = Use::Passed;
+        self.ticket = None;
         if let Some(lease) = self.lease.take() {
             lease.decline();
         }
@@ -229,29 +232,37 @@ pub fn push_site(r: &Request, out: &mut Vec<u8>) {
 pub fn push_body_sum(r: &Request, out: &mut Vec<u8>) {
     out.push(b'#');
     if let Some(body) = r.body.memory() {
-        out.extend_from_slice(Key::of(body).name().as_bytes());
+        out.extend_from_slice(&Key::of(body).name());
     } else if let crate::body::RequestBody::File { file, length, .. } = &r.body {
         let mut body = vec![0; usize::try_from(*length).unwrap_or(0)];
         // What cannot be read is like no other body.
         match std::os::unix::fs::FileExt::read_exact_at(&**file, &mut body, 0) {
-            Ok(()) => out.extend_from_slice(Key::of(&body).name().as_bytes()),
+            Ok(()) => out.extend_from_slice(&Key::of(&body).name()),
             Err(_) => out.extend_from_slice(format!("{:p}", &raw const *r).as_bytes()),
         }
     }
 }
 
-/// Looks whether the cache has an answer. `None`: the upstream is to be asked.
-pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Outcome> {
+/// What a first look at the cache says.
+pub(super) enum Look {
+    /// The upstream is to be asked.
+    Ask,
+    /// There is an answer.
+    Serve(Ready),
+    /// Not yet: [`consult`] is to go on with this.
+    Undecided(Box<Case>, Found),
+}
+
+/// Looks whether the cache has an answer that can be served at once.
+pub(super) fn look(r: &mut Request, heading: Heading<'_>) -> Look {
     let settings = &*heading.settings.cache;
-    if let Some(outcome) = purge::own(r, heading).await {
-        return Some(outcome);
-    }
     if !settings.takes(r.method) {
-        return None;
+        return Look::Ask;
     }
     let zone = match settings.zone_of(r) {
-        Ok(zone) => zone?,
-        Err(name) => return Some(unknown_zone(r, &name)),
+        Ok(Some(zone)) => zone,
+        Ok(None) => return Look::Ask,
+        Err(name) => return Look::Serve(Ready::Done(unknown_zone(r, &name))),
     };
     let text = key_text(r, heading);
     if NGINX_HEAD + text.len() > heading.settings.buffer_size {
@@ -262,7 +273,7 @@ pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Out
                 "buffer_size {size} is not enough for cache key, it should be increased to at least {least}"
             ),
         );
-        return None;
+        return Look::Ask;
     }
     let mut case = Box::new(Case::new(zone, text, settings));
     case.is_head_converted = r.method == Method::Head && settings.convert_head;
@@ -270,9 +281,31 @@ pub(super) async fn consult(r: &mut Request, heading: Heading<'_>) -> Option<Out
         case.status = Status::Bypass;
         case.begin();
         r.cache = Some(case);
-        return None;
+        return Look::Ask;
     }
-    look_up(r, heading, case).await
+    match find(r, &case, 1) {
+        Found::Stored(stored) if is_hit(r, &case, &stored) => {
+            case.status = Status::Hit;
+            serve::prepare(r, heading, case, stored).map_or(Look::Ask, Look::Serve)
+        }
+        found => Look::Undecided(case, found),
+    }
+}
+
+/// Whether an entry is the one that this request asks for, and fresh.
+fn is_hit(r: &Request, case: &Case, stored: &Stored) -> bool {
+    let meta = stored.meta();
+    stored.valid_until() >= now()
+        && (meta.vary.is_empty() || vary::variant(r, &case.main, &meta.vary) == meta.variant)
+}
+
+/// Looks for the entry; trouble beside it goes to the log.
+fn find(r: &Request, case: &Case, uses: u16) -> Found {
+    let (found, trouble) = case.zone.find(&case.ask(uses));
+    if let Some(trouble) = trouble {
+        tell(r, case, &trouble);
+    }
+    found
 }
 
 fn unknown_zone(r: &Request, name: &str) -> Outcome {
@@ -300,16 +333,22 @@ enum Step {
     Done(Outcome),
 }
 
-async fn look_up(r: &mut Request, heading: Heading<'_>, mut case: Box<Case>) -> Option<Outcome> {
+/// Goes on where a first look has not decided. `None`: the upstream is to be asked.
+pub(super) async fn consult(
+    r: &mut Request,
+    heading: Heading<'_>,
+    mut case: Box<Case>,
+    first: Found,
+) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
     let mut lock_timeout = settings.lock_timeout;
     let mut wait_until = None;
-    let mut uses = 1;
+    let mut first = Some(first);
     loop {
-        let (found, trouble) = case.zone.find(&case.ask(std::mem::take(&mut uses)));
-        if let Some(trouble) = trouble {
-            tell(r, &case, &trouble);
-        }
+        let found = match first.take() {
+            Some(found) => found,
+            None => find(r, &case, 0),
+        };
         let found = match found {
             Found::Unverified(body) => verify(r, &case, *body).await,
             other => other,
@@ -423,7 +462,7 @@ async fn verify(r: &Request, case: &Case, body: Unverified) -> Found {
     let damage = match blocking::run(move || body.check()).await {
         Ok(Ok(stored)) => {
             case.zone.vouch(&case.key, &stored, now_s());
-            return Found::Stored(Box::new(stored));
+            return Found::Stored(stored);
         }
         Ok(Err(damage)) => damage,
         Err(undone) => {
@@ -467,14 +506,14 @@ async fn serve_found(
     r: &mut Request,
     heading: Heading<'_>,
     mut case: Box<Case>,
-    stored: Box<Stored>,
+    stored: Stored,
 ) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
     let (meta, now) = (stored.meta(), now());
     let valid_until = stored.valid_until();
     if valid_until >= now {
         case.status = Status::Hit;
-        return serve::send(r, heading, case, *stored).await;
+        return serve::send(r, heading, case, stored).await;
     }
     let within = |seconds: i64| valid_until.saturating_add(seconds) >= now;
     case.is_stale_good = within(meta.error_s);
@@ -487,7 +526,7 @@ async fn serve_found(
         match case.zone.begin_update(&case.ask(0), &ticket, settings.lock_age, now_ms) {
             None if is_good => {
                 case.status = Status::Updating;
-                return serve::send(r, heading, case, *stored).await;
+                return serve::send(r, heading, case, stored).await;
             }
             Some(lease) if is_good && settings.background_update => {
                 return update_beside(r, heading, case, lease, stored).await;
@@ -496,7 +535,7 @@ async fn serve_found(
         }
     }
     case.status = Status::Expired;
-    case.stale = Some(stored);
+    case.stale = Some(Box::new(stored));
     if is_beyond_range(r, settings) {
         case.pass();
     }
@@ -510,7 +549,7 @@ async fn update_beside(
     heading: Heading<'_>,
     mut case: Box<Case>,
     lease: Lease,
-    stored: Box<Stored>,
+    stored: Stored,
 ) -> Option<Outcome> {
     let (uri, args) = (r.uri.clone(), r.args.clone());
     let Ok(mut update) = r.subrequest(&uri, &args, Kind::Detached, Start::Content) else {
@@ -519,7 +558,7 @@ async fn update_beside(
     update.contexts.put(Handed(lease));
     drop(subrequest::start(update));
     case.status = Status::Stale;
-    serve::send(r, heading, case, *stored).await
+    serve::send(r, heading, case, stored).await
 }
 
 /// Why a wait for another's fetch is over.

@@ -164,7 +164,7 @@ fn of_key(mut key: Vec<u8>) -> Purge {
 }
 
 /// Purges the key that a request has in its location, if the request is one to do so.
-pub(super) async fn own(r: &mut Request, heading: Heading<'_>) -> Option<Outcome> {
+pub(in crate::relay) async fn own(r: &mut Request, heading: Heading<'_>) -> Option<Outcome> {
     let settings = &*heading.settings.cache;
     let by_method = match &settings.purge {
         PurgeWhen::Never => return None,

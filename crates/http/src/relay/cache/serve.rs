@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::cache::{Body, Stored};
 use os::errlog::Level;
-use proto::h1::{Known, Progress};
+use proto::h1::{Known, Progress, ResponseHead};
 
 use super::{Case, Status, Use, trailers};
 use crate::chunk::Chunk;
@@ -18,17 +18,37 @@ use crate::request::Request;
 /// Longest head of an entry, bytes.
 const HEAD_MAX: usize = 1 << 20;
 
+/// An entry that is ready to be sent.
+pub(in crate::relay) enum Ready {
+    /// This is its body.
+    Body(phases::Body),
+    /// Something else becomes of the request.
+    Done(Outcome),
+}
+
 /// Sends an entry. `None`: it is of no use after all, and the upstream is to be asked.
 pub(super) async fn send(
     r: &mut Request,
     heading: Heading<'_>,
-    mut case: Box<Case>,
+    case: Box<Case>,
     stored: Stored,
 ) -> Option<Outcome> {
-    let has_trailers = stored.head().first() == Some(&trailers::MARK);
-    let length = load_head(r, stored.head(), (!has_trailers).then(|| stored.length()));
+    Some(match prepare(r, heading, case, stored)? {
+        Ready::Body(body) => output::send(r, body).await,
+        Ready::Done(outcome) => outcome,
+    })
+}
+
+/// Makes an answer of an entry. `None`: it is of no use after all, and the upstream is to be asked.
+pub(super) fn prepare(
+    r: &mut Request,
+    heading: Heading<'_>,
+    mut case: Box<Case>,
+    stored: Stored,
+) -> Option<Ready> {
+    let length = recall_head(r, &stored);
     let bytes = stored.head().len() as u64 + stored.length();
-    let meta = stored.meta().clone();
+    let has_trailers = has_trailers(&stored);
     let mut body = stored.into_body();
     let trailers = if has_trailers { trailers::cut(&mut body) } else { Some(Vec::new()) };
     let (Some(length), Some(trailers)) = (length, trailers) else {
@@ -39,10 +59,9 @@ pub(super) async fn send(
     };
     case.answer = Use::Cached;
     case.bytes = bytes;
-    case.meta = meta;
     r.cache = Some(case);
     if let Some(outcome) = heading.accel_redirect(r) {
-        return Some(outcome);
+        return Some(Ready::Done(outcome));
     }
     heading.copy_head(r, length);
     if heading.settings.pass_trailers {
@@ -58,13 +77,43 @@ pub(super) async fn send(
         Body::Read { buf, start } => Chunk::Buf { buf, start },
         Body::File { file, offset, end } => Chunk::File { file: Arc::new(file), offset, end },
     };
-    Some(output::send(r, phases::Body::One(body)).await)
+    Some(Ready::Body(phases::Body::One(body)))
+}
+
+/// What the head of an entry in memory was found to be.
+struct Parsed {
+    head: ResponseHead,
+    length: BodyLength,
+}
+
+fn has_trailers(stored: &Stored) -> bool {
+    stored.head().first() == Some(&trailers::MARK)
+}
+
+fn without_mark(head: &[u8]) -> &[u8] {
+    head.strip_prefix(&[trailers::MARK]).unwrap_or(head)
+}
+
+/// As [`load_head`]; the head of an entry in memory is parsed once.
+fn recall_head(r: &mut Request, stored: &Stored) -> Option<BodyLength> {
+    let length = (!has_trailers(stored)).then(|| stored.length());
+    let Some(note) = stored.note() else { return load_head(r, stored.head(), length) };
+    if let Some(parsed) = note.get().and_then(|parsed| parsed.downcast_ref::<Parsed>()) {
+        r.upstream_head.trailers.clear();
+        r.upstream_head.text.clear();
+        r.upstream_head.text.extend_from_slice(without_mark(stored.head()));
+        r.upstream_head.head.copy_from(&parsed.head);
+        return Some(parsed.length);
+    }
+    let length = load_head(r, stored.head(), length)?;
+    let _ = note.set(Box::new(Parsed { head: r.upstream_head.head.clone(), length }));
+    Some(length)
 }
 
 /// Makes a head out of the cache the upstream's. `None` where it is none, or does not go with a body of `length`
 /// bytes.
 pub(super) fn load_head(r: &mut Request, head: &[u8], length: Option<u64>) -> Option<BodyLength> {
-    let head = head.strip_prefix(&[trailers::MARK]).unwrap_or(head);
+    let head = without_mark(head);
     r.upstream_head.clear();
     r.upstream_head.text.extend_from_slice(head);
     let parsed = r.upstream_head.head.parse(head, HEAD_MAX, MAX_FIELDS);

@@ -331,7 +331,11 @@ impl CacheSettings {
     /// nginx's warning where a protocol without a key of its own has none set; here such keys have scheme, host and
     /// URI.
     pub(in crate::relay) fn finish(&self, cx: &mut Cx<'_>, prefix: &str) {
-        if self.own.zone && self.is_on() && self.key.is_none() && prefix != "proxy" {
+        if self.own.zone
+            && self.is_on()
+            && self.key.is_none()
+            && matches!(prefix, "fastcgi" | "scgi" | "uwsgi")
+        {
             let sentence = format!("no \"{prefix}_cache_key\" for \"{prefix}_cache\"");
             let notice = cx.error_at_end(sentence).with_level(Level::Notice);
             cx.notices.push(notice);

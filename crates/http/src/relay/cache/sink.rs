@@ -190,7 +190,7 @@ fn begin_entry(r: &Request, settings: &RelaySettings, case: &mut Case, ending: E
         return None;
     };
     case.meta.tags = tags;
-    let ticket = case.ticket.clone()?;
+    let ticket = case.ticket.take()?;
     // Without a predecessor nothing is known of variants before it: one that lies there may have been purged.
     (case.meta.gone, case.meta.stale) = match &case.stale {
         Some(stored) => (stored.meta().gone, stored.meta().stale),

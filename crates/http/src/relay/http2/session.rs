@@ -24,6 +24,10 @@ const SHARED_WINDOW: u32 = 256 << 10;
 /// Most streams at once on a connection, whatever the peer allows.
 const MAX_STREAMS: usize = 1000;
 
+/// Streams given up, beyond those that came to their end, after which no more begin on a connection: a peer that takes
+/// many resets for an attack would end it under those who did nothing.
+const MOST_RESETS: u32 = 100;
+
 /// How many requests a connection serves at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
@@ -51,6 +55,8 @@ pub struct Session {
     pub(super) is_settled: bool,
     /// No other stream may begin.
     pub(super) is_closing: bool,
+    /// Streams that were given up, less those that came to their end.
+    resets: u32,
     /// Where the next round of those that send begins.
     turn: usize,
     /// When bytes came last, monotonic milliseconds.
@@ -80,6 +86,7 @@ impl Session {
             sharing,
             is_settled: false,
             is_closing: false,
+            resets: 0,
             turn: 0,
             heard_ms: 0,
         }
@@ -118,9 +125,15 @@ impl Session {
         let Ok(place) = self.streams.binary_search_by_key(&id, |stream| stream.id) else { return };
         let stream = self.streams.remove(place);
         let is_refused = matches!(stream.broken, Some(Broken::Unprocessed));
-        if stream.is_over() || stream.is_reset || is_refused || self.sharing == Sharing::Off {
+        if stream.is_over() {
+            self.resets = self.resets.saturating_sub(1);
             return;
         }
+        if stream.is_reset || is_refused || self.sharing == Sharing::Off {
+            return;
+        }
+        self.resets += 1;
+        self.is_closing |= self.resets >= MOST_RESETS;
         let code = if stream.is_ended { ErrorCode::NO_ERROR } else { ErrorCode::CANCEL };
         push_reset(id, code, &mut self.out.bytes);
         // Nothing at all has come since it began: the peer may be dead, so nobody else is to wait for it.
@@ -508,6 +521,22 @@ mod tests {
         own.end_stream(1);
         let unknown = Err(Invalid("sent frame for unknown stream 1".into()));
         assert_eq!(feed(&mut own, |out| data(1, 10, Flags::NONE, out)), unknown);
+    }
+
+    #[test]
+    fn many_resets_are_spread_over_connections() {
+        let mut session = session(Sharing::On, 0);
+        assert_eq!(feed(&mut session, |out| push_settings(&[], out)), Ok(()));
+        let give_up = |session: &mut Session| {
+            let id = session.begin_stream(LIMITS);
+            // The peer is alive.
+            session.stream(id).expect("a stream").began_ms = 0;
+            session.end_stream(id);
+        };
+        (1..MOST_RESETS).for_each(|_| give_up(&mut session));
+        assert!(session.has_room());
+        give_up(&mut session);
+        assert!(!session.has_room());
     }
 
     #[test]

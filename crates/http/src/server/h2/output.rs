@@ -233,9 +233,9 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
         push_decimal(length, &mut digits);
         encoder.field(b"content-length", &digits, Indexing::Useless, out);
     }
-    if let Some(time) = response.last_modified
+    if !headers.has(Known::LastModified)
         && matches!(response.status, 200 | 206 | 304)
-        && !headers.has(Known::LastModified)
+        && let Some(time) = response.last_modified()
     {
         encoder.field(b"last-modified", &proto::date::http(time), Indexing::Allowed, out);
     }

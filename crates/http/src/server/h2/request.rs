@@ -81,7 +81,7 @@ impl Drop for Task {
 /// Handles the request of a stream from its head to the log.
 pub(crate) async fn handle(worker: &Rc<Worker>, r: &mut Request, stream: &Rc<Stream>) {
     let Some(mut head) = stream.head.take() else { return };
-    r.reset(worker.cycle(), Rc::clone(&stream.session.conn));
+    r.begin(worker.cycle(), Rc::clone(&stream.session.conn));
     r.client = Client::Stream(Rc::clone(stream));
     std::mem::swap(&mut r.head, &mut head.text);
     std::mem::swap(&mut r.line, &mut head.line);
