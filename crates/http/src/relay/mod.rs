@@ -307,7 +307,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         let outcome = match cache::look(r, heading) {
             cache::Look::Ask => None,
             cache::Look::Done(outcome) => Some(outcome),
-            cache::Look::Undecided(case, found) => Box::pin(cache::consult(r, heading, case, found)).await,
+            cache::Look::Undecided(undecided) => Box::pin(cache::consult(r, heading, undecided)).await,
         };
         if let Some(outcome) = outcome {
             return outcome;

@@ -249,7 +249,13 @@ pub(super) enum Look {
     /// This becomes of the request.
     Done(Outcome),
     /// Not yet: [`consult`] is to go on with this.
-    Undecided(Box<Case>, Found),
+    Undecided(Box<Undecided>),
+}
+
+/// What a first look has found.
+pub(super) struct Undecided {
+    case: Box<Case>,
+    found: Found,
 }
 
 /// Looks whether the cache has an answer that can be served at once.
@@ -287,7 +293,7 @@ pub(super) fn look(r: &mut Request, heading: Heading<'_>) -> Look {
             case.status = Status::Hit;
             serve::send(r, heading, case, stored).map_or(Look::Ask, Look::Done)
         }
-        found => Look::Undecided(case, found),
+        found => Look::Undecided(Box::new(Undecided { case, found })),
     }
 }
 
@@ -336,9 +342,9 @@ enum Step {
 pub(super) async fn consult(
     r: &mut Request,
     heading: Heading<'_>,
-    mut case: Box<Case>,
-    first: Found,
+    undecided: Box<Undecided>,
 ) -> Option<Outcome> {
+    let Undecided { mut case, found: first } = *undecided;
     let settings = &*heading.settings.cache;
     let mut lock_timeout = settings.lock_timeout;
     let mut wait_until = None;
