@@ -423,24 +423,6 @@ fn an_entry_without_a_place_is_read_along_to_its_end() {
     assert!(filling.piece(100_004).is_none());
 }
 
-/// What the disk refuses in the middle goes to those who read along without a gap.
-#[test]
-fn pieces_behind_a_failed_write_are_all_kept() {
-    let store = store(|options| options.use_temp_path = true);
-    let (zone, ticket) = (&store.zone, store.zone.ticket());
-    let own = lease(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
-    let filling = waits(zone.lock(&ask("a", NOW), &ticket, 5000, 0));
-    let _follower = filling.watch();
-    let mut writer = store.writer(draft("a", meta()), ticket.clone(), Some(own));
-    writer.write(b"small").expect("it waits in memory");
-    assert!(writer.write(&[1; 100_000]).is_err());
-    let mut all = Vec::new();
-    while let Some(Piece::Bytes(bytes)) = filling.piece(all.len() as u64) {
-        all.extend_from_slice(&bytes);
-    }
-    assert!(all.starts_with(b"small") && all.len() == 100_005, "{}", all.len());
-}
-
 // --- Purging --------------------------------------------------------------------------------------------------------
 
 fn entry(text: &str) -> Purge {

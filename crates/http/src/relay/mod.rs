@@ -299,17 +299,14 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     r.cache = None;
     if settings.cache.is_on() {
         let heading = Heading { protocol: &**protocol, settings };
-        if !matches!(settings.cache.purge, cache::PurgeWhen::Never)
-            && let Some(outcome) = Box::pin(cache::purged(r, heading)).await
-        {
-            return outcome;
-        }
-        let outcome = match cache::look(r, heading) {
+        let waiting = match cache::look(r, heading) {
             cache::Look::Ask => None,
-            cache::Look::Done(outcome) => Some(outcome),
-            cache::Look::Undecided(case, found) => Box::pin(cache::consult(r, heading, case, found)).await,
+            cache::Look::Done(outcome) => return outcome,
+            cache::Look::Undecided(undecided) => Some(Box::pin(cache::consult(r, heading, undecided))),
         };
-        if let Some(outcome) = outcome {
+        if let Some(waiting) = waiting
+            && let Some(outcome) = waiting.await
+        {
             return outcome;
         }
     }

@@ -32,7 +32,6 @@ use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method};
 
 pub use self::purge::PurgeWhen;
-pub(super) use self::purge::own as purged;
 pub use self::settings::{CacheSettings, Store};
 pub(super) use self::sink::{Ending, Sink};
 pub use ::cache::{Status, Zone};
@@ -249,11 +248,26 @@ pub(super) enum Look {
     /// This becomes of the request.
     Done(Outcome),
     /// Not yet: [`consult`] is to go on with this.
-    Undecided(Box<Case>, Found),
+    Undecided(Box<Undecided>),
+}
+
+/// What a first look has found.
+pub(super) enum Undecided {
+    /// The request may be one to purge its key.
+    Purge,
+    /// This may be an answer, or become one.
+    Entry(Box<Case>, Found),
 }
 
 /// Looks whether the cache has an answer that can be served at once.
 pub(super) fn look(r: &mut Request, heading: Heading<'_>) -> Look {
+    match heading.settings.cache.purge {
+        PurgeWhen::Never => look_for(r, heading),
+        _ => Look::Undecided(Box::new(Undecided::Purge)),
+    }
+}
+
+fn look_for(r: &mut Request, heading: Heading<'_>) -> Look {
     let settings = &*heading.settings.cache;
     if !settings.takes(r.method) {
         return Look::Ask;
@@ -287,7 +301,7 @@ pub(super) fn look(r: &mut Request, heading: Heading<'_>) -> Look {
             case.status = Status::Hit;
             serve::send(r, heading, case, stored).map_or(Look::Ask, Look::Done)
         }
-        found => Look::Undecided(case, found),
+        found => Look::Undecided(Box::new(Undecided::Entry(case, found))),
     }
 }
 
@@ -336,9 +350,24 @@ enum Step {
 pub(super) async fn consult(
     r: &mut Request,
     heading: Heading<'_>,
-    mut case: Box<Case>,
-    first: Found,
+    undecided: Box<Undecided>,
 ) -> Option<Outcome> {
+    let (mut case, first) = match *undecided {
+        Undecided::Entry(case, found) => (case, found),
+        Undecided::Purge => {
+            if let Some(outcome) = purge::own(r, heading).await {
+                return Some(outcome);
+            }
+            match look_for(r, heading) {
+                Look::Ask => return None,
+                Look::Done(outcome) => return Some(outcome),
+                Look::Undecided(undecided) => match *undecided {
+                    Undecided::Entry(case, found) => (case, found),
+                    Undecided::Purge => return None,
+                },
+            }
+        }
+    };
     let settings = &*heading.settings.cache;
     let mut lock_timeout = settings.lock_timeout;
     let mut wait_until = None;
