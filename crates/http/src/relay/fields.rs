@@ -33,18 +33,9 @@ pub const PROXY_FIELDS: &[DefaultField] = &[
     ("Upgrade", None),
 ];
 
-/// Those of a location that caches: the upstream is asked for all of the answer, or whether the one that is kept is
-/// still good (`ngx_http_proxy_cache_headers`).
+/// Those of a location that caches besides: the upstream is asked for all of the answer, or whether the one that is
+/// kept is still good (`ngx_http_proxy_cache_headers`).
 pub const PROXY_CACHE_FIELDS: &[DefaultField] = &[
-    ("Host", None),
-    ("Connection", None),
-    ("Proxy-Connection", None),
-    ("Content-Length", Some(Value::BodyLength)),
-    ("Transfer-Encoding", Some(Value::Chunked)),
-    ("TE", None),
-    ("Keep-Alive", None),
-    ("Expect", None),
-    ("Upgrade", None),
     ("If-Modified-Since", Some(Value::CacheModified)),
     ("If-Unmodified-Since", None),
     ("If-None-Match", Some(Value::CacheEtag)),

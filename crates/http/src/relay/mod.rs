@@ -525,16 +525,10 @@ impl Relay<'_> {
     /// (`ngx_http_upstream_test_next`).
     fn wants_next(&self, r: &Request, status: u16) -> Option<u32> {
         use settings::next;
-        let kind = match status {
-            500 => next::HTTP_500,
-            502 => next::HTTP_502,
-            503 => next::HTTP_503,
-            504 => next::HTTP_504,
-            403 => next::HTTP_403,
-            404 => next::HTTP_404,
-            429 => next::HTTP_429,
-            _ => return None,
-        };
+        let kind = next::of_status(status);
+        if kind == 0 {
+            return None;
+        }
         let mut needed = kind;
         if self.is_request_sent && !is_idempotent(r) {
             needed |= next::NON_IDEMPOTENT;

@@ -42,6 +42,21 @@ pub mod next {
     /// Never.
     pub const OFF: u32 = 1 << 31;
 
+    /// The condition that an answer of this status is; zero: none.
+    #[must_use]
+    pub fn of_status(status: u16) -> u32 {
+        match status {
+            500 => HTTP_500,
+            502 => HTTP_502,
+            503 => HTTP_503,
+            504 => HTTP_504,
+            403 => HTTP_403,
+            404 => HTTP_404,
+            429 => HTTP_429,
+            _ => 0,
+        }
+    }
+
     /// Names in the configuration.
     pub const NAMES: [(&str, u32); 13] = [
         ("error", ERROR),

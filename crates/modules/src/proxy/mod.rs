@@ -124,7 +124,8 @@ impl Settings for ProxySettings {
             self.cache_program = Arc::default();
         }
         if self.relay.cache.is_on() && self.cache_program.is_unmade() {
-            self.cache_program = Arc::new(Program::new(&self.set_fields, PROXY_CACHE_FIELDS));
+            self.cache_program =
+                Arc::new(Program::new(&self.set_fields, &[PROXY_FIELDS, PROXY_CACHE_FIELDS].concat()));
         }
         if self.has_own_pass
             && let Some(pass) = self.pass.clone()

@@ -27,7 +27,7 @@ pub(in crate::relay) fn head(r: &mut Request, heading: Heading<'_>) -> Instead {
     let head = &r.upstream_head;
     let status = head.head.status;
     let instead = match case.stale.take() {
-        Some(stored) if settings.serves_stale(kind(status)) => Instead::Stale(stored),
+        Some(stored) if settings.serves_stale(next::of_status(status)) => Instead::Stale(stored),
         Some(stored) if status == 304 && settings.revalidate => Instead::Unchanged(stored),
         stored => {
             case.stale = stored;
@@ -41,20 +41,6 @@ pub(in crate::relay) fn head(r: &mut Request, heading: Heading<'_>) -> Instead {
     }
     r.cache = Some(case);
     instead
-}
-
-/// The condition of `*_cache_use_stale` that a status is; zero: none.
-fn kind(status: u16) -> u32 {
-    match status {
-        500 => next::HTTP_500,
-        502 => next::HTTP_502,
-        503 => next::HTTP_503,
-        504 => next::HTTP_504,
-        403 => next::HTTP_403,
-        404 => next::HTTP_404,
-        429 => next::HTTP_429,
-        _ => 0,
-    }
 }
 
 /// No peer gave an answer: serves what is too old, where that is better than an error.
