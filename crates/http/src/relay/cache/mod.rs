@@ -382,12 +382,14 @@ pub(super) async fn consult(
             other => other,
         };
         match found {
-            Found::Stored(stored) => {
-                if select_variant(r, &mut case, &stored) {
-                    continue;
+            Found::Stored(stored) => match select_variant(r, &mut case, &stored) {
+                Variant::This => return serve_found(r, heading, case, stored).await,
+                Variant::Other => continue,
+                Variant::Wrong => {
+                    let path = path(&case);
+                    r.log(Level::Crit, format_args!("cache file \"{path}\" has incorrect vary hash"));
                 }
-                return serve_found(r, heading, case, stored).await;
-            }
+            },
             Found::Failed(status) => {
                 case.status = Status::Hit;
                 case.answer = Use::Cached;
@@ -467,22 +469,32 @@ fn is_beyond_range(r: &Request, settings: &CacheSettings) -> bool {
     start >= most
 }
 
-/// Goes over to the variant that this request asks for, if the entry is another one. Says whether it did.
-fn select_variant(r: &Request, case: &mut Case, stored: &Stored) -> bool {
+/// Whether an entry is the variant that a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    /// It is.
+    This,
+    /// It tells which other one is.
+    Other,
+    /// It lies where that one belongs, and is another all the same.
+    Wrong,
+}
+
+/// Goes over to the variant that this request asks for, if the entry is another one.
+fn select_variant(r: &Request, case: &mut Case, stored: &Stored) -> Variant {
     let meta = stored.meta();
     if meta.vary.is_empty() {
-        return false;
+        return Variant::This;
     }
     let variant = vary::variant(r, &case.main, &meta.vary);
     if variant == meta.variant {
-        return false;
+        return Variant::This;
     }
     if case.is_variant {
-        // It was stored under this key by a rule that no longer holds.
-        return false;
+        return Variant::Wrong;
     }
     case.choose(variant, meta);
-    true
+    Variant::Other
 }
 
 /// Checks a large body; what is wrong with it is as if it were not there.
