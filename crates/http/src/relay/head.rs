@@ -76,7 +76,7 @@ impl Relay<'_> {
         if r.cache.is_some() {
             match heard::head(r, self.heading()) {
                 heard::Instead::No => {}
-                instead => return Ok(Box::pin(self.answer_from_cache(r, answer, instead)).await),
+                instead => return Ok(self.answer_from_cache(r, answer, instead)),
             }
         }
         self.push_visit(r);
@@ -105,22 +105,15 @@ impl Relay<'_> {
     }
 
     /// The upstream's answer says that what was kept is served.
-    async fn answer_from_cache(
-        &mut self,
-        r: &mut Request,
-        answer: Answer,
-        instead: heard::Instead,
-    ) -> Outcome {
+    fn answer_from_cache(&mut self, r: &mut Request, answer: Answer, instead: heard::Instead) -> Outcome {
         self.push_visit(r);
         self.succeed(r);
         self.finish_unread(answer, r);
         let heading = self.heading();
         let outcome = match instead {
             heard::Instead::No => None,
-            heard::Instead::Stale(stored) => {
-                Box::pin(heard::serve_instead(r, heading, Status::Stale, *stored)).await
-            }
-            heard::Instead::Unchanged(stored) => Box::pin(heard::serve_unchanged(r, heading, stored)).await,
+            heard::Instead::Stale(stored) => heard::serve_instead(r, heading, Status::Stale, *stored),
+            heard::Instead::Unchanged(stored) => heard::serve_unchanged(r, heading, stored),
         };
         outcome.unwrap_or(Outcome::Status(500))
     }

@@ -405,7 +405,7 @@ impl Relay<'_> {
                 }
                 end_state(r);
                 r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
-                return Box::pin(self.fail(r, settings::next::ERROR, 502)).await;
+                return self.fail(r, settings::next::ERROR, 502);
             }
             let Some(peer) = self.attempt.peer() else { return Outcome::Status(500) };
             let name = Arc::clone(&peer.name);
@@ -428,7 +428,7 @@ impl Relay<'_> {
                     end_state(r);
                     if let Some(status) = self.give_up(r, &failure) {
                         self.push_visit(r);
-                        return Box::pin(self.fail(r, failure.kind, status)).await;
+                        return self.fail(r, failure.kind, status);
                     }
                 }
             }
@@ -436,9 +436,9 @@ impl Relay<'_> {
     }
 
     /// No peer answers: the cache may have something better than this status.
-    async fn fail(&self, r: &mut Request, kind: u32, status: u16) -> Outcome {
+    fn fail(&self, r: &mut Request, kind: u32, status: u16) -> Outcome {
         if r.cache.is_some()
-            && let Some(outcome) = Box::pin(cache::heard::failed(r, self.heading(), kind, status)).await
+            && let Some(outcome) = cache::heard::failed(r, self.heading(), kind, status)
         {
             return outcome;
         }

@@ -44,7 +44,7 @@ pub(in crate::relay) fn head(r: &mut Request, heading: Heading<'_>) -> Instead {
 }
 
 /// No peer gave an answer: serves what is too old, where that is better than an error.
-pub(in crate::relay) async fn failed(
+pub(in crate::relay) fn failed(
     r: &mut Request,
     heading: Heading<'_>,
     kind: u32,
@@ -55,7 +55,7 @@ pub(in crate::relay) async fn failed(
     if (case.is_stale_good || settings.serves_stale(kind))
         && let Some(stored) = case.stale.take()
     {
-        return serve_instead(r, heading, Status::Stale, *stored).await;
+        return serve_instead(r, heading, Status::Stale, *stored);
     }
     if matches!(status, 502 | 504) && case.answer == Use::Kept {
         note_error(case, settings.valid_for(status), status);
@@ -96,7 +96,7 @@ fn note_error(case: &Case, seconds: u64, status: u16) {
 }
 
 /// Serves what was kept in the place of the upstream's answer.
-pub(in crate::relay) async fn serve_instead(
+pub(in crate::relay) fn serve_instead(
     r: &mut Request,
     heading: Heading<'_>,
     status: Status,
@@ -106,20 +106,17 @@ pub(in crate::relay) async fn serve_instead(
     case.status = status;
     // Whoever else waits looks for himself.
     case.lease = None;
-    match serve::send(r, heading, case, stored) {
-        Some(outcome) => Some(outcome),
-        None => Some(Outcome::Status(500)),
-    }
+    Some(serve::send(r, heading, case, stored).unwrap_or(Outcome::Status(500)))
 }
 
 /// The origin says that an entry is unchanged: it is fresh again, as long as this answer says or that one did
 /// (`ngx_http_upstream_test_next`).
-pub(in crate::relay) async fn serve_unchanged(
+pub(in crate::relay) fn serve_unchanged(
     r: &mut Request,
     heading: Heading<'_>,
     stored: Box<Stored>,
 ) -> Option<Outcome> {
-    let mut case = r.cache.take()?;
+    let case = r.cache.take()?;
     let meta = renewed(r, heading, &case, &stored);
     if meta.valid_until > 0
         && let Some(ticket) = &case.ticket
@@ -129,12 +126,8 @@ pub(in crate::relay) async fn serve_unchanged(
         let path = super::path(&case);
         r.log(Level::Crit, format_args!("open() \"{path}\" failed {}", os::errlog::Errno(&error)));
     }
-    case.status = Status::Revalidated;
-    case.lease = None;
-    match serve::send(r, heading, case, *stored) {
-        Some(outcome) => Some(outcome),
-        None => Some(Outcome::Status(500)),
-    }
+    r.cache = Some(case);
+    serve_instead(r, heading, Status::Revalidated, *stored)
 }
 
 /// How long an entry that is unchanged is fresh: `valid_until` is zero where nothing says so.
