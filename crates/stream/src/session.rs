@@ -150,8 +150,8 @@ async fn read_proxy_header(r: &Request) -> Result<(), u16> {
             r.log(Level::Error, format_args!("broken header: \"\" {READING}"));
             Err(BAD_REQUEST)
         }
-        Heard::Broken(shown) => {
-            r.log(Level::Error, format_args!("broken header: \"{shown}\" {READING}"));
+        Heard::Broken(why) => {
+            r.log(Level::Error, format_args!("{why} {READING}"));
             Err(BAD_REQUEST)
         }
     }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use net::Buf;
 use os::errlog::Level;
+use proto::haproxy::ProxyError;
 
 use crate::connection::{Conn, ProxyInfo};
 use crate::cycle::Worker;
@@ -24,15 +25,8 @@ pub(super) async fn read(worker: &Worker, conn: &Rc<Conn>) -> bool {
     match take(conn).await {
         Heard::Header => true,
         Heard::Gone | Heard::TimedOut => false,
-        Heard::Broken(shown) => {
-            cycle.globals.log.log_for(
-                Level::Error,
-                conn.scope(),
-                format_args!(
-                    "broken header: \"{shown}\" while reading PROXY protocol, client: {}",
-                    conn.peer
-                ),
-            );
+        Heard::Broken(why) => {
+            conn.log(&cycle, Level::Error, format_args!("{why} while reading PROXY protocol"));
             false
         }
     }
@@ -46,7 +40,7 @@ pub enum Heard {
     Gone,
     /// The connection's deadline has passed.
     TimedOut,
-    /// It is none.
+    /// It is none: nginx's sentence.
     Broken(String),
 }
 
@@ -69,7 +63,8 @@ pub async fn take(conn: &Conn) -> Heard {
                 conn.keep_leftover(buf);
                 return Heard::Header;
             }
-            Ok(None) | Err(_) => return Heard::Broken(String::from_utf8_lossy(&buf).into_owned()),
+            Ok(None) => return Heard::Broken(ProxyError::TooLarge.to_string()),
+            Err(why) => return Heard::Broken(why.to_string()),
         }
     }
 }
