@@ -283,9 +283,6 @@ impl<'a> Cx<'a> {
             }
         }
         let tree = self.compile_nested(nested)?;
-        if self.side == Side::Stream && self.block.content.is_none() {
-            return Err(Error::at(&directive.name, "no handler for server"));
-        }
         self.close_block(outer, tree);
         let mut draft = self.server.take().unwrap_or_default();
         if draft.listens.is_empty() {
