@@ -1,4 +1,4 @@
-//! Floods over HTTP/2: clients that ask for work and want none of it. The server's memory stays bounded, it goes on
+//! Floods, most over HTTP/2: clients that ask for work and want none of it. The server's memory stays bounded, it goes on
 //! answering others as fast as before, and it tells each attacker to go away.
 //!
 //! The attackers are a process of their own that any other is preferred to (`SCHED_IDLE`), and for the quiet values they
@@ -16,7 +16,8 @@ use crate::ground::{Ground, ask, text};
 use crate::proc_fs::rss_kib;
 use crate::report::{Report, when};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The connection preface of HTTP/2, with empty SETTINGS behind it.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// `GET / http` with an authority, all but the last from the static table.
 const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01a";
 /// Connections that attack at once.
@@ -58,7 +59,11 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {
 /// What the attacker sends next: its number counts from zero, and streams are odd.
 type Attack = fn(u32, &mut Vec<u8>);
 
-const ATTACKS: [(&str, Attack); 8] = [
+/// The attack that comes over HTTP/1.
+const PIPELINE: &str = "requests without an end in a pipeline";
+
+const ATTACKS: [(&str, Attack); 9] = [
+    (PIPELINE, |_, out| out.extend_from_slice(&b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10))),
     ("rapid reset", |nth, out| {
         frame(1, 5, nth * 2 + 1, REQUEST, out);
         frame(3, 0, nth * 2 + 1, &8u32.to_be_bytes(), out);
@@ -216,7 +221,8 @@ pub fn attack(name: &str, address: &str) -> Result<(), String> {
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let Some(attack) = attack else { continue };
-                    if flood(address, attack, &stop).is_ok_and(|was_ended| was_ended) {
+                    let opening = if name == PIPELINE { b"" } else { PREFACE };
+                    if flood(address, opening, attack, &stop).is_ok_and(|was_ended| was_ended) {
                         ended.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -231,13 +237,11 @@ pub fn attack(name: &str, address: &str) -> Result<(), String> {
 
 /// Attacks on one connection until the server ends it or it is enough; says which. Nothing that the server says is
 /// read before it is full.
-fn flood(address: &str, attack: Attack, stop: &AtomicBool) -> std::io::Result<bool> {
+fn flood(address: &str, opening: &[u8], attack: Attack, stop: &AtomicBool) -> std::io::Result<bool> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_write_timeout(Some(Duration::from_millis(100)))?;
     socket.set_read_timeout(Some(Duration::from_millis(1)))?;
-    socket.write_all(PREFACE)?;
-    let (mut nth, mut out, mut scrap) = (0, Vec::new(), [0; 4096]);
-    frame(4, 0, 0, b"", &mut out);
+    let (mut nth, mut out, mut scrap) = (0, opening.to_vec(), vec![0; 64 << 10]);
     while !stop.load(Ordering::SeqCst) {
         for _ in 0..100 {
             attack(nth, &mut out);
