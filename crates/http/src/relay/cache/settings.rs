@@ -143,12 +143,13 @@ impl CacheSettings {
         self.methods & bit != 0
     }
 
-    /// Seconds that an answer of this status is fresh if it does not say so itself; zero: it is not kept
-    /// (`ngx_http_file_cache_valid`).
+    /// Until when an answer of this status is fresh if it does not say so itself, in the seconds of `now`; `None` for
+    /// one that is not kept then (`ngx_http_file_cache_valid`).
     #[must_use]
-    pub fn valid_for(&self, status: u16) -> u64 {
+    pub fn valid_until(&self, status: u16, now: i64) -> Option<i64> {
         let fits = |valid: &&Valid| valid.status.is_none_or(|known| known == status);
-        self.valid.iter().find(fits).map_or(0, |valid| valid.seconds)
+        let seconds = self.valid.iter().find(fits)?.seconds;
+        (seconds > 0).then(|| now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)))
     }
 
     /// Whether a stale entry may be served after this failure.
@@ -386,15 +387,17 @@ mod tests {
         let settings = CacheSettings {
             valid: vec![
                 Valid { status: Some(200), seconds: 5 },
+                Valid { status: Some(500), seconds: 0 },
                 Valid { status: None, seconds: 7 },
                 Valid { status: Some(404), seconds: 9 },
             ],
             ..CacheSettings::default()
         };
-        let check = |status, seconds| assert_eq!(settings.valid_for(status), seconds, "{status}");
-        check(200, 5);
-        check(404, 7);
-        assert_eq!(CacheSettings::default().valid_for(200), 0);
+        let check = |status, until| assert_eq!(settings.valid_until(status, 100), until, "{status}");
+        check(200, Some(105));
+        check(404, Some(107));
+        check(500, None);
+        assert_eq!(CacheSettings::default().valid_until(200, 100), None);
     }
 
     #[test]
