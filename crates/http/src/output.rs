@@ -234,7 +234,7 @@ fn no_tunnel(r: &Request) -> Outcome {
 /// Queues an interim answer with these fields, where `early_hints` says so and the client can understand it
 /// (`ngx_http_send_early_hints`).
 pub fn send_early_hints<'f>(r: &mut Request, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
-    let conditions = std::sync::Arc::clone(&r.location().core.early_hints);
+    let conditions = r.location().core.early_hints.clone();
     if r.is_subrequest
         || r.is_post_action
         || r.response.head_sent

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::conf::location::Content;
-use http::conf::{Location, UpstreamId};
+use http::conf::{Lines, Location, UpstreamId};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::regex::Regex;
@@ -54,8 +54,7 @@ pub struct FastcgiSettings {
     pass: Option<Pass>,
     index: Box<[u8]>,
     split: Option<Arc<Regex>>,
-    catch_stderr: Arc<Vec<Box<[u8]>>>,
-    has_own_catch: bool,
+    catch_stderr: Lines<Box<[u8]>>,
     after: AfterAnswer,
 }
 
@@ -67,8 +66,7 @@ impl Default for FastcgiSettings {
             pass: None,
             index: Box::default(),
             split: None,
-            catch_stderr: Arc::default(),
-            has_own_catch: false,
+            catch_stderr: Lines::default(),
             after: AfterAnswer::Close,
         }
     }
@@ -88,7 +86,7 @@ impl Settings for FastcgiSettings {
     fn enter(&mut self) {
         self.relay.enter();
         self.params.enter();
-        self.has_own_catch = false;
+        self.catch_stderr.enter();
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -163,10 +161,6 @@ fn index(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
 }
 
 fn catch_stderr(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
-    if !s.has_own_catch {
-        s.has_own_catch = true;
-        s.catch_stderr = Arc::default();
-    }
-    Arc::make_mut(&mut s.catch_stderr).push(d.arg(0)?.bytes.clone());
+    s.catch_stderr.push(d.arg(0)?.bytes.clone());
     Ok(())
 }

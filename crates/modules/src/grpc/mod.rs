@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::body::RequestBody;
-use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
+use http::conf::{Lines, Location};
 use http::conf::{UpstreamId, UriPart, parse_upstream_url};
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
@@ -44,7 +44,7 @@ http::relay_tls_rows!("grpc", GrpcSettings, TLS_ROWS);
 #[rustfmt::skip]
 static ROWS: [Row<GrpcSettings>; 5] = [
     row("grpc_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass),
-    row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", set_header).many(),
+    row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", |s: &mut GrpcSettings, cx, d| s.set_fields.set(cx, d)).many(),
     flag("grpc_web", ALL, "off", "Translates browsers' gRPC-Web, and answers it with errors that they understand.", |s, v| s.web = v),
     without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
     without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),
@@ -76,8 +76,7 @@ pub struct GrpcSettings {
     host: Arc<[u8]>,
     /// `grpc_web`.
     web: bool,
-    set_fields: Arc<Vec<Line>>,
-    has_own_fields: bool,
+    set_fields: Lines<Line>,
     program: Arc<Program>,
 }
 
@@ -106,7 +105,7 @@ struct Host(Box<[u8]>);
 impl Settings for GrpcSettings {
     fn enter(&mut self) {
         self.relay.enter();
-        self.has_own_fields = false;
+        self.set_fields.enter();
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -121,7 +120,7 @@ impl Settings for GrpcSettings {
         if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
             self.relay.tls.make(cx, "grpc")?;
         }
-        if self.has_own_fields || self.program.is_unmade() {
+        if self.set_fields.is_own() || self.program.is_unmade() {
             self.program = Arc::new(Program::new(&self.set_fields, GRPC_FIELDS));
         }
         Ok(())
@@ -307,19 +306,6 @@ fn pass(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Erro
         Err(_) => Arc::default(),
     };
     s.pass = Some(pass);
-    Ok(())
-}
-
-fn set_header(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    if d.is_default() {
-        return Ok(());
-    }
-    let line = Line { name: d.arg(0)?.bytes.clone(), value: Template::compile(cx, d.arg(1)?)? };
-    if !s.has_own_fields {
-        s.has_own_fields = true;
-        s.set_fields = Arc::default();
-    }
-    Arc::make_mut(&mut s.set_fields).push(line);
     Ok(())
 }
 

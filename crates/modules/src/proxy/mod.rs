@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use conf::Error;
 use http::conf::compile::Cx;
-use http::conf::{Location, UpstreamId};
+use http::conf::{Lines, Location, UpstreamId};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{Line, PROXY_CACHE_FIELDS, PROXY_FIELDS, Program};
@@ -86,8 +86,7 @@ pub struct ProxySettings {
     method: Option<Template>,
     /// `proxy_set_body`, which takes the place of the client's body.
     body: Option<Template>,
-    set_fields: Arc<Vec<Line>>,
-    has_own_fields: bool,
+    set_fields: Lines<Line>,
     program: Arc<Program>,
     /// That of requests whose answers may be kept.
     cache_program: Arc<Program>,
@@ -112,14 +111,14 @@ impl Settings for ProxySettings {
     fn enter(&mut self) {
         self.relay.enter();
         self.has_own_pass = false;
-        self.has_own_fields = false;
+        self.set_fields.enter();
         self.own_redirect = Own::Nothing;
         self.cookies.enter();
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.relay.finish(cx, "proxy", &HIDDEN)?;
-        if self.has_own_fields || self.program.is_unmade() {
+        if self.set_fields.is_own() || self.program.is_unmade() {
             self.program = Arc::new(Program::new(&self.set_fields, PROXY_FIELDS));
             self.cache_program = Arc::default();
         }
