@@ -171,6 +171,10 @@ pub struct RelaySettings {
     pub hidden: Arc<NameSet>,
 }
 
+/// Fields of an answer that are for the relay and not for the client.
+const CONTROLS: [&str; 5] =
+    ["X-Accel-Expires", "X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
+
 impl RelaySettings {
     /// For [`crate::module::Settings::enter`].
     pub fn enter(&mut self) {
@@ -184,12 +188,13 @@ impl RelaySettings {
         self.pass_headers.enter();
     }
 
-    /// For [`crate::module::Settings::finish`]: `default_hidden` are the fields that the protocol hides.
+    /// For [`crate::module::Settings::finish`]: `own_hidden` are the fields that the protocol does not pass on, besides
+    /// those that are for the relay.
     ///
     /// # Errors
     /// nginx's sentences for buffer sizes that do not go together.
-    pub fn finish(&mut self, cx: &mut Cx<'_>, prefix: &str, default_hidden: &[&str]) -> Result<(), Error> {
-        let mut hidden: NameSet = default_hidden.iter().map(|name| name.as_bytes()).collect();
+    pub fn finish(&mut self, cx: &mut Cx<'_>, prefix: &str, own_hidden: &[&str]) -> Result<(), Error> {
+        let mut hidden: NameSet = CONTROLS.iter().chain(own_hidden).map(|name| name.as_bytes()).collect();
         for name in self.hide_headers.iter() {
             hidden.insert(name);
         }

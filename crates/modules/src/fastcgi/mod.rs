@@ -11,12 +11,11 @@ use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
-use http::conf::location::Content;
-use http::conf::{Lines, Location, UpstreamId};
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::regex::Regex;
-use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Target, Wire, push_peer_url};
+use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Wire};
 use http::request::Request;
 use http::rows::{Row, flag, row, value, without_effect};
 use proto::fastcgi::AfterAnswer;
@@ -72,16 +71,6 @@ impl Default for FastcgiSettings {
     }
 }
 
-/// Fields of an answer that are not passed on.
-const HIDDEN: [&str; 6] = [
-    "Status",
-    "X-Accel-Expires",
-    "X-Accel-Redirect",
-    "X-Accel-Limit-Rate",
-    "X-Accel-Buffering",
-    "X-Accel-Charset",
-];
-
 impl Settings for FastcgiSettings {
     fn enter(&mut self) {
         self.relay.enter();
@@ -91,7 +80,7 @@ impl Settings for FastcgiSettings {
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.params.finish(&self.relay);
-        self.relay.finish(cx, "fastcgi", &HIDDEN)
+        self.relay.finish(cx, "fastcgi", &["Status"])
     }
 }
 
@@ -129,29 +118,23 @@ impl Protocol for Fastcgi {
         Wire::Other(Box::new(FastcgiCodec::new(settings.after, &settings.catch_stderr)))
     }
 
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| text)
-    }
-
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        location.settings::<Self>().pass.as_ref()?.known()
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         request::create(r, plan)
     }
 
-    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url("fastcgi://", peer, out);
+    fn scheme(&self, _: &Request) -> &'static str {
+        "fastcgi://"
     }
 }
 
 fn pass(s: &mut FastcgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    s.pass = Some(Pass::compile(cx, word, &word.bytes)?);
-    cx.block.content = Some(Content::Relay(Arc::new(Fastcgi)));
-    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
+    cx.block.pass_by(Fastcgi);
     Ok(())
 }
 
