@@ -122,7 +122,7 @@ pub(in crate::relay) fn serve_unchanged(
         && let Err(error) = case.zone.retime(&case.ask(0), &stored, meta, ticket)
         && case.zone.may_tell(now_s())
     {
-        let path = super::path(&case);
+        let path = case.path();
         r.log(Level::Crit, format_args!("open() \"{path}\" failed {}", os::errlog::Errno(&error)));
     }
     r.cache = Some(case);
