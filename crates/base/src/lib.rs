@@ -5,6 +5,7 @@
 pub mod limit;
 pub mod lru;
 mod network;
+pub mod recency;
 mod secret;
 mod span;
 mod units;

@@ -419,7 +419,7 @@ fn check_body_size(r: &Request) -> Option<Outcome> {
 
 /// `client_body_early_read`: the body is there before the first phase (`ngx_http_read_early_body`).
 async fn read_early(r: &mut Request) -> Result<(), Outcome> {
-    let conditions = std::sync::Arc::clone(&r.location().core.client_body_early_read);
+    let conditions = r.location().core.client_body_early_read.clone();
     if !conditions.iter().any(|condition| condition.holds(r)) {
         return Ok(());
     }

@@ -47,7 +47,7 @@ pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
 pub use self::http2::{Http2, Session};
 pub use self::params::Params;
-pub use self::pass::{Pass, push_peer_url};
+pub use self::pass::{Pass, Schemes, Security, push_peer_url, split};
 pub use self::settings::RelaySettings;
 pub use self::state::{UpstreamHead, UpstreamState};
 pub use self::target::Target;
@@ -59,6 +59,7 @@ use self::queue::{Bell, Stranded};
 use self::sticky::Visit;
 use crate::body;
 use crate::body::RequestBody;
+use crate::conf::UpstreamId;
 use crate::conf::location::Location;
 use crate::phases::Outcome;
 use crate::request::Request;
@@ -130,6 +131,19 @@ pub enum PlanBody {
     Whole,
     /// As it comes from the client.
     Stream,
+}
+
+impl PlanBody {
+    /// The client's body as far as the location passes it on.
+    #[must_use]
+    pub fn of(r: &Request, settings: &RelaySettings) -> Self {
+        match &r.body {
+            _ if !settings.pass_request_body => Self::None,
+            body if body.is_whole() => Self::Whole,
+            RequestBody::Streaming => Self::Stream,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The status by which an upstream agrees to an upgrade (RFC 9110, 15.2.2).
@@ -212,20 +226,27 @@ pub trait Protocol: Send + Sync {
         Wire::default()
     }
 
+    /// Where a location's requests go, if that is said without a path.
+    fn pass<'l>(&self, _location: &'l Location) -> Option<&'l Pass> {
+        None
+    }
+
     /// Where this request goes.
     ///
     /// # Errors
     /// What becomes of a request whose target cannot be made out.
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome>;
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
+        self.pass(r.location()).ok_or(Outcome::Status(500))?.target(r)
+    }
 
     /// Appends what tells one answer from another where the configuration does not say it.
     fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
         cache::push_default_key(r, out);
     }
 
-    /// The upstream that all requests of a location go to, where it is known at load.
-    fn upstream(&self, _location: &Location) -> Option<crate::conf::UpstreamId> {
-        None
+    /// The upstream that all requests of a location go to, where it is known at load and can be checked.
+    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
+        self.pass(location)?.known()
     }
 
     /// Whether it is gRPC, which has health checks of its own.
@@ -244,8 +265,13 @@ pub trait Protocol: Send + Sync {
         None
     }
 
-    /// The scheme and the path that the error log shows the upstream with.
-    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>);
+    /// What the error log shows in front of the peer.
+    fn scheme(&self, r: &Request) -> &'static str;
+
+    /// How the error log shows the upstream: with the scheme, and with a path where the protocol has one.
+    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
+        push_peer_url(self.scheme(r), peer, out);
+    }
 
     /// `Location` and `Refresh` of the answer.
     fn rewrite_redirect(&self, _r: &Request, _value: &[u8], _out: &mut Vec<u8>) -> Rewritten {
