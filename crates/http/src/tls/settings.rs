@@ -138,6 +138,8 @@ pub struct ConfCommand<'a> {
     pub protocols: &'a mut Protocols,
     /// Whose order of ciphers counts, where that can be set.
     pub prefers_own_order: Option<&'a mut bool>,
+    /// Whether ChaCha20-Poly1305 comes first for clients that put it first, where that can be set.
+    pub prefers_chacha: Option<&'a mut bool>,
     /// Whether tickets are made, where that can be set.
     pub tickets: Option<&'a mut bool>,
     /// Files in the place of the certificate and its key.
@@ -197,6 +199,11 @@ impl ConfCommand<'_> {
                     match (part, self.prefers_own_order.as_deref_mut()) {
                         ("ServerPreference", Some(own)) => *own = true,
                         ("-ServerPreference", Some(own)) => *own = false,
+                        ("PrioritizeChaCha" | "-PrioritizeChaCha", _) if self.prefers_chacha.is_some() => {
+                            if let Some(chacha) = self.prefers_chacha.as_deref_mut() {
+                                *chacha = part == "PrioritizeChaCha";
+                            }
+                        }
                         ("SessionTicket" | "-SessionTicket", _) if self.tickets.is_some() => {
                             if let Some(tickets) = self.tickets.as_deref_mut() {
                                 *tickets = part == "SessionTicket";
@@ -204,10 +211,25 @@ impl ConfCommand<'_> {
                         }
                         // What rustls does anyway, or what makes no difference to what is agreed on.
                         (
-                            "NoRenegotiation" | "ExtendedMasterSecret" | "-Compression" | "MiddleboxCompat",
+                            "NoRenegotiation"
+                            | "NoResumptionOnRenegotiation"
+                            | "ExtendedMasterSecret"
+                            | "EncryptThenMac"
+                            | "-EncryptThenMac"
+                            | "-Compression"
+                            | "MiddleboxCompat"
+                            | "DHSingle"
+                            | "ECDHSingle"
+                            | "EmptyFragments"
+                            | "-EmptyFragments"
+                            | "KTLS"
+                            | "-KTLS"
+                            | "UnsafeLegacyRenegotiation"
+                            | "-UnsafeLegacyRenegotiation"
+                            | "UnsafeLegacyServerConnect"
+                            | "-UnsafeLegacyServerConnect",
                             _,
                         ) => {}
-                        ("-KTLS" | "-PrioritizeChaCha" | "-UnsafeLegacyRenegotiation", _) => {}
                         _ => return Err(refuse()),
                     }
                 }

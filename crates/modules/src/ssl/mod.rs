@@ -73,6 +73,8 @@ pub struct SslSettings {
     ciphers: Arc<CipherList>,
     curves: Arc<CurveList>,
     prefer_server_ciphers: bool,
+    /// `ssl_conf_command Options PrioritizeChaCha`
+    prioritize_chacha: bool,
     buffer_size: usize,
     builtin: Builtin,
     has_own_cache: bool,
@@ -109,6 +111,7 @@ impl Default for SslSettings {
             ciphers: Arc::default(),
             curves: Arc::default(),
             prefer_server_ciphers: false,
+            prioritize_chacha: false,
             buffer_size: 0,
             builtin: Builtin::Nothing,
             has_own_cache: false,
