@@ -9,6 +9,7 @@ pub mod recency;
 mod secret;
 mod span;
 mod units;
+pub mod version;
 
 pub use network::Network;
 pub use secret::equal_in_constant_time;

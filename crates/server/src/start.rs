@@ -146,7 +146,7 @@ fn serve<E: Engine>(
 /// What nginx notes about itself and the system at every start (`ngx_os_status`).
 fn tell_system(reporter: &Reporter) {
     reporter.notice(format_args!("using the \"epoll\" event method"));
-    reporter.notice(format_args!("{} (tidegate/{})", version::NGINX, env!("CARGO_PKG_VERSION")));
+    reporter.notice(format_args!("{}", base::version::BUILD));
     if let Ok((soft, hard)) = os::limits::nofile() {
         reporter.notice(format_args!("getrlimit(RLIMIT_NOFILE): {soft}:{hard}"));
     }

@@ -17,9 +17,6 @@ use crate::server::h2;
 use crate::status::status_line;
 use crate::trace;
 
-/// nginx's version, which Tidegate answers as.
-pub const NGINX_VERSION: &str = "1.31.5";
-
 /// Runs the header filters and queues the head.
 ///
 /// # Errors
@@ -163,9 +160,9 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
     let headers = &response.headers;
     if !response.omits_server && !headers.has(Known::Server) {
         out.extend_from_slice(match core.server_tokens {
-            ServerTokens::On => b"Server: nginx/1.31.5\r\n",
-            ServerTokens::Off => b"Server: nginx\r\n".as_slice(),
-            ServerTokens::Build => BUILD_LINE.as_bytes(),
+            ServerTokens::On => concat!("Server: nginx/", base::nginx_version!(), "\r\n").as_bytes(),
+            ServerTokens::Off => b"Server: nginx\r\n",
+            ServerTokens::Build => concat!("Server: ", base::build!(), "\r\n").as_bytes(),
         });
     }
     if !response.omits_date && !headers.has(Known::Date) {
@@ -225,10 +222,6 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\r\n");
 }
-
-/// Our name with `server_tokens build`.
-pub(crate) const BUILD: &str = concat!("nginx/1.31.5 (tidegate/", env!("CARGO_PKG_VERSION"), ")");
-const BUILD_LINE: &str = concat!("Server: nginx/1.31.5 (tidegate/", env!("CARGO_PKG_VERSION"), ")\r\n");
 
 fn write_status(status: u16, line: &[u8], out: &mut Vec<u8>) {
     if !line.is_empty() {

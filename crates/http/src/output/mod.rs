@@ -15,8 +15,8 @@ use std::task::{Context, Poll, ready};
 use net::Deadline;
 
 pub use self::body::{new_part, push_body, push_chunk};
-pub(crate) use self::head::{BUILD, with_date};
-pub use self::head::{NGINX_VERSION, send_early_hints, send_head};
+pub(crate) use self::head::with_date;
+pub use self::head::{send_early_hints, send_head};
 pub use self::number::push_decimal;
 pub(crate) use self::rate::{pause, rate_limit};
 

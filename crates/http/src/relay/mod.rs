@@ -302,7 +302,7 @@ struct Relay<'a> {
     location: u32,
     /// Bytes of the client's body were taken from it: they cannot be sent again.
     body_is_spent: bool,
-    /// A head was answered by the last peer's failure; kept for what the client gets in the end.
+    /// Some of the request has reached a peer, which may act on it.
     is_request_sent: bool,
     /// The last peer took all of the request: only then may its connection serve another.
     is_request_whole: bool,
@@ -506,7 +506,7 @@ impl Relay<'_> {
     }
 
     /// Whether another peer may be tried after a failure; if not, the status of the answer
-    /// (`ngx_http_upstream_next`). The only place that decides whether a request is repeated.
+    /// (`ngx_http_upstream_next`).
     fn give_up(&mut self, r: &mut Request, failure: &Failure) -> Option<u16> {
         let outcome = match failure.kind {
             settings::next::HTTP_403 | settings::next::HTTP_404 | settings::next::UNPROCESSED => {
@@ -519,8 +519,7 @@ impl Relay<'_> {
             r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing));
         }
         self.bell.ring();
-        let is_unprocessed = failure.kind == settings::next::UNPROCESSED;
-        if failure.is_stale && (is_unprocessed || failure.kind == settings::next::ERROR) {
+        if failure.is_stale && matches!(failure.kind, settings::next::UNPROCESSED | settings::next::ERROR) {
             self.attempt.grant_try();
         }
         let status = failure.status();
@@ -529,44 +528,34 @@ impl Relay<'_> {
         {
             state.status = status;
         }
-        if failure.is_final {
-            return Some(status);
-        }
-        let mut kind = if is_unprocessed { settings::next::ERROR } else { failure.kind };
-        if self.is_request_sent && !is_unprocessed && !is_idempotent(r) {
-            kind |= settings::next::NON_IDEMPOTENT;
-        }
-        let allowed = self.settings.next_upstream;
-        let is_late = self.settings.next_upstream_timeout > 0
-            && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
-        // A codec that takes the body from the client itself does not tell.
-        self.body_is_spent |= matches!(r.body, RequestBody::Streaming) && r.reader.is_spent();
-        if self.attempt.tries() == 0 || allowed & kind != kind || self.body_is_spent || is_late {
-            return Some(status);
-        }
-        None
+        let may_go_on = !failure.is_final && self.may_repeat(r, failure.kind, self.attempt.tries());
+        if may_go_on { None } else { Some(status) }
     }
 
     /// As [`Self::give_up`] for an answer whose status asks for the next peer, while there is one
     /// (`ngx_http_upstream_test_next`).
     fn wants_next(&self, r: &Request, status: u16) -> Option<u32> {
+        let kind = settings::next::of_status(status);
+        let others = self.attempt.tries().saturating_sub(1);
+        (kind != 0 && self.may_repeat(r, kind, others)).then_some(kind)
+    }
+
+    /// Whether the request may be sent again after such a failure, with so many tries left. The only place that
+    /// decides it.
+    fn may_repeat(&self, r: &Request, kind: u32, tries: u32) -> bool {
         use settings::next;
-        let kind = next::of_status(status);
-        if kind == 0 {
-            return None;
-        }
-        let mut needed = kind;
-        if self.is_request_sent && !is_idempotent(r) {
-            needed |= next::NON_IDEMPOTENT;
-        }
-        let is_late = self.settings.next_upstream_timeout > 0
-            && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
-        let may = self.attempt.tries() > 1
-            && self.settings.next_upstream & needed == needed
-            && !self.body_is_spent
-            && !(matches!(r.body, RequestBody::Streaming) && r.reader.is_spent())
-            && !is_late;
-        may.then_some(kind)
+        let needed = match kind {
+            // Nobody has acted on it.
+            next::UNPROCESSED => next::ERROR,
+            kind if self.is_request_sent && !is_idempotent(r) => kind | next::NON_IDEMPOTENT,
+            kind => kind,
+        };
+        // A codec that takes the body from the client itself does not tell.
+        let is_spent =
+            self.body_is_spent || (matches!(r.body, RequestBody::Streaming) && r.reader.is_spent());
+        let timeout = self.settings.next_upstream_timeout;
+        let is_late = timeout > 0 && net::timer::now_ms().saturating_sub(self.started_ms) >= timeout;
+        tries > 0 && self.settings.next_upstream & needed == needed && !is_spent && !is_late
     }
 }
 
