@@ -45,6 +45,7 @@ pub mod texts;
 pub mod tls;
 mod trace;
 pub mod variables;
+mod watcher;
 mod websocket;
 
 pub use module::{Module, Registry};

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use conf::resources::SocketKind;
 use conf::{Arity, Contexts, Directive, Error, Level};
 use http::Request;
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
-use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::{LocalFuture, Outcome, Serve};
 use http::relay::session::reach;
 use http::relay::settings::next;
-use http::relay::{Pass, Plan, Protocol, RelaySettings, Target};
+use http::relay::{Pass, Plan, Protocol, RelaySettings};
 use http::rows::{Row, flag, number, row, size, template, time, value};
 use http::variables::Template;
 use os::errlog;
@@ -121,7 +121,7 @@ impl Module for Proxy {
 
 fn proxy_pass(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    s.pass = Some(Pass::compile(cx, word, &word.bytes)?);
+    s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
     cx.block.content = Some(Content::Session(Arc::new(Proxy)));
     Ok(())
 }
@@ -141,13 +141,8 @@ impl Protocol for Proxy {
         &location.settings::<Self>().relay
     }
 
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| text)
-    }
-
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        location.settings::<Self>().pass.as_ref()?.known()
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
     }
 
     fn create(&self, _: &mut Request, _: &mut Plan) -> Result<(), Outcome> {
@@ -176,6 +171,11 @@ impl Protocol for Proxy {
             Greeting::V2 => write_v2(addresses, transport, &[], &mut out),
         }
         out
+    }
+
+    /// It has none.
+    fn scheme(&self, _: &Request) -> &'static str {
+        ""
     }
 
     fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {

@@ -94,7 +94,7 @@ impl Relay<'_> {
         self.begin_state(r, Arc::clone(&peer.name));
         let deadline = Rc::clone(&r.peer_deadline);
         let opened = match self.wanted(r) {
-            Ok(wanted) => self.open_to(r, &peer, wanted.as_ref(), &deadline).await,
+            Ok(wanted) => self.open(r, &peer, wanted.as_ref(), &deadline).await,
             Err(trouble) => Err(trouble),
         };
         deadline.clear();

@@ -262,12 +262,16 @@ impl Taker {
     fn begin(&self, fd: OwnedFd, peer: PeerAddr) {
         let cycle = Worker::current().cycle_of(self.side);
         let Some(verbosity) = admit(&cycle, &peer) else { return };
-        if matches!(self.spec.addr, ListenAddr::Inet(_)) {
-            keepalive(&fd, &self.spec);
-        }
+        let stream = match self.spec.addr {
+            ListenAddr::Inet(_) => {
+                keepalive(&fd, &self.spec);
+                Stream::new(fd)
+            }
+            ListenAddr::Unix(_) => Stream::local(fd),
+        };
         let key = key_of(&self.spec);
         let Some((index, _)) = streams(&cycle).find(|(_, l)| key_of(&l.spec) == key) else { return };
-        let Ok(stream) = Stream::new(fd) else { return };
+        let Ok(stream) = stream else { return };
         let listener = (cycle.generation, index);
         let addr = Rc::clone(&self.addr);
         let conn = Rc::new(Conn::new(stream, peer, next_number(), listener, addr, verbosity));

@@ -31,7 +31,7 @@ pub static VARIABLES: [Variable; 22] = [
         true
     }),
     Variable::new("connection", |r, out| decimal(r.conn.number, out)),
-    Variable::new("nginx_version", |_, out| text(crate::output::NGINX_VERSION.as_bytes(), out)),
+    Variable::new("nginx_version", |_, out| text(base::nginx_version!().as_bytes(), out)),
     Variable::new("hostname", hostname),
     Variable::new("pid", |_, out| decimal(u64::from(std::process::id()), out)),
     Variable::new("msec", |_, out| {
