@@ -43,7 +43,7 @@ pub(crate) async fn run(r: &mut Request, reached: &mut Reached<'_>, settings: &P
         r.output.sent = down.moved;
         if let Some(state) = r.upstreams.last_mut() {
             state.received = down.taken;
-            state.sent = up.moved;
+            state.sent = reached.greeted() + up.moved;
         }
         if down.taken > 0 {
             reached.heard(r);

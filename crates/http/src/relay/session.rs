@@ -133,6 +133,12 @@ impl Reached<'_> {
         self.conn.send_small_pieces();
     }
 
+    /// Bytes that the peer was sent before all others.
+    #[must_use]
+    pub fn greeted(&self) -> u64 {
+        self.relay.greeting.len() as u64
+    }
+
     /// The first byte has come from the peer.
     pub fn heard(&mut self, r: &mut Request) {
         let Some(state) = r.upstreams.last_mut().filter(|state| state.header_ms.is_none()) else { return };
