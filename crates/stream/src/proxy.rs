@@ -46,7 +46,7 @@ const GREETINGS: [(&str, Greeting); 4] =
     [("off", Greeting::Off), ("on", Greeting::V1), ("v1", Greeting::V1), ("v2", Greeting::V2)];
 
 #[rustfmt::skip]
-static ROWS: [Row<ProxySettings>; 21] = [
+static ROWS: [Row<ProxySettings>; 22] = [
     row("proxy_pass", Contexts::STREAM_SERVER, Arity::ONE, "", "Where sessions are passed on to.", proxy_pass),
     row("proxy_bind", ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
     flag("proxy_socket_keepalive", ALL, "off", "TCP keep-alive to the upstream.", |s, v| s.relay.socket_keepalive = v),
@@ -69,6 +69,7 @@ static ROWS: [Row<ProxySettings>; 21] = [
     number("proxy_requests", ALL, "0", "Datagrams of a client that make a session; 0: any number.", |s, v| s.requests = v),
     number("proxy_responses", ALL, "", "Datagrams that answer each; unset: any number.", |s, v| s.responses = Some(v)),
     flag("proxy_half_close", ALL, "off", "Lets each direction end by itself.", |s, v| s.half_close = v),
+    flag("proxy_session_drop", ALL, "off", "Ends the sessions of a server that is removed, down or unhealthy.", |s, v| s.session_drop = v),
     flag("proxy_ssl", ALL, "off", "Speaks TLS to the upstream.", |s, v| s.ssl = v),
     row("proxy_ssl_alpn", ALL, Arity::MORE1, "", "Protocols that upstreams are offered.", ssl_alpn),
 ];
@@ -84,6 +85,7 @@ pub struct ProxySettings {
     pub(crate) upload_rate: Option<Template>,
     pub(crate) download_rate: Option<Template>,
     pub(crate) half_close: bool,
+    pub(crate) session_drop: bool,
     pub(crate) requests: u64,
     pub(crate) responses: Option<u64>,
     greeting: Greeting,
