@@ -105,7 +105,7 @@ impl Conn {
     pub(crate) fn nobody() -> io::Result<Self> {
         let (fd, _) = os::socket::pair()?;
         let unnamed = || PathBuf::new();
-        let stream = Stream::new(fd)?;
+        let stream = Stream::local(fd)?;
         let listener = Rc::new(ListenAddr::Unix(unnamed()));
         Ok(Self::new(stream, PeerAddr::Unix(unnamed()), 0, (0, 0), listener, Verbosity::Configured))
     }

@@ -44,6 +44,7 @@ pub mod texts;
 pub mod tls;
 mod trace;
 pub mod variables;
+mod watcher;
 mod websocket;
 
 pub use module::{Module, Registry};

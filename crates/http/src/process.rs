@@ -419,7 +419,7 @@ fn check_body_size(r: &Request) -> Option<Outcome> {
 
 /// `client_body_early_read`: the body is there before the first phase (`ngx_http_read_early_body`).
 async fn read_early(r: &mut Request) -> Result<(), Outcome> {
-    let conditions = std::sync::Arc::clone(&r.location().core.client_body_early_read);
+    let conditions = r.location().core.client_body_early_read.clone();
     if !conditions.iter().any(|condition| condition.holds(r)) {
         return Ok(());
     }
@@ -449,13 +449,13 @@ fn lookup(r: &Request, tree: &LocationTree, uri: &[u8]) -> Lookup {
             best.location = Some(id);
             regexes_tried = location.kind != location::Kind::PrefixOnly;
             if !location.nested.is_empty() {
-                let inner = lookup(r, &location.nested, uri);
-                if inner.is_final {
-                    return inner;
+                let nested = lookup(r, &location.nested, uri);
+                if nested.is_final {
+                    return nested;
                 }
-                if inner.location.is_some() {
+                if nested.location.is_some() {
                     // A `^~` inside does not forbid the expressions out here, as in nginx.
-                    best = inner;
+                    best = nested;
                 }
             }
         }
@@ -464,9 +464,9 @@ fn lookup(r: &Request, tree: &LocationTree, uri: &[u8]) -> Lookup {
     if regexes_tried && let Some((_, id)) = tree.regexes.find(uri, |regex| r.matches(regex, uri)) {
         let location = http.location(*id);
         if !location.nested.is_empty() {
-            let inner = lookup(r, &location.nested, uri);
-            if inner.location.is_some() {
-                return Lookup { is_final: true, ..inner };
+            let nested = lookup(r, &location.nested, uri);
+            if nested.location.is_some() {
+                return Lookup { is_final: true, ..nested };
             }
         }
         return Lookup { location: Some(*id), is_redirect: false, is_final: true };

@@ -2,9 +2,8 @@
 //!
 //! Rules are kept per family as in nginx: a client of a family without any rule is let through.
 
-use http::conf::Location;
+use http::conf::{Lines, Location};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use base::Network;
 use conf::{Arity, Contexts, Directive, Error};
@@ -38,13 +37,12 @@ enum Clients {
 /// The rules of one block.
 #[derive(Clone, Default)]
 pub struct AccessSettings {
-    rules: Arc<Vec<(Clients, Rule)>>,
-    is_inherited: bool,
+    rules: Lines<(Clients, Rule)>,
 }
 
 impl Settings for AccessSettings {
     fn enter(&mut self) {
-        self.is_inherited = true;
+        self.rules.enter();
     }
 }
 
@@ -87,10 +85,7 @@ impl AccessSettings {
             let invalid = || Error::at(word, format!("invalid parameter \"{}\"", word.as_str()));
             Clients::Some(network(cx, word).ok_or_else(invalid)?)
         };
-        if std::mem::take(&mut self.is_inherited) {
-            self.rules = Arc::default();
-        }
-        Arc::make_mut(&mut self.rules).push((clients, rule));
+        self.rules.push((clients, rule));
         Ok(())
     }
 }

@@ -130,3 +130,39 @@ pub fn registry() -> Registry {
     registry.add::<range::Range>();
     registry
 }
+
+#[cfg(test)]
+mod tests {
+    use conf::{Contexts, Edition, documented};
+
+    /// A row may allow more than nginx does, and never less: a configuration that nginx takes would be refused.
+    #[test]
+    fn every_directive_stands_wherever_nginx_lets_it_and_takes_what_nginx_takes() {
+        // What stands outside of `http` is for others to take.
+        const ELSEWHERE: Contexts = Contexts::MAIN.or(Contexts::STREAM_ALL).or(Contexts::MAIL_ALL);
+        let registry = super::registry();
+        let rows: Vec<_> = registry.rows().collect();
+        let mut wrong = Vec::new();
+        let is_ours = |module: &str| module.starts_with("ngx_http_");
+        for known in documented().filter(|known| known.edition == Edition::Open && is_ours(known.row.module))
+        {
+            let here: Vec<_> = rows
+                .iter()
+                .filter(|row| row.name == known.row.name && row.contexts.has(known.row.contexts))
+                .collect();
+            if here.is_empty() {
+                continue;
+            }
+            let contexts = here.iter().fold(Contexts::NOWHERE, |all, row| all.or(row.contexts));
+            if !contexts.or(ELSEWHERE).covers(known.row.contexts) {
+                wrong.push(format!("{}: {contexts:?} without {:?}", known.row.name, known.row.contexts));
+            }
+            for count in 0..8 {
+                if known.row.arity.allows(count) && !here.iter().any(|row| row.arity.allows(count)) {
+                    wrong.push(format!("{}: not with {count} arguments", known.row.name));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}

@@ -3,9 +3,8 @@
 //! It is taken once for a request: right after the head was read, or before access is checked where only the
 //! location says how.
 
-use http::conf::Location;
+use http::conf::{Lines, Location};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 use base::Network;
 use conf::{Arity, Contexts, Directive, Error};
@@ -40,15 +39,14 @@ enum Told {
 #[derive(Clone, Default)]
 pub struct RealipSettings {
     /// Who is believed.
-    from: Arc<Vec<Network>>,
-    is_inherited: bool,
+    from: Lines<Network>,
     told: Told,
     recursive: bool,
 }
 
 impl Settings for RealipSettings {
     fn enter(&mut self) {
-        self.is_inherited = true;
+        self.from.enter();
     }
 }
 
@@ -103,10 +101,7 @@ impl Module for Realip {
 
 fn set_real_ip_from(s: &mut RealipSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    if std::mem::take(&mut s.is_inherited) {
-        s.from = Arc::default();
-    }
-    let from = Arc::make_mut(&mut s.from);
+    let from = s.from.own();
     if let Some(network) = network(cx, word) {
         from.push(network);
         return Ok(());

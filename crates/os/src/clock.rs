@@ -94,18 +94,23 @@ pub enum Zone {
 /// Longest text of a time, as in nginx.
 const TEXT_MAX: usize = 2048;
 
-/// A Unix time as text (`strftime(3)`), at most two thousand bytes; `None` where it is empty or longer.
+/// A Unix time as text (`strftime(3)`), at most two thousand bytes; `None` where it is empty or longer, or the time is
+/// beyond all calendars.
 #[must_use]
 pub fn format(unix_sec: i64, zone: Zone, format: &std::ffi::CStr) -> Option<Vec<u8>> {
     // SAFETY: all zeros is a valid `tm`; its zone pointer may be null.
     let mut parts: libc::tm = unsafe { std::mem::zeroed() };
     let time: libc::time_t = unix_sec;
     // SAFETY: both point to locals; the calls read the one and fill the other.
-    unsafe {
+    let filled = unsafe {
         match zone {
             Zone::Utc => libc::gmtime_r(&raw const time, &raw mut parts),
             Zone::Local => libc::localtime_r(&raw const time, &raw mut parts),
-        };
+        }
+    };
+    // Its year has more digits than there is room for.
+    if filled.is_null() {
+        return None;
     }
     let mut text = vec![0u8; TEXT_MAX];
     // SAFETY: the buffer has the length that is told, the format ends with a NUL, and `parts` was filled above,
@@ -152,6 +157,7 @@ mod tests {
         check(c"%Y", Some("2001"));
         check(c"", None);
         check(c"%3000Y", None);
+        assert_eq!(format(i64::MAX, Zone::Utc, c"%Y"), None, "no calendar has the year");
     }
 
     #[test]

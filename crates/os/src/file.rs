@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::syscall::{c_path, check, retry};
+use crate::syscall::{Flag, c_path, check, retry, set_flag};
 
 /// What a name in the file system stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,14 +194,11 @@ pub enum Caching {
 /// # Errors
 /// Those of `fcntl(2)`; `InvalidInput` where the file system cannot.
 pub fn set_caching(fd: BorrowedFd<'_>, caching: Caching) -> io::Result<()> {
-    // SAFETY: plain integers are passed and the descriptor is open.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    let flags = match caching {
-        Caching::Cached => flags & !libc::O_DIRECT,
-        Caching::Direct => flags | libc::O_DIRECT,
+    let state = match caching {
+        Caching::Cached => Flag::Clear,
+        Caching::Direct => Flag::Set,
     };
-    // SAFETY: as above.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
+    set_flag(fd, libc::O_DIRECT, state)
 }
 
 /// Tells the kernel that a file will be read from front to back (`read_ahead`).

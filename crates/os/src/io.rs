@@ -15,7 +15,8 @@ use crate::syscall::{check, check_len, retry};
 /// Those of `recv(2)`.
 #[inline]
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    recv_raw(fd, buf.as_mut_ptr(), buf.len(), 0)
+    // SAFETY: the slice can be written.
+    unsafe { recv_raw(fd, buf.as_mut_ptr(), buf.len(), 0) }
 }
 
 /// Receives into memory that need not be initialised; the count says how much of its front now is.
@@ -24,7 +25,8 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 /// Those of `recv(2)`.
 #[inline]
 pub fn recv_uninit(fd: BorrowedFd<'_>, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-    recv_raw(fd, buf.as_mut_ptr().cast(), buf.len(), 0)
+    // SAFETY: the slice can be written.
+    unsafe { recv_raw(fd, buf.as_mut_ptr().cast(), buf.len(), 0) }
 }
 
 /// Receives at most `max` bytes behind the end of `buf`, which grows only where its spare room is smaller.
@@ -50,12 +52,15 @@ pub fn recv_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize) -> io::Res
 /// Those of `recv(2)`.
 #[inline]
 pub fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    recv_raw(fd, buf.as_mut_ptr(), buf.len(), libc::MSG_PEEK)
+    // SAFETY: the slice can be written.
+    unsafe { recv_raw(fd, buf.as_mut_ptr(), buf.len(), libc::MSG_PEEK) }
 }
 
+/// # Safety
+/// `len` bytes from `start` on can be written.
 #[inline]
-fn recv_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, flags: libc::c_int) -> io::Result<usize> {
-    // SAFETY: every caller passes a writable range of `len` bytes that lives across the call.
+unsafe fn recv_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, flags: libc::c_int) -> io::Result<usize> {
+    // SAFETY: the caller vouches for the range, and the kernel keeps to it.
     retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), start.cast(), len, flags) }))
 }
 
@@ -190,7 +195,8 @@ pub fn set_pipe_size(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
 /// Those of `pread(2)`.
 #[inline]
 pub fn pread(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    pread_raw(fd, buf.as_mut_ptr(), buf.len(), offset)
+    // SAFETY: the slice can be written.
+    unsafe { pread_raw(fd, buf.as_mut_ptr(), buf.len(), offset) }
 }
 
 /// As [`pread`], at most `max` bytes behind the end of `buf`, which grows only where its spare room is smaller.
@@ -201,15 +207,18 @@ pub fn pread(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usiz
 pub fn pread_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize, offset: u64) -> io::Result<usize> {
     buf.reserve(max);
     let spare = buf.spare_capacity_mut();
-    let read = pread_raw(fd, spare.as_mut_ptr().cast(), spare.len().min(max), offset)?;
+    // SAFETY: the spare room can be written.
+    let read = unsafe { pread_raw(fd, spare.as_mut_ptr().cast(), spare.len().min(max), offset) }?;
     // SAFETY: the kernel has initialised `read` bytes behind the old length, all inside the capacity.
     unsafe { buf.set_len(buf.len() + read) };
     Ok(read)
 }
 
-fn pread_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, offset: u64) -> io::Result<usize> {
+/// # Safety
+/// `len` bytes from `start` on can be written.
+unsafe fn pread_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, offset: u64) -> io::Result<usize> {
     let at = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // SAFETY: every caller passes a writable range of `len` bytes that lives across the call.
+    // SAFETY: the caller vouches for the range, and the kernel keeps to it.
     retry(|| check_len(unsafe { libc::pread(fd.as_raw_fd(), start.cast(), len, at) }))
 }
 

@@ -19,6 +19,7 @@ use super::upstreams::{Defaults, UpstreamBlock, UpstreamId, Upstreams};
 use super::{HttpConf, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
+use crate::relay::Protocol;
 use crate::relay::check::HealthCheck;
 use crate::tls::ServerTls;
 use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, Table, VariableId};
@@ -649,6 +650,12 @@ impl Block {
     #[must_use]
     pub fn id(&self) -> LocationId {
         self.id
+    }
+
+    /// Requests of the block are passed on: what every `*_pass` of a location says besides where to.
+    pub fn pass_by(&mut self, protocol: impl Protocol + 'static) {
+        self.content = Some(Content::Relay(Arc::new(protocol)));
+        self.auto_redirect = self.name.last() == Some(&b'/');
     }
 
     fn new(slots: Slots, context: Contexts, id: LocationId, modules: usize) -> Self {

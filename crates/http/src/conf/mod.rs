@@ -5,6 +5,7 @@
 pub mod compile;
 pub mod concerned;
 pub mod core;
+mod lines;
 pub mod listen;
 pub mod location;
 mod network;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use conf::Error;
 use conf::zones::Zones;
 
+pub use self::lines::Lines;
 pub use self::location::{Location, LocationId, LocationTree};
 pub use self::network::network;
 pub use self::type_set::TypeSet;

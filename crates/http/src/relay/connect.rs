@@ -149,7 +149,11 @@ pub async fn open(
             .map_err(|error| OpenError::Bind(local, error))?;
     }
     let state = os::socket::connect(fd.as_fd(), &addr).map_err(OpenError::Refused)?;
-    let stream = Stream::new(fd).map_err(OpenError::Socket)?;
+    let stream = match addr {
+        OsAddr::Inet(_) => Stream::new(fd),
+        OsAddr::Unix(_) => Stream::local(fd),
+    };
+    let stream = stream.map_err(OpenError::Socket)?;
     if state == ConnectState::InProgress {
         deadline.set_after(settings.connect_timeout);
         stream.connected(deadline).await.map_err(|error| match error.raw_os_error() {

@@ -100,6 +100,7 @@ impl TlsSettings {
             curves: Some(&mut curves),
             protocols: &mut protocols,
             prefers_own_order: None,
+            prefers_chacha: None,
             tickets: None,
             identity: &mut files,
         })?;

@@ -187,14 +187,18 @@ fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec, addr: &Rc<ListenAddr>) 
         return;
     }
     stats::add(&counters.handled);
-    if matches!(spec.addr, ListenAddr::Inet(_)) {
-        keepalive(&fd, spec);
-    }
+    let stream = match spec.addr {
+        ListenAddr::Inet(_) => {
+            keepalive(&fd, spec);
+            Stream::new(fd)
+        }
+        ListenAddr::Unix(_) => Stream::local(fd),
+    };
     let verbosity = verbosity(&cycle.globals.debug_connections, &peer);
     let Some(index) = cycle.http.listeners.iter().position(|l| key_of(&l.spec) == key_of(spec)) else {
         return;
     };
-    let Ok(stream) = Stream::new(fd) else { return };
+    let Ok(stream) = stream else { return };
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let conn =
         Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), Rc::clone(addr), verbosity));

@@ -25,6 +25,8 @@ use crate::request::Request;
 
 /// Bytes of the buffer that a head is first read into.
 const HEAD_SIZE: usize = 4096;
+/// Requests that a client has sent without waiting and that are handled before others have their turn.
+const PIPELINED: u32 = 4;
 
 /// The task of a connection. Written by hand, since an idle connection pays for each of its bytes: an `async fn`
 /// would take twice the memory.
@@ -120,7 +122,7 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
     {
         return next;
     }
-    loop {
+    for nth in 1u32.. {
         r.begin(worker.cycle(), Rc::clone(conn));
         if !handle(r).await {
             return Next::Close;
@@ -141,7 +143,11 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
             return Next::Idle(core.keepalive_timeout);
         }
         r.reset();
+        if nth.is_multiple_of(PIPELINED) {
+            tokio::task::yield_now().await;
+        }
     }
+    Next::Close
 }
 
 /// The PROXY protocol, TLS, and the preface of HTTP/2. `None`: the first request of HTTP/1 follows.

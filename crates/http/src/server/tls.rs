@@ -100,7 +100,7 @@ async fn accept(r: &Request, address: &Address) -> bool {
     let config = match (tls.config(alpn), &tls.certificates) {
         (Ok(config), None) => Some(config),
         (Ok(config), Some(certificates)) => {
-            certificates.for_connection(r).map(|identities| config.with_identities(identities))
+            certificates.for_connection(r).map(|identities| config.with_identities(&identities))
         }
         (Err(reason), _) => {
             conn.log(cycle, Level::Crit, format_args!("{reason} while SSL handshaking"));

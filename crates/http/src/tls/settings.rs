@@ -5,6 +5,7 @@ use std::sync::Arc;
 use conf::{Directive, Error, Level, Word};
 use net::tls::{CipherList, CurveList, Protocols};
 
+use crate::conf::Lines;
 use crate::conf::compile::Cx;
 
 /// Most passwords of a file, and bytes of it.
@@ -94,14 +95,13 @@ pub fn read_passwords(cx: &mut Cx<'_>, word: &Word) -> Result<Arc<Vec<Vec<u8>>>,
 /// The lines of a `*_conf_command`: what they say is done when all other settings are known, as in nginx.
 #[derive(Clone, Debug, Default)]
 pub struct ConfCommands {
-    lines: Arc<Vec<(String, String)>>,
-    has_own: bool,
+    lines: Lines<(String, String)>,
 }
 
 impl ConfCommands {
     /// For [`crate::module::Settings::enter`].
     pub fn enter(&mut self) {
-        self.has_own = false;
+        self.lines.enter();
     }
 
     /// Whether there is none.
@@ -110,16 +110,12 @@ impl ConfCommands {
         self.lines.is_empty()
     }
 
-    /// Adds a line; the first one of a block takes the place of those around it.
+    /// Adds a line.
     ///
     /// # Errors
     /// None beyond a missing argument.
     pub fn add(&mut self, d: &Directive) -> Result<(), Error> {
-        if !std::mem::replace(&mut self.has_own, true) {
-            self.lines = Arc::default();
-        }
-        let line = (d.arg(0)?.as_str().into_owned(), d.arg(1)?.as_str().into_owned());
-        Arc::make_mut(&mut self.lines).push(line);
+        self.lines.push((d.arg(0)?.as_str().into_owned(), d.arg(1)?.as_str().into_owned()));
         Ok(())
     }
 
@@ -142,6 +138,8 @@ pub struct ConfCommand<'a> {
     pub protocols: &'a mut Protocols,
     /// Whose order of ciphers counts, where that can be set.
     pub prefers_own_order: Option<&'a mut bool>,
+    /// Whether ChaCha20-Poly1305 comes first for clients that put it first, where that can be set.
+    pub prefers_chacha: Option<&'a mut bool>,
     /// Whether tickets are made, where that can be set.
     pub tickets: Option<&'a mut bool>,
     /// Files in the place of the certificate and its key.
@@ -201,6 +199,11 @@ impl ConfCommand<'_> {
                     match (part, self.prefers_own_order.as_deref_mut()) {
                         ("ServerPreference", Some(own)) => *own = true,
                         ("-ServerPreference", Some(own)) => *own = false,
+                        ("PrioritizeChaCha" | "-PrioritizeChaCha", _) if self.prefers_chacha.is_some() => {
+                            if let Some(chacha) = self.prefers_chacha.as_deref_mut() {
+                                *chacha = part == "PrioritizeChaCha";
+                            }
+                        }
                         ("SessionTicket" | "-SessionTicket", _) if self.tickets.is_some() => {
                             if let Some(tickets) = self.tickets.as_deref_mut() {
                                 *tickets = part == "SessionTicket";
@@ -208,10 +211,25 @@ impl ConfCommand<'_> {
                         }
                         // What rustls does anyway, or what makes no difference to what is agreed on.
                         (
-                            "NoRenegotiation" | "ExtendedMasterSecret" | "-Compression" | "MiddleboxCompat",
+                            "NoRenegotiation"
+                            | "NoResumptionOnRenegotiation"
+                            | "ExtendedMasterSecret"
+                            | "EncryptThenMac"
+                            | "-EncryptThenMac"
+                            | "-Compression"
+                            | "MiddleboxCompat"
+                            | "DHSingle"
+                            | "ECDHSingle"
+                            | "EmptyFragments"
+                            | "-EmptyFragments"
+                            | "KTLS"
+                            | "-KTLS"
+                            | "UnsafeLegacyRenegotiation"
+                            | "-UnsafeLegacyRenegotiation"
+                            | "UnsafeLegacyServerConnect"
+                            | "-UnsafeLegacyServerConnect",
                             _,
                         ) => {}
-                        ("-KTLS" | "-PrioritizeChaCha" | "-UnsafeLegacyRenegotiation", _) => {}
                         _ => return Err(refuse()),
                     }
                 }

@@ -91,7 +91,7 @@ pub static VARIABLES: [Variable; 70] = [
     row("connection", |r, out| decimal(r.conn.number, out)),
     row("connection_requests", |r, out| decimal(u64::from(r.conn.requests.get()), out)),
     row("connection_time", |r, out| seconds(net::timer::now_ms().saturating_sub(r.conn.started_ms), out)),
-    row("nginx_version", |_, out| text(crate::output::NGINX_VERSION.as_bytes(), out)),
+    row("nginx_version", |_, out| text(base::version::NGINX_VERSION.as_bytes(), out)),
     row("hostname", hostname),
     row("pid", |_, out| decimal(u64::from(std::process::id()), out)),
     row("msec", |_, out| {

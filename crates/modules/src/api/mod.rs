@@ -310,7 +310,7 @@ fn names(out: &mut String, names: &[&str]) {
 fn nginx(out: &mut String, r: &Request) {
     let address = r.conn.local_ip().map(|ip| ip.to_string()).unwrap_or_default();
     json::object(out, |object| {
-        object.text("version", http::output::NGINX_VERSION).text("address", &address);
+        object.text("version", base::version::NGINX_VERSION).text("address", &address);
         object.number("generation", u64::from(r.cycle.generation));
         object.number("pid", u64::from(std::process::id()));
     });

@@ -64,7 +64,7 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
             out.extend_from_slice(&body);
             PlanBody::None
         }
-        None => passed_body(r, settings),
+        None => PlanBody::of(r, &settings.relay),
     };
     if plan.body == PlanBody::Stream && r.reader.is_chunked() && settings.http_version != HttpVersion::Http2 {
         plan.framing = Framing::Pieces;
@@ -95,16 +95,5 @@ pub(super) fn body_length(r: &Request) -> BodyLength {
         (Some(length), _) => BodyLength::Bytes(length),
         (None, RequestBody::Streaming) if r.reader.is_chunked() => BodyLength::Chunked,
         (None, _) => BodyLength::Untold,
-    }
-}
-
-fn passed_body(r: &Request, settings: &ProxySettings) -> PlanBody {
-    if !settings.relay.pass_request_body {
-        return PlanBody::None;
-    }
-    match &r.body {
-        body if body.is_whole() => PlanBody::Whole,
-        RequestBody::Streaming => PlanBody::Stream,
-        _ => PlanBody::None,
     }
 }

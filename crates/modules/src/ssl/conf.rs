@@ -11,8 +11,8 @@ use http::tls::{
 };
 use net::tls::kept::{ProducesTickets, StoresServerSessions};
 use net::tls::{
-    ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, ServerConfig, ServerOptions,
-    SessionCache, Sessions, TicketKeys, Tickets, Trust,
+    ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, Preference, ServerConfig,
+    ServerOptions, SessionCache, Sessions, TicketKeys, Tickets, Trust,
 };
 
 use super::{Builtin, SslSettings, stapling};
@@ -36,6 +36,7 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
         curves: Some(Arc::make_mut(&mut s.curves)),
         protocols: &mut s.protocols,
         prefers_own_order: Some(&mut s.prefer_server_ciphers),
+        prefers_chacha: Some(&mut s.prioritize_chacha),
         tickets: Some(&mut s.session_tickets),
         identity: &mut files,
     })?;
@@ -188,7 +189,11 @@ fn make(s: &SslSettings, identities: &Identities, kept: &Kept, alpn: Alpn) -> Re
         protocols: s.protocols,
         ciphers: &s.ciphers,
         curves: &s.curves,
-        prefers_own_order: s.prefer_server_ciphers,
+        preference: match (s.prefer_server_ciphers, s.prioritize_chacha) {
+            (false, _) => Preference::Client,
+            (true, false) => Preference::Server,
+            (true, true) => Preference::ServerChaCha,
+        },
         identities: identities.clone(),
         client_auth: s.verify_client.map(|_| ClientAuth { issuers: issuers(s) }),
         record_size: s.buffer_size,
@@ -197,5 +202,5 @@ fn make(s: &SslSettings, identities: &Identities, kept: &Kept, alpn: Alpn) -> Re
         tickets: Arc::clone(&kept.tickets),
         early_data: s.early_data,
     };
-    ServerConfig::new(options).map_err(|error| format!("SSL_CTX_new() failed: {error}"))
+    ServerConfig::new(&options).map_err(|error| format!("SSL_CTX_new() failed: {error}"))
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::conf::Error;
+use http::conf::Lines;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
@@ -64,23 +65,22 @@ enum Builtin {
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
 pub struct SslSettings {
-    certificates: Arc<Vec<Written>>,
-    has_own_certificates: bool,
-    keys: Arc<Vec<Written>>,
-    has_own_keys: bool,
+    certificates: Lines<Written>,
+    keys: Lines<Written>,
     cache: Option<Arc<ObjectCache>>,
     passwords: Arc<Vec<Vec<u8>>>,
     protocols: Protocols,
     ciphers: Arc<CipherList>,
     curves: Arc<CurveList>,
     prefer_server_ciphers: bool,
+    /// `ssl_conf_command Options PrioritizeChaCha`
+    prioritize_chacha: bool,
     buffer_size: usize,
     builtin: Builtin,
     has_own_cache: bool,
     shared: Option<Arc<SessionCache>>,
     session_tickets: bool,
-    ticket_files: Arc<Vec<Arc<[u8]>>>,
-    has_own_ticket_files: bool,
+    ticket_files: Lines<Arc<[u8]>>,
     ticket_keys: Option<Arc<TicketKeys>>,
     session_timeout_sec: u64,
     reject_handshake: bool,
@@ -103,23 +103,21 @@ type File = (PathBuf, Arc<[u8]>);
 impl Default for SslSettings {
     fn default() -> Self {
         Self {
-            certificates: Arc::default(),
-            has_own_certificates: false,
-            keys: Arc::default(),
-            has_own_keys: false,
+            certificates: Lines::default(),
+            keys: Lines::default(),
             cache: None,
             passwords: Arc::default(),
             protocols: Protocols::NONE,
             ciphers: Arc::default(),
             curves: Arc::default(),
             prefer_server_ciphers: false,
+            prioritize_chacha: false,
             buffer_size: 0,
             builtin: Builtin::Nothing,
             has_own_cache: false,
             shared: None,
             session_tickets: true,
-            ticket_files: Arc::default(),
-            has_own_ticket_files: false,
+            ticket_files: Lines::default(),
             ticket_keys: None,
             session_timeout_sec: 0,
             reject_handshake: false,
@@ -141,9 +139,9 @@ impl Default for SslSettings {
 impl Settings for SslSettings {
     fn enter(&mut self) {
         self.conf_commands.enter();
-        self.has_own_certificates = false;
-        self.has_own_keys = false;
+        self.certificates.enter();
+        self.keys.enter();
         self.has_own_cache = false;
-        self.has_own_ticket_files = false;
+        self.ticket_files.enter();
     }
 }

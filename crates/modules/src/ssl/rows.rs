@@ -80,21 +80,13 @@ pub(super) static ROWS: [Row<SslSettings>; 27] = [
 
 fn certificate(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let written = Written::compile(cx, d.arg(0)?)?;
-    if !s.has_own_certificates {
-        s.has_own_certificates = true;
-        s.certificates = Arc::default();
-    }
-    Arc::make_mut(&mut s.certificates).push(written);
+    s.certificates.push(written);
     Ok(())
 }
 
 fn certificate_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let written = Written::compile(cx, d.arg(0)?)?;
-    if !s.has_own_keys {
-        s.has_own_keys = true;
-        s.keys = Arc::default();
-    }
-    Arc::make_mut(&mut s.keys).push(written);
+    s.keys.push(written);
     Ok(())
 }
 
@@ -154,11 +146,7 @@ fn ticket_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(),
     let file = cx.resources.read_object(&path).map_err(|error| {
         Error::bare(format!("open() \"{}\" failed {}", path.display(), os::errlog::Errno(&error)))
     })?;
-    if !s.has_own_ticket_files {
-        s.has_own_ticket_files = true;
-        s.ticket_files = Arc::default();
-    }
-    let list = Arc::make_mut(&mut s.ticket_files);
+    let list = s.ticket_files.own();
     list.push(file);
     let keys = TicketKeys::of_files(list).ok_or_else(|| {
         Error::at(d.arg(0).unwrap_or(&d.name), format!("\"{}\" must be 48 or 80 bytes", path.display()))

@@ -168,10 +168,10 @@ fn has_word(cipher: &Known, word: &str) -> bool {
         "COMPLEMENTOFALL" | "NULL" => has("eNULL"),
         "COMPLEMENTOFDEFAULT" => !has("DEFAULT") && !has("eNULL"),
         "ECDHE" | "EECDH" => has("kECDHE") && !has("aNULL"),
-        "kEECDH" => has("kECDHE"),
+        "kEECDH" | "ECDH" => has("kECDHE"),
         "AECDH" => has("kECDHE") && has("aNULL"),
         "DHE" | "EDH" => has("kDHE") && !has("aNULL"),
-        "kEDH" => has("kDHE"),
+        "kEDH" | "DH" => has("kDHE"),
         "ADH" => has("kDHE") && has("aNULL"),
         "RSA" => has("kRSA") && has("aRSA"),
         "ECDSA" => has("aECDSA"),
@@ -179,6 +179,7 @@ fn has_word(cipher: &Known, word: &str) -> bool {
         "SRP" => has("kSRP"),
         "PSK" => has("kPSK") || has("kRSAPSK") || has("kDHEPSK") || has("kECDHEPSK"),
         "SHA" => has("SHA1"),
+        "CBC" => !["AESGCM", "AESCCM", "CHACHA20", "ARIAGCM", "eNULL"].iter().any(|tag| has(tag)),
         "TLSv1.0" => has("TLSv1"),
         word => cipher.name == word || has(word),
     }
@@ -244,7 +245,12 @@ mod tests {
             "AES128+AESGCM:AESGCM:@STRENGTH:!aECDSA",
             Ok(&["ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"]),
         );
+        check(
+            "ECDH+AESGCM:DH+AESGCM:ECDH+AES256:RSA+3DES:!aNULL:!MD5:!DSS:!ECDSA",
+            Ok(&["ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"]),
+        );
         check("ECDHE-RSA-AES128-GCM-SHA256", Ok(&["ECDHE-RSA-AES128-GCM-SHA256"]));
+        check("ECDHE+aRSA+AES256:!CBC", Ok(&["ECDHE-RSA-AES256-GCM-SHA384"]));
         check("AES128-SHA", Ok(&[]));
         check("unknown:ECDHE-RSA-AES128-GCM-SHA256", Ok(&["ECDHE-RSA-AES128-GCM-SHA256"]));
         check("unknown", Err(CipherError::NoMatch));

@@ -33,7 +33,7 @@ pub use self::curves::{CurveList, name_of_curve};
 pub use self::error::{Error, Fault, failed_call, fault};
 pub use self::hello::{Begun, Hello};
 pub use self::identity::{Chain, Identity, IdentityError, Key};
-pub use self::server::{ClientAuth, Identities, Protocols, ServerConfig, ServerOptions};
+pub use self::server::{ClientAuth, Identities, Preference, Protocols, ServerConfig, ServerOptions};
 pub use self::session::Session;
 pub use self::sessions::{Context, NoSessions, SessionCache, Sessions};
 pub use self::tickets::{NoTickets, TicketKeys, Tickets};

@@ -11,7 +11,7 @@ use rustls::server::{
     UnbufferedServerConnection,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{DistinguishedName, SupportedProtocolVersion};
+use rustls::{CipherSuite, DistinguishedName, SupportedProtocolVersion};
 
 use super::ciphers::CipherList;
 use super::curves::CurveList;
@@ -89,6 +89,18 @@ pub struct ClientAuth {
     pub issuers: Vec<Vec<u8>>,
 }
 
+/// Whose order of ciphers counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preference {
+    /// The client's.
+    Client,
+    /// The server's.
+    Server,
+    /// The server's, with ChaCha20-Poly1305 in front for clients that begin with it (OpenSSL's `PrioritizeChaCha`):
+    /// those have no instructions for AES.
+    ServerChaCha,
+}
+
 /// What a configuration is made of.
 pub struct ServerOptions<'a> {
     /// Versions.
@@ -97,8 +109,8 @@ pub struct ServerOptions<'a> {
     pub ciphers: &'a CipherList,
     /// Groups for the key exchange, best first.
     pub curves: &'a CurveList,
-    /// The server's order of ciphers counts, not the client's.
-    pub prefers_own_order: bool,
+    /// Whose order of ciphers counts.
+    pub preference: Preference,
     /// Certificates.
     pub identities: Identities,
     /// Whether clients are asked for certificates.
@@ -120,50 +132,84 @@ const EARLY_DATA: u32 = 16 << 10;
 
 /// How connections are accepted.
 #[derive(Clone, Debug)]
-pub struct ServerConfig(Arc<rustls::ServerConfig>);
+pub struct ServerConfig {
+    usual: Arc<rustls::ServerConfig>,
+    /// For clients that begin with ChaCha20-Poly1305, where they are treated otherwise.
+    chacha: Option<Arc<rustls::ServerConfig>>,
+}
 
 impl ServerConfig {
     /// Makes the configuration.
     ///
     /// # Errors
     /// Versions, ciphers and groups that do not go together.
-    pub fn new(options: ServerOptions<'_>) -> Result<Self, rustls::Error> {
-        let provider = provider(options.ciphers, options.curves);
-        let protocols = options.protocols.possible_with(options.ciphers);
-        let builder = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&protocols.versions())?;
-        let verifier = match &options.client_auth {
-            None => Arc::new(NoClientAuth) as Arc<dyn rustls::server::danger::ClientCertVerifier>,
-            Some(auth) => {
-                Lenient::new(auth.issuers.iter().map(|name| DistinguishedName::from(name.clone())).collect())
+    pub fn new(options: &ServerOptions<'_>) -> Result<Self, rustls::Error> {
+        let usual = Arc::new(build(options, provider(options.ciphers, options.curves))?);
+        let chacha = match options.preference {
+            Preference::Client | Preference::Server => None,
+            Preference::ServerChaCha => {
+                let mut provider = CryptoProvider::clone(&provider(options.ciphers, options.curves));
+                provider.cipher_suites.sort_by_key(|suite| !is_chacha(suite.suite()));
+                Some(Arc::new(build(options, Arc::new(provider))?))
             }
         };
-        let mut config =
-            builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(options.identities));
-        config.ignore_client_order = options.prefers_own_order;
-        config.max_fragment_size = Some(options.record_size.clamp(512, 16 << 10) + 5);
-        config.alpn_protocols = options.alpn;
-        config.session_storage = options.sessions;
-        config.ticketer = options.tickets;
-        // An answer to a request that comes early has to wait for nothing, not even for a certificate.
-        if options.early_data && options.client_auth.is_none() {
-            config.max_early_data_size = EARLY_DATA;
-            config.send_half_rtt_data = true;
-        }
-        Ok(Self(Arc::new(config)))
+        Ok(Self { usual, chacha })
     }
 
     /// The same with other certificates, for one connection.
     #[must_use]
-    pub fn with_identities(&self, identities: Identities) -> Self {
-        let mut config = rustls::ServerConfig::clone(&self.0);
-        config.cert_resolver = Arc::new(identities);
-        Self(Arc::new(config))
+    pub fn with_identities(&self, identities: &Identities) -> Self {
+        let with = |config: &Arc<rustls::ServerConfig>| {
+            let mut config = rustls::ServerConfig::clone(config);
+            config.cert_resolver = Arc::new(identities.clone());
+            Arc::new(config)
+        };
+        Self { usual: with(&self.usual), chacha: self.chacha.as_ref().map(with) }
     }
 
-    pub(super) fn connection(&self) -> Result<UnbufferedServerConnection, rustls::Error> {
-        UnbufferedServerConnection::new(Arc::clone(&self.0))
+    /// A connection of a client that offers `ciphers`, best first.
+    pub(super) fn connection(&self, ciphers: &[u16]) -> Result<UnbufferedServerConnection, rustls::Error> {
+        let begins_with_chacha = || ciphers.first().is_some_and(|first| is_chacha((*first).into()));
+        let config = self.chacha.as_ref().filter(|_| begins_with_chacha()).unwrap_or(&self.usual);
+        UnbufferedServerConnection::new(Arc::clone(config))
     }
+}
+
+fn build(
+    options: &ServerOptions<'_>,
+    provider: Arc<CryptoProvider>,
+) -> Result<rustls::ServerConfig, rustls::Error> {
+    let protocols = options.protocols.possible_with(options.ciphers);
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&protocols.versions())?;
+    let verifier = match &options.client_auth {
+        None => Arc::new(NoClientAuth) as Arc<dyn rustls::server::danger::ClientCertVerifier>,
+        Some(auth) => {
+            Lenient::new(auth.issuers.iter().map(|name| DistinguishedName::from(name.clone())).collect())
+        }
+    };
+    let mut config =
+        builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(options.identities.clone()));
+    config.ignore_client_order = options.preference != Preference::Client;
+    config.max_fragment_size = Some(options.record_size.clamp(512, 16 << 10) + 5);
+    config.alpn_protocols.clone_from(&options.alpn);
+    config.session_storage = Arc::clone(&options.sessions);
+    config.ticketer = Arc::clone(&options.tickets);
+    // An answer to a request that comes early has to wait for nothing, not even for a certificate.
+    if options.early_data && options.client_auth.is_none() {
+        config.max_early_data_size = EARLY_DATA;
+        config.send_half_rtt_data = true;
+    }
+    Ok(config)
+}
+
+fn is_chacha(suite: CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+    )
 }
 
 pub(super) fn provider(ciphers: &CipherList, curves: &CurveList) -> Arc<CryptoProvider> {

@@ -118,7 +118,8 @@ impl Session {
     /// # Errors
     /// A configuration that rustls does not take.
     pub fn accept(&self, config: &ServerConfig) -> Result<(), rustls::Error> {
-        self.state.borrow_mut().side = Side::Server(config.connection()?);
+        let offered = self.hello.as_deref().map(|hello| &*hello.ciphers).unwrap_or_default();
+        self.state.borrow_mut().side = Side::Server(config.connection(offered)?);
         Ok(())
     }
 

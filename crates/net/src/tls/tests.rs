@@ -16,11 +16,15 @@ fn identity(certificate: &[u8], key: &[u8], passwords: &[Vec<u8>]) -> Result<Arc
 }
 
 fn server(protocols: Protocols) -> ServerConfig {
+    server_that(protocols, Preference::Client)
+}
+
+fn server_that(protocols: Protocols, preference: Preference) -> ServerConfig {
     let options = ServerOptions {
         protocols,
         ciphers: &CipherList::parse("HIGH").expect("a list"),
         curves: &CurveList::parse("auto").expect("a list"),
-        prefers_own_order: false,
+        preference,
         identities: Identities(vec![
             identity(cert!("localhost.crt"), cert!("localhost.key"), &[]).expect("a certificate"),
         ]),
@@ -31,7 +35,7 @@ fn server(protocols: Protocols) -> ServerConfig {
         tickets: Arc::new(NoTickets),
         early_data: false,
     };
-    ServerConfig::new(options).expect("a configuration")
+    ServerConfig::new(&options).expect("a configuration")
 }
 
 fn client(identity: Option<Arc<Identity>>) -> ClientConfig {
@@ -54,7 +58,7 @@ fn pair() -> std::io::Result<(Stream, Stream)> {
     let (one, other) = std::os::unix::net::UnixStream::pair()?;
     one.set_nonblocking(true)?;
     other.set_nonblocking(true)?;
-    Ok((Stream::new(one.into())?, Stream::new(other.into())?))
+    Ok((Stream::local(one.into())?, Stream::local(other.into())?))
 }
 
 /// Both ends of a connection after their handshake.
@@ -144,6 +148,42 @@ fn bytes_cross_in_both_versions() {
             assert_eq!(read_all(&far, 10).await.expect("read"), b"last");
         });
     }
+}
+
+#[test]
+fn chacha_comes_first_for_clients_that_put_it_first() {
+    let agreed = |preference, first: &str| {
+        run(async {
+            let (near, far) = pair().expect("a pair");
+            let deadline = Deadline::new();
+            let options = ClientOptions {
+                protocols: Protocols::TLS12,
+                ciphers: &CipherList::parse(first).expect("a list"),
+                curves: &CurveList::parse("auto").expect("a list"),
+                identity: None,
+                reuses_sessions: false,
+            };
+            let client = ClientConfig::new(options).expect("a configuration");
+            near.connect_tls(&client, channel(b"h2")).expect("a session");
+            let serve = async {
+                far.read_hello(Buf::empty(), &deadline).await?;
+                far.tls()
+                    .expect("a session")
+                    .accept(&server_that(Protocols::TLS12, preference))
+                    .expect("a configuration");
+                far.handshake(&deadline).await
+            };
+            let (asked, served) = both(near.handshake(&deadline), serve).await;
+            asked.and(served).expect("a handshake");
+            far.tls().expect("a session").cipher().expect("a cipher")
+        })
+    };
+    let (aes, chacha) = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305");
+    let (aes_first, chacha_first) = (format!("{aes}:{chacha}"), format!("{chacha}:{aes}"));
+    assert_eq!(agreed(Preference::Client, &aes_first), aes);
+    assert_eq!(agreed(Preference::Client, &chacha_first), chacha);
+    assert_eq!(agreed(Preference::ServerChaCha, &aes_first), agreed(Preference::Server, &aes_first));
+    assert_eq!(agreed(Preference::ServerChaCha, &chacha_first), chacha);
 }
 
 #[test]

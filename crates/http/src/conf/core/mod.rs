@@ -16,6 +16,7 @@ pub use self::location_name::{limit_except_methods, location_name, method_bit};
 pub use self::setters::temp_path;
 pub use self::types::Types;
 
+use crate::conf::Lines;
 use crate::logging::ErrorLogs;
 use crate::module::{Module, Registry, Settings, Slot};
 use crate::open_file::{OpenFileCache, Symlinks};
@@ -228,8 +229,7 @@ pub struct CoreSettings {
     pub max_ranges: Option<u64>,
     pub chunked_transfer_encoding: bool,
     pub etag: bool,
-    pub error_pages: Arc<Vec<ErrorPage>>,
-    error_pages_own: bool,
+    pub error_pages: Lines<ErrorPage>,
     pub error_log: ErrorLogs,
     error_log_own: bool,
     pub open_file_cache: Option<Arc<OpenFileCache>>,
@@ -251,13 +251,10 @@ pub struct CoreSettings {
     /// Bits of [`gzip_proxied`].
     pub gzip_proxied: u32,
     gzip_proxied_own: bool,
-    pub gzip_disable: Arc<Vec<Regex>>,
-    gzip_disable_own: bool,
+    pub gzip_disable: Lines<Regex>,
     pub gzip_disable_msie6: bool,
-    pub early_hints: Arc<Vec<Template>>,
-    early_hints_own: bool,
-    pub client_body_early_read: Arc<Vec<Template>>,
-    client_body_early_read_own: bool,
+    pub early_hints: Lines<Template>,
+    pub client_body_early_read: Lines<Template>,
 }
 
 /// Where temporary files go: a directory and up to three levels of subdirectories.
@@ -271,13 +268,13 @@ pub struct TempPath {
 
 impl Settings for CoreSettings {
     fn enter(&mut self) {
-        self.error_pages_own = false;
+        self.error_pages.enter();
         self.error_log_own = false;
         self.types_own = false;
-        self.early_hints_own = false;
-        self.client_body_early_read_own = false;
+        self.early_hints.enter();
+        self.client_body_early_read.enter();
         self.gzip_proxied_own = false;
-        self.gzip_disable_own = false;
+        self.gzip_disable.enter();
         self.root_directive = None;
     }
 

@@ -280,7 +280,7 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
         Arity::MORE1,
         "",
         "When early hints of an upstream are passed on.",
-        |s: &mut CoreSettings, cx, d| set::conditions(&mut s.early_hints, &mut s.early_hints_own, cx, d),
+        |s: &mut CoreSettings, cx, d| s.early_hints.push_words(cx, d),
     )
     .many(),
     row(
@@ -289,9 +289,7 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
         Arity::MORE1,
         "",
         "When a body is read before anything else.",
-        |s: &mut CoreSettings, cx, d| {
-            set::conditions(&mut s.client_body_early_read, &mut s.client_body_early_read_own, cx, d)
-        },
+        |s: &mut CoreSettings, cx, d| s.client_body_early_read.push_words(cx, d),
     )
     .many(),
 ];

@@ -152,7 +152,7 @@ impl Probe {
             None => {
                 let wanted = relay.wanted(r).map_err(doing)?;
                 let peer = self.target(peer);
-                relay.open_to(r, &peer, wanted.as_ref(), &deadline).await.map_err(doing)?
+                relay.open(r, &peer, wanted.as_ref(), &deadline).await.map_err(doing)?
             }
         };
         if self.check.kind == CheckKind::Connect {

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use net::Buf;
 use proto::h2::hpack::Encoder;
@@ -17,6 +17,7 @@ use proto::h2::{
 
 use super::stream::Stream;
 use crate::connection::Conn;
+use crate::watcher::Watcher;
 
 /// Bytes on their way out from which streams wait. What else goes in is bounded by what the client asks for, and it
 /// is not read from while so much is there.
@@ -56,7 +57,7 @@ pub(super) struct Session {
     pub completed: Cell<u32>,
     /// Bytes of bodies sent since the driver looked last.
     pub sent: Cell<usize>,
-    driver: RefCell<Option<Waker>>,
+    driver: Watcher,
 }
 
 impl Session {
@@ -77,24 +78,18 @@ impl Session {
             abandoned: RefCell::default(),
             completed: Cell::new(0),
             sent: Cell::new(0),
-            driver: RefCell::new(None),
+            driver: Watcher::default(),
         })
     }
 
     /// Has the driver woken by `cx` from now on.
     pub(super) fn drive(&self, cx: &Context<'_>) {
-        let mut driver = self.driver.borrow_mut();
-        match driver.as_ref() {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *driver = Some(cx.waker().clone()),
-        }
+        self.driver.watch(cx);
     }
 
     /// Wakes the driver: there is something to write.
     pub(super) fn wake(&self) {
-        if let Some(driver) = self.driver.borrow().as_ref() {
-            driver.wake_by_ref();
-        }
+        self.driver.wake();
     }
 
     /// Number of streams that are being handled.
@@ -329,6 +324,11 @@ impl Sending {
     /// Bytes that are not written yet.
     pub(super) fn pending(&self) -> usize {
         self.bytes.len() - self.at
+    }
+
+    /// Bytes of a body that one frame may bring on a stream with this window.
+    pub(super) fn room(&self, window: &SendWindow, chunk_size: usize) -> usize {
+        chunk_size.min(self.frame_size).min(window.available()).min(self.window.available())
     }
 
     /// Room for so many more bytes: in a small buffer, and from the second frame on in one that holds many.

@@ -5,13 +5,14 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use net::Buf;
 use proto::h2::{ErrorCode, ReceiveWindow, SendWindow, Urgency};
 
 use super::head::Head;
 use super::session::Session;
+use crate::watcher::Watcher;
 
 /// What came of a body and was not asked for yet.
 struct Incoming {
@@ -50,7 +51,7 @@ pub struct Stream {
     /// The client gave it up, its connection is gone, or we have told the client that we gave it up.
     is_gone: Cell<bool>,
     incoming: RefCell<Incoming>,
-    waker: RefCell<Option<Waker>>,
+    watcher: Watcher,
 }
 
 impl Stream {
@@ -81,7 +82,7 @@ impl Stream {
             is_ended: Cell::new(is_ended),
             is_gone: Cell::new(false),
             incoming: RefCell::new(incoming),
-            waker: RefCell::new(None),
+            watcher: Watcher::default(),
         }
     }
 
@@ -107,19 +108,12 @@ impl Stream {
 
     /// Has `cx` woken when something happens to the stream.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        match waker.as_ref() {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *waker = Some(cx.waker().clone()),
-        }
+        self.watcher.watch(cx);
     }
 
     /// Wakes whoever waits for the stream.
     pub(super) fn wake(&self) {
-        let waker = self.waker.borrow().clone();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.watcher.wake();
     }
 
     /// Ready when nobody reads the answer any more.
