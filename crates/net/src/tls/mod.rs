@@ -16,6 +16,7 @@ mod identity;
 mod key_file;
 pub mod names;
 pub mod ocsp;
+mod p521;
 pub mod pem;
 mod server;
 mod session;
