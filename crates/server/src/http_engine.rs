@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use conf::{Arity, Contexts, Error, Row};
+use conf::resources::Resources;
+use conf::{Arity, Contexts, Error, Order, Row, Tree};
 use http::conf::compile;
 use http::cycle::{Cycle, Globals, Guard, Worker};
 use http::relay::Attendants;
@@ -15,6 +16,7 @@ use os::credentials::Capabilities;
 use os::errlog::Level;
 
 use crate::engine::{Command, Commands, Engine, Input, Module, Running, Thread};
+use crate::paths::Paths;
 
 /// The engine.
 #[derive(Debug)]
@@ -50,12 +52,10 @@ impl Engine for HttpEngine {
 
     fn compile(input: Input<'_, Self::Cycle>) -> Result<Self::Cycle, Error> {
         let registry = modules::registry();
-        let paths =
-            compile::Paths { prefix: input.paths.prefix.clone(), conf_prefix: input.paths.conf_dir.clone() };
+        let paths = directories(input.paths);
         let block = input.tree.directives.iter().find(|line| line.name.is("http"));
-        let (conf, notices) =
-            compile::compile(&registry, block, &paths, input.core.threads, input.resources)?;
-        input.notices.extend(notices);
+        let conf =
+            compile::compile(&registry, block, &paths, input.core.threads, input.resources, input.notices)?;
         if let Some(previous) = input.previous {
             conf.inherit(&previous.http)?;
         }
@@ -67,6 +67,17 @@ impl Engine for HttpEngine {
             shutdown_timeout_ms: input.core.shutdown_timeout_ms,
         };
         Ok(Arc::new(Cycle::new(conf, globals)))
+    }
+
+    fn wrong_line(
+        tree: &Tree,
+        paths: &Paths,
+        resources: &mut dyn Resources,
+        before: Order,
+        notices: &mut Vec<Error>,
+    ) -> Option<Error> {
+        let block = tree.directives.iter().find(|line| line.name.is("http"));
+        compile::wrong_line(&modules::registry(), block, &directories(paths), resources, before, notices)
     }
 
     fn capabilities(cycle: &Self::Cycle) -> Capabilities {
@@ -126,6 +137,10 @@ impl Engine for HttpEngine {
         acceptors.stop();
         http::log_buffer::flush_all();
     }
+}
+
+fn directories(paths: &Paths) -> compile::Paths {
+    compile::Paths { prefix: paths.prefix.clone(), conf_prefix: paths.conf_dir.clone() }
 }
 
 fn guard(cycle: &Arc<Running<Arc<Cycle>>>) -> Guard {

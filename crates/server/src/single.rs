@@ -116,7 +116,7 @@ impl<E: Engine> Single<E> {
         let loaded = match result {
             Ok(loaded) => loaded,
             Err(error) => {
-                if !resources.has_failed() {
+                if resources.tell_failure().is_none() {
                     report(&reporter, &error, &told.sources);
                 }
                 return;

@@ -109,7 +109,7 @@ pub(crate) fn compile<E: Engine>(
     match result {
         Ok(loaded) => Some((loaded, resources.finish())),
         Err(error) => {
-            if !resources.has_failed() {
+            if resources.tell_failure().is_none() {
                 report(reporter, &error, &told.sources);
             }
             None

@@ -5,6 +5,7 @@
 pub mod compile;
 pub mod concerned;
 pub mod core;
+mod ends;
 pub mod listen;
 pub mod location;
 mod network;

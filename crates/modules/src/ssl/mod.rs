@@ -8,14 +8,13 @@ mod rows;
 mod stapling;
 mod variables;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::conf::Error;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
-use http::tls::{ConfCommands, Loaded, ObjectCache, VerifyClient, Written};
+use http::tls::{ConfCommands, Loaded, ObjectCache, PemFile, VerifyClient, Written};
 use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
 
 /// `ngx_http_ssl_module`.
@@ -89,18 +88,16 @@ pub struct SslSettings {
     early_data: bool,
     conf_commands: ConfCommands,
     stapling: bool,
-    stapling_file: Option<File>,
+    stapling_file: Option<PemFile>,
     stapling_responder: Option<Box<[u8]>>,
     stapling_verify: bool,
     verify_client: Option<VerifyClient>,
     verify_depth: usize,
-    client_certificate: Option<File>,
-    trusted_certificate: Option<File>,
-    crl: Option<File>,
+    client_certificate: Option<PemFile>,
+    trusted_certificate: Option<PemFile>,
+    crl: Option<PemFile>,
+    dhparam: Option<PemFile>,
 }
-
-/// A file's name and its text.
-type File = (PathBuf, Arc<[u8]>);
 
 impl Default for SslSettings {
     fn default() -> Self {
@@ -137,6 +134,7 @@ impl Default for SslSettings {
             client_certificate: None,
             trusted_certificate: None,
             crl: None,
+            dhparam: None,
         }
     }
 }

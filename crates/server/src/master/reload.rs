@@ -45,7 +45,7 @@ impl<E: Engine> Master<E> {
         let loaded = match result {
             Ok(loaded) => loaded,
             Err(error) => {
-                if !resources.has_failed() {
+                if resources.tell_failure().is_none() {
                     report(&reporter, &error, &told.sources);
                 }
                 return Turn::Again;
