@@ -223,6 +223,8 @@ impl Heading<'_> {
             BodyLength::Open => None,
         };
         r.response.disable_not_modified = usage == Use::Passed;
+        r.response.omits_server = self.settings.omits_server;
+        r.response.omits_date = self.settings.omits_date;
         if self.settings.force_ranges {
             r.response.ranges = if usage == Use::Cached { Ranges::Allowed } else { Ranges::SingleOnly };
         }
