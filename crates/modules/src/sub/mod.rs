@@ -5,12 +5,12 @@
 
 mod search;
 
-use http::conf::Location;
 use std::io;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::{Chunk, Queue};
+use http::conf::Location;
 use http::conf::TypeSet;
 use http::conf::compile::Cx;
 use http::filters::{BodyFilter, ENOUGH, Filtered, HeaderFilter, More, Taken};

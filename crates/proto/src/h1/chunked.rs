@@ -3,10 +3,11 @@
 //! As `ngx_http_parse_chunked` of today, no bare LF is taken anywhere in the framing, from either side;
 //! only trailers that are kept are read like other fields, where a bare LF ends a line.
 
+use std::ops::Range;
+
 use super::fields::{Field, Fields};
 use super::known::Known;
 use super::line::{Line, LineScan, Sender};
-use std::ops::Range;
 
 /// What becomes of trailers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
