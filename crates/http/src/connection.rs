@@ -62,6 +62,8 @@ pub struct Conn {
     /// PROXY protocol, where the listener asks for it.
     pub proxy: OnceCell<Box<ProxyInfo>>,
     local: OnceCell<Box<PeerAddr>>,
+    /// How often it was handed on from one listener to another.
+    pub passes: Cell<u8>,
     /// Place in the thread's list of connections.
     pub(crate) place: Cell<u32>,
 }
@@ -94,8 +96,29 @@ impl Conn {
             leftover: Cell::new(None),
             proxy: OnceCell::new(),
             local: OnceCell::new(),
+            passes: Cell::new(0),
             place: Cell::new(u32::MAX),
         }
+    }
+
+    /// The same connection as if another listener had accepted it, on this local address.
+    #[must_use]
+    pub fn pass_on(
+        self,
+        client: PeerAddr,
+        listener: (u32, usize),
+        listen_addr: Rc<ListenAddr>,
+        local: PeerAddr,
+    ) -> Self {
+        let (leftover, passes) = (self.take_leftover(), self.passes.get().saturating_add(1));
+        let passed = Self::new(self.stream, client, self.number, listener, listen_addr, self.verbosity);
+        passed.keep_leftover(leftover);
+        passed.passes.set(passes);
+        let _ = passed.local.set(Box::new(local));
+        if let Some(proxy) = self.proxy.into_inner() {
+            let _ = passed.proxy.set(proxy);
+        }
+        passed
     }
 
     /// A connection that nobody uses, for requests that wait to be used again.
@@ -105,7 +128,7 @@ impl Conn {
     pub(crate) fn nobody() -> io::Result<Self> {
         let (fd, _) = os::socket::pair()?;
         let unnamed = || PathBuf::new();
-        let stream = Stream::new(fd)?;
+        let stream = Stream::local(fd)?;
         let listener = Rc::new(ListenAddr::Unix(unnamed()));
         Ok(Self::new(stream, PeerAddr::Unix(unnamed()), 0, (0, 0), listener, Verbosity::Configured))
     }
@@ -193,22 +216,39 @@ impl Conn {
     pub fn log(&self, cycle: &Cycle, level: Level, message: fmt::Arguments<'_>) {
         let log = &cycle.globals.log;
         if log.enabled_for(level, self.scope()) {
-            let server = match &*self.listen_addr {
-                ListenAddr::Inet(addr) => addr.to_string(),
-                ListenAddr::Unix(path) => format!("unix:{}", path.display()),
-            };
-            log.log_for(
-                level,
-                self.scope(),
-                format_args!("{message}, client: {}, server: {server}", ClientName(&self.peer)),
-            );
+            log.log_for(level, self.scope(), format_args!("{message}{}", self.parties()));
         }
+    }
+
+    /// Both ends as nginx appends them to messages: the client's address and the one that is listened on.
+    #[must_use]
+    pub fn parties(&self) -> Parties<'_> {
+        Parties(self)
+    }
+
+    /// The address that its listener listens on.
+    #[must_use]
+    pub fn listen_addr(&self) -> &ListenAddr {
+        &self.listen_addr
     }
 
     /// How messages about this connection are marked and filtered.
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope { connection: self.number, verbosity: self.verbosity }
+    }
+}
+
+/// See [`Conn::parties`].
+pub struct Parties<'a>(&'a Conn);
+
+impl fmt::Display for Parties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ", client: {}, server: ", ClientName(&self.0.peer))?;
+        match &*self.0.listen_addr {
+            ListenAddr::Inet(addr) => addr.fmt(f),
+            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 

@@ -128,6 +128,18 @@ pub async fn log(r: &mut Request) {
     }
 }
 
+/// Asks the modules whether a session of `stream` may go on; if not, the status that it ends with.
+pub async fn admit(r: &mut Request) -> Result<(), u16> {
+    for phase in [Phase::PostRead, Phase::Rewrite, Phase::PreAccess, Phase::Access] {
+        match generic(r, phase).await {
+            None => {}
+            Some(Outcome::Status(status)) => return Err(status),
+            Some(_) => return Err(500),
+        }
+    }
+    Ok(())
+}
+
 /// Waits for the subrequests of a request whose answer was sent or given up.
 async fn subrequests_ended(r: &Request) {
     let Some(family) = r.family.as_deref().map(Rc::clone) else { return };
@@ -479,6 +491,8 @@ async fn content(r: &mut Request) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
     match &cycle.http.location(r.location).content {
         Some(Content::Relay(protocol)) => return relay::run(r, protocol).await,
+        // Only the settings of `stream` have it, and their sessions do not come here.
+        Some(Content::Session(_)) => return Outcome::Status(500),
         Some(Content::Answer(handler)) => {
             return match handler.answer(r) {
                 Answered::Now(outcome) => not_found_if_declined(outcome),

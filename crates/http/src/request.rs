@@ -267,7 +267,7 @@ impl Request {
     }
 
     /// Begins on a connection. A request that had another life before has been [reset](Self::reset).
-    pub(crate) fn begin(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
+    pub fn begin(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
         self.cycle = cycle;
         self.conn = conn;
     }

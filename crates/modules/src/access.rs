@@ -46,7 +46,7 @@ impl Settings for AccessSettings {
     }
 }
 
-const PLACES: Contexts = Contexts::HTTP_ALL.or(Contexts::LIMIT_EXCEPT);
+const PLACES: Contexts = Contexts::HTTP_ALL.or(Contexts::LIMIT_EXCEPT).or(Contexts::STREAM_ALL);
 
 static ROWS: [Row<AccessSettings>; 2] = [
     row("allow", PLACES, Arity::ONE, "", "Lets clients through.", allow).many(),
@@ -63,6 +63,7 @@ fn deny(s: &mut AccessSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Er
 
 impl Module for Access {
     const NAME: &'static str = "ngx_http_access_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_access_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = AccessSettings;
     type Main = ();
@@ -73,6 +74,7 @@ impl Module for Access {
 
     fn register(registry: &mut Registry) {
         registry.phase(Phase::Access, &Access);
+        registry.stream_phase(Phase::Access, &Access);
     }
 }
 

@@ -53,7 +53,15 @@ impl Settings for RealipSettings {
 const ALL: Contexts = Contexts::HTTP_ALL;
 
 static ROWS: [Row<RealipSettings>; 3] = [
-    row("set_real_ip_from", ALL, Arity::ONE, "", "Proxies that are believed.", set_real_ip_from).many(),
+    row(
+        "set_real_ip_from",
+        ALL.or(Contexts::STREAM_ALL),
+        Arity::ONE,
+        "",
+        "Proxies that are believed.",
+        set_real_ip_from,
+    )
+    .many(),
     value("real_ip_header", ALL, Arity::ONE, "X-Real-IP", "Where the client's address is told.", |s, d| {
         s.told = match &*d.arg(0)?.bytes {
             b"X-Real-IP" => Told::XRealIp,
@@ -84,6 +92,7 @@ static VARIABLES: [Variable; 2] = [
 
 impl Module for Realip {
     const NAME: &'static str = "ngx_http_realip_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_realip_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = RealipSettings;
     type Main = ();
@@ -96,6 +105,8 @@ impl Module for Realip {
         registry.phase(Phase::PostRead, &Realip);
         registry.phase(Phase::PreAccess, &Realip);
         registry.variables(&VARIABLES);
+        registry.stream_phase(Phase::PostRead, &OfSession);
+        registry.stream_variables(&VARIABLES);
     }
 }
 
@@ -138,7 +149,31 @@ impl PhaseHandler for Realip {
     }
 }
 
+/// The module's part in a session of `stream`, where nothing but the PROXY protocol tells of the client.
+struct OfSession;
+
+impl PhaseHandler for OfSession {
+    fn concerns(&self, location: &Location) -> bool {
+        Realip.concerns(location)
+    }
+
+    fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
+        if let Some(client) = r.location().settings::<Realip>().proxied(r) {
+            r.real_client = Some(PeerAddr::Inet(client));
+        }
+        Verdict::Declined
+    }
+}
+
 impl RealipSettings {
+    /// The client that the PROXY protocol tells of.
+    fn proxied(&self, r: &Request) -> Option<SocketAddr> {
+        let search = Search { from: &self.from, recursive: self.recursive };
+        let source = &r.conn.proxy.get()?.source;
+        let client = search.one(r.conn.peer.ip(), source.address.as_bytes())?;
+        Some(SocketAddr::new(client.ip(), source.port))
+    }
+
     fn client(&self, r: &Request) -> Option<SocketAddr> {
         let search = Search { from: &self.from, recursive: self.recursive };
         let peer = r.conn.peer.ip();
@@ -150,11 +185,7 @@ impl RealipSettings {
                     fields.all(Known::XForwardedFor).map(|field| field.value.of(&r.head)).collect();
                 search.last(peer, &values)
             }
-            Told::ProxyProtocol => {
-                let source = &r.conn.proxy.get()?.source;
-                let client = search.one(peer, source.address.as_bytes())?;
-                Some(SocketAddr::new(client.ip(), source.port))
-            }
+            Told::ProxyProtocol => self.proxied(r),
             Told::Field(name) => {
                 let mut named =
                     fields.iter().filter(|field| field.name.of(&r.head).eq_ignore_ascii_case(name));

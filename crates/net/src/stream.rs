@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, Waker};
 
 use crate::Deadline;
-use crate::socket::Socket;
+use crate::socket::{Events, Socket};
 use crate::tls::Session;
 
 /// A connected, nonblocking stream socket, plain or under TLS.
@@ -20,12 +20,20 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Registers a connected nonblocking socket with this thread's event loop.
+    /// Registers a connected nonblocking TCP socket with this thread's event loop.
     ///
     /// # Errors
     /// The error of the registration, such as a full descriptor table.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: Socket::new(fd)?, session: OnceCell::new() })
+        Ok(Self { socket: Socket::new(fd, Events::Both)?, session: OnceCell::new() })
+    }
+
+    /// As [`Self::new`], for a Unix socket.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn local(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { socket: Socket::new(fd, Events::Reading)?, session: OnceCell::new() })
     }
 
     /// The TLS session; none on a plain connection.
@@ -216,8 +224,7 @@ impl Stream {
     /// The error of the registration.
     pub fn move_here(mut self) -> io::Result<Self> {
         let session = std::mem::take(&mut self.session);
-        let fd = self.socket.as_fd().try_clone_to_owned()?;
-        Ok(Self { socket: Socket::new(fd)?, session })
+        Ok(Self { socket: self.socket.move_here()?, session })
     }
 }
 

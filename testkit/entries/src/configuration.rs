@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use conf::resources::{LogFile, Resources, SocketSpec};
 use conf::{Body, Contexts, Row, Schema, Sources, Style};
+use http::Side;
 use http::module::Registry;
 use server::core_conf::{self, CoreConf};
 use server::engine::Engine;
@@ -20,6 +21,8 @@ use crate::dice::Dice;
 pub(crate) const LINES: &[&[u8]] = &[
     b"events { worker_connections 10; } ",
     b"http { ",
+    b"stream { ",
+    b"send \"\\x00\"; expect ~ a; ",
     b"server { ",
     b"location / { ",
     b"location ~ ^/(a|b)$ { ",
@@ -75,7 +78,7 @@ const ARGUMENTS: &[&str] = &[
 ];
 
 /// Where a directive stands, from the outside in.
-const SURROUNDINGS: [(Contexts, &str, &str); 9] = [
+const SURROUNDINGS: [(Contexts, &str, &str); 13] = [
     (Contexts::MAIN, "events {} ", ""),
     (Contexts::EVENTS, "events { ", " }"),
     (Contexts::HTTP, "events {} http { ", " }"),
@@ -89,6 +92,14 @@ const SURROUNDINGS: [(Contexts, &str, &str); 9] = [
     (Contexts::IF_SERVER, "events {} http { server { if ($uri) { ", " } } }"),
     (Contexts::IF_LOCATION, "events {} http { server { location / { if ($uri) { ", " } } } }"),
     (Contexts::MATCH, "events {} http { match a { ", " } }"),
+    (Contexts::STREAM, "events {} stream { ", " }"),
+    (
+        Contexts::STREAM_SERVER,
+        "events {} stream { upstream u { zone z 64k; server 127.0.0.1:1; } server { listen 1; proxy_pass u; ",
+        " } }",
+    ),
+    (Contexts::STREAM_UPSTREAM, "events {} stream { upstream u { server 127.0.0.1:1; ", " } }"),
+    (Contexts::STREAM_MATCH, "events {} stream { match a { ", " } }"),
 ];
 
 /// One directive or a few at a place where they may stand, with arguments by chance: what parses, and mostly is refused.
@@ -118,7 +129,7 @@ pub fn directives(dice: &mut Dice) -> Vec<u8> {
 
 static SCHEMA: LazyLock<Schema> =
     LazyLock::new(|| Schema::new(core_conf::ROWS.iter().chain(HttpEngine::rows())));
-static REGISTRY: LazyLock<Registry> = LazyLock::new(modules::registry);
+static REGISTRY: LazyLock<Registry> = LazyLock::new(server::http_engine::registry);
 
 /// What a configuration finds outside: nothing.
 struct Nothing<'t>(&'t [u8]);
@@ -162,13 +173,16 @@ pub(crate) fn configuration(text: &[u8]) {
     let compiled =
         conf::parse(&paths.conf_file, &SCHEMA, &mut nothing, None, &mut sources).and_then(|tree| {
             let core = CoreConf::compile(&tree, &paths, HttpEngine::modules(), &mut notices)?;
-            let block = tree.directives.iter().find(|line| line.name.is("http"));
             let own = http::conf::compile::Paths {
                 prefix: paths.prefix.clone(),
                 conf_prefix: paths.conf_dir.clone(),
             };
-            let (_, said) = http::conf::compile::compile(&REGISTRY, block, &own, core.threads, &mut nothing)?;
-            notices.extend(said);
+            for (side, name) in [(Side::Http, "http"), (Side::Stream, "stream")] {
+                let block = tree.directives.iter().find(|line| line.name.is(name));
+                let (_, said) =
+                    http::conf::compile::compile(&REGISTRY, side, block, &own, core.threads, &mut nothing)?;
+                notices.extend(said);
+            }
             Ok(())
         });
     for error in compiled.err().iter().chain(&notices) {

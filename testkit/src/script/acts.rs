@@ -184,6 +184,7 @@ pub(super) fn reply_act(text: &str) -> Result<ReplyAct, String> {
         "take" => ReplyAct::Take,
         "close" => ReplyAct::Close,
         "stall" => ReplyAct::Stall,
+        "hear" => ReplyAct::Hear(escaped(rest)?),
         "tunnel" => ReplyAct::Tunnel,
         "drain" => ReplyAct::Drain,
         _ => match text.split_once(':') {

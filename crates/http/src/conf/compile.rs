@@ -1,4 +1,4 @@
-//! From the words of the `http` block to the running configuration.
+//! From the words of the `http` or the `stream` block to the running configuration.
 //!
 //! A block's own lines are applied first and its nested blocks after them, so that a nested block inherits also
 //! what is written below it, as in nginx.
@@ -21,6 +21,7 @@ use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
 use crate::relay::Protocol;
 use crate::relay::check::HealthCheck;
+use crate::side::Side;
 use crate::tls::ServerTls;
 use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, Table, VariableId};
 
@@ -97,7 +98,9 @@ pub struct Cx<'a> {
     pub checks: Vec<(UpstreamId, Arc<HealthCheck>)>,
     /// A local address is `transparent`, which takes a privilege.
     pub needs_net_raw: bool,
-    /// Where the `http` block ends: nginx names it for what it finds when all lines were read.
+    /// Which block is being compiled.
+    pub side: Side,
+    /// Where that block ends: nginx names it for what it finds when all lines were read.
     end: Option<Spot>,
     /// Warnings and notices for the operator, in order.
     pub notices: Vec<Error>,
@@ -113,35 +116,36 @@ pub struct Cx<'a> {
     rows: HashMap<*const conf::Row, (usize, usize)>,
 }
 
-/// Compiles the `http` block; without one there is nothing to serve.
+/// Compiles the block of a side; without one there is nothing to serve.
 ///
 /// # Errors
 /// The first line that cannot be made to work.
 pub fn compile(
     registry: &Registry,
-    http: Option<&Directive>,
+    side: Side,
+    block: Option<&Directive>,
     paths: &Paths,
     threads: usize,
     resources: &mut dyn Resources,
 ) -> Result<(HttpConf, Vec<Error>), Error> {
-    let mut cx = Cx::new(registry, paths, resources);
+    let mut cx = Cx::new(registry, side, paths, resources);
     cx.upstreams.threads = threads;
-    cx.end = http.and_then(|http| http.close).map(|place| Spot { place, line: place.line });
+    cx.end = block.and_then(|block| block.close).map(|place| Spot { place, line: place.line });
     cx.apply_defaults()?;
     let mut servers = Vec::new();
-    let nested = cx.read_block(http.map(Directive::body).unwrap_or_default(), true)?;
+    let nested = cx.read_block(block.map(Directive::body).unwrap_or_default(), true)?;
     for block in nested {
         let Nested::Server(directive) = block else { continue };
         servers.push(cx.compile_server(directive)?);
     }
-    for module in &registry.modules {
+    for module in registry.modules.iter().filter(|module| module.serves(side)) {
         (module.finish_main)(&mut cx)?;
     }
     cx.finish(servers)
 }
 
 impl<'a> Cx<'a> {
-    fn new(registry: &'a Registry, paths: &'a Paths, resources: &'a mut dyn Resources) -> Self {
+    fn new(registry: &'a Registry, side: Side, paths: &'a Paths, resources: &'a mut dyn Resources) -> Self {
         let mut slots = Slots::default();
         for module in &registry.modules {
             slots.push((module.default_settings)());
@@ -155,13 +159,14 @@ impl<'a> Cx<'a> {
         let mut cx = Self {
             resources,
             paths,
-            block: Block::new(slots, Contexts::HTTP, LocationId(0), registry.modules.len()),
+            block: Block::new(slots, side.top(), LocationId(0), registry.modules.len()),
             server: None,
             upstream: None,
             upstreams: Upstreams::default(),
             zones: Zones::default(),
             checks: Vec::new(),
             needs_net_raw: false,
+            side,
             end: None,
             notices: Vec::new(),
             registry,
@@ -173,7 +178,7 @@ impl<'a> Cx<'a> {
             locations: Vec::new(),
             rows,
         };
-        // Location 0 is the http block itself: it serves requests whose head was bad before a server was known.
+        // Location 0 is the block itself: it serves requests whose head was bad before a server was known.
         cx.block.id = cx.new_location();
         cx
     }
@@ -188,7 +193,7 @@ impl<'a> Cx<'a> {
     fn apply_defaults(&mut self) -> Result<(), Error> {
         for module in &self.registry.modules {
             for (index, row) in module.rows.iter().enumerate() {
-                if !row.contexts.has(Contexts::HTTP) || row.body != conf::Body::None {
+                if !row.contexts.has(self.side.top()) || row.body != conf::Body::None {
                     continue;
                 }
                 if let Some(directive) = Directive::from_default(row)? {
@@ -204,7 +209,7 @@ impl<'a> Cx<'a> {
         let mut nested = Vec::new();
         for line in lines {
             match (line.name.as_str().as_ref(), &line.body) {
-                ("server", Some(_)) if self.block.context == Contexts::HTTP => {
+                ("server", Some(_)) if self.block.context == self.side.top() => {
                     nested.push(Nested::Server(line))
                 }
                 ("location", Some(_)) => nested.push(Nested::Location(line)),
@@ -219,8 +224,9 @@ impl<'a> Cx<'a> {
             }
         }
         for index in 0..self.registry.modules.len() {
-            if all_finish || self.block.touched[index] {
-                (self.registry.modules[index].finish_block)(self)?;
+            let module = &self.registry.modules[index];
+            if (all_finish && module.serves(self.side)) || self.block.touched[index] {
+                (module.finish_block)(self)?;
             }
         }
         Ok(nested)
@@ -268,16 +274,22 @@ impl<'a> Cx<'a> {
     fn compile_server(&mut self, directive: &Directive) -> Result<(Server, ServerDraft), Error> {
         self.server = Some(ServerDraft { word: Some(directive.name.clone()), ..ServerDraft::default() });
         let id = self.new_location();
-        let outer = self.nested_block(Contexts::SERVER, id);
+        let outer = self.nested_block(self.side.server(), id);
         self.block.name = Box::default();
         let nested = self.read_block(directive.body(), false)?;
         for index in 0..self.registry.modules.len() {
-            (self.registry.modules[index].finish_server)(self)?;
+            let module = &self.registry.modules[index];
+            if module.serves(self.side) {
+                (module.finish_server)(self)?;
+            }
         }
         let tree = self.compile_nested(nested)?;
         self.close_block(outer, tree);
         let mut draft = self.server.take().unwrap_or_default();
         if draft.listens.is_empty() {
+            if self.side == Side::Stream {
+                return Err(Error::at_close(directive, "no \"listen\" is defined for server"));
+            }
             draft.listens.push(listen::ListenDraft::default_address());
         }
         if draft.names.is_empty() {
@@ -429,7 +441,7 @@ impl<'a> Cx<'a> {
     fn finish(mut self, servers: Vec<(Server, ServerDraft)>) -> Result<(HttpConf, Vec<Error>), Error> {
         self.check_variables()?;
         self.zones.check()?;
-        let root = Block::new(self.block.slots.clone(), Contexts::HTTP, LocationId(0), 0);
+        let root = Block::new(self.block.slots.clone(), self.side.top(), LocationId(0), 0);
         self.close_block(root, LocationTree::default());
         let mut drafts = Vec::new();
         let mut built = Vec::new();
@@ -442,14 +454,14 @@ impl<'a> Cx<'a> {
         let defaults = Defaults { resolver: core.resolver.clone(), resolver_timeout: core.resolver_timeout };
         let upstreams =
             std::mem::take(&mut self.upstreams).finish(self.resources, &mut self.notices, defaults)?;
-        Concerned::find(self.registry, self.locations.iter_mut().flatten());
+        Concerned::find(self.registry, self.side, self.locations.iter_mut().flatten());
         let conf = HttpConf {
             servers: built,
             locations: self.locations.into_iter().flatten().collect(),
             listeners,
             variables: self.table,
-            known_variables: self.registry.variables.clone(),
-            known_families: self.registry.prefixes.clone(),
+            known_variables: self.registry.part(self.side).variables.clone(),
+            known_families: self.registry.part(self.side).prefixes.clone(),
             upstreams,
             checks: self.checks,
             zones: self.zones,
@@ -523,7 +535,8 @@ impl<'a> Cx<'a> {
 
     /// Takes a variable that the modules define into the table.
     fn known_variable(&mut self, name: &[u8]) -> Option<VariableId> {
-        if let Some(known) = self.registry.variables.iter().find(|v| v.name.as_bytes() == name) {
+        let part = self.registry.part(self.side);
+        if let Some(known) = part.variables.iter().find(|v| v.name.as_bytes() == name) {
             return Some(self.table.add(Definition {
                 name: name.into(),
                 source: Source::Plain(known.read),
@@ -531,7 +544,7 @@ impl<'a> Cx<'a> {
                 cache: known.cache,
             }));
         }
-        let family = self.registry.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
+        let family = part.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
         Some(self.table.add(Definition {
             name: name.into(),
             source: Source::Named(family.read, name[family.prefix.len()..].into()),
@@ -599,8 +612,8 @@ impl<'a> Cx<'a> {
     }
 
     fn check_redefinition(&self, name: &[u8], word: &Word) -> Result<(), Error> {
-        let fixed =
-            self.registry.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
+        let part = self.registry.part(self.side);
+        let fixed = part.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
         if fixed {
             let shown = String::from_utf8_lossy(name);
             return Err(Error::at(word, format!("the duplicate \"{shown}\" variable")));

@@ -13,6 +13,7 @@ use conf::{Directive, Error, Level, Word};
 use super::ServerId;
 use super::compile::ServerDraft;
 use super::server_name::VirtualHosts;
+use crate::side::Side;
 
 /// nginx's backlog on Linux.
 const BACKLOG: i32 = 511;
@@ -78,20 +79,20 @@ impl ListenDraft {
     ///
     /// # Errors
     /// nginx's sentences for bad addresses and parameters.
-    pub fn read(directive: &Directive) -> Result<Vec<Self>, Error> {
+    pub fn read(directive: &Directive, side: Side) -> Result<Vec<Self>, Error> {
         let word = directive.arg(0)?;
         let mut template = Self::at(ListenAddr::Unix("".into()), Some(word.clone()));
         for parameter in directive.args.iter().skip(1) {
-            template.read_parameter(parameter)?;
+            template.read_parameter(parameter, side)?;
         }
-        let addresses = addresses(word)?;
+        let addresses = addresses(word, side)?;
         Ok(addresses
             .into_iter()
             .map(|addr| Self { spec: SocketSpec { addr, ..template.spec.clone() }, ..template.clone() })
             .collect())
     }
 
-    fn read_parameter(&mut self, word: &Word) -> Result<(), Error> {
+    fn read_parameter(&mut self, word: &Word, side: Side) -> Result<(), Error> {
         let (name, value) = match word.bytes.iter().position(|byte| *byte == b'=') {
             Some(at) => (&word.bytes[..at], Some(&word.bytes[at + 1..])),
             None => (&*word.bytes, None),
@@ -137,11 +138,11 @@ impl ListenDraft {
                 self.options.ssl = true;
                 is_socket_option = false;
             }
-            (b"http2", None) => {
+            (b"http2", None) if side == Side::Http => {
                 self.options.http2 = true;
                 is_socket_option = false;
             }
-            (b"quic", None) => {
+            (b"quic" | b"udp", None) if side.knows_transport(name) => {
                 let sentence =
                     format!("the \"{}\" parameter of \"listen\" is not supported yet", word.as_str());
                 return Err(Error::at(word, sentence));
@@ -192,8 +193,8 @@ fn keepalive(value: &[u8], word: &Word) -> Result<Option<TcpKeepalive>, Error> {
     Ok(Some(keepalive))
 }
 
-/// The addresses of a `listen` line (`ngx_parse_url` with a default port of 80).
-fn addresses(word: &Word) -> Result<Vec<ListenAddr>, Error> {
+/// The addresses of a `listen` line (`ngx_parse_url`, in `http` with a default port of 80).
+fn addresses(word: &Word, side: Side) -> Result<Vec<ListenAddr>, Error> {
     let text = word.as_str();
     let refuse = |why: &str| Error::at(word, format!("{why} in \"{text}\" of the \"listen\" directive"));
     if let Some(path) = text.strip_prefix("unix:") {
@@ -218,9 +219,11 @@ fn addresses(word: &Word) -> Result<Vec<ListenAddr>, Error> {
     } else {
         (text.to_string(), None)
     };
-    let ports = ports
-        .as_deref()
-        .map_or(Ok((80, 80)), |ports| port_range(ports).ok_or_else(|| refuse("invalid port")))?;
+    let ports = match ports.as_deref() {
+        Some(ports) => port_range(ports).ok_or_else(|| refuse("invalid port"))?,
+        None if side == Side::Http => (80, 80),
+        None => return Err(refuse("no port")),
+    };
     let ips = ips(&host).map_err(refuse)?;
     let pairs = (ports.0..=ports.1).flat_map(|port| ips.iter().map(move |ip| SocketAddr::new(*ip, port)));
     Ok(pairs.map(ListenAddr::Inet).collect())
@@ -359,7 +362,7 @@ pub(super) fn build(
     Ok(listeners)
 }
 
-/// An address under TLS needs a certificate (`ngx_http_ssl_init`).
+/// An address under TLS needs a certificate (`ngx_http_ssl_init`, `ngx_stream_ssl_init`).
 fn check_certificates(
     entry: &Merged,
     default: ServerId,

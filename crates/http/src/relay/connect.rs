@@ -124,6 +124,16 @@ pub enum OpenError {
     Tls(TlsError),
 }
 
+/// How a new connection begins.
+pub struct Start<'a> {
+    /// The location that it is for.
+    pub location: u32,
+    /// TLS.
+    pub wanted: Option<&'a Wanted>,
+    /// What is sent before all else, TLS included.
+    pub greeting: &'a [u8],
+}
+
 /// Opens a connection to the peer.
 ///
 /// # Errors
@@ -133,10 +143,10 @@ pub async fn open(
     upstream: &Upstream,
     settings: &RelaySettings,
     peer: &Peer,
-    location: u32,
-    wanted: Option<&Wanted>,
+    start: Start<'_>,
     deadline: &Deadline,
 ) -> Result<Connected, OpenError> {
+    let Start { location, wanted, greeting } = start;
     let addr = match &peer.addr {
         PeerAddr::Inet(addr) => OsAddr::Inet(*addr),
         PeerAddr::Unix(path) => OsAddr::Unix(path.clone()),
@@ -149,13 +159,21 @@ pub async fn open(
             .map_err(|error| OpenError::Bind(local, error))?;
     }
     let state = os::socket::connect(fd.as_fd(), &addr).map_err(OpenError::Refused)?;
-    let stream = Stream::new(fd).map_err(OpenError::Socket)?;
+    let stream = match addr {
+        OsAddr::Inet(_) => Stream::new(fd),
+        OsAddr::Unix(_) => Stream::local(fd),
+    };
+    let stream = stream.map_err(OpenError::Socket)?;
     if state == ConnectState::InProgress {
         deadline.set_after(settings.connect_timeout);
         stream.connected(deadline).await.map_err(|error| match error.raw_os_error() {
             None if error.kind() == io::ErrorKind::TimedOut => OpenError::TimedOut,
             _ => OpenError::Failed(error),
         })?;
+    }
+    if !greeting.is_empty() {
+        deadline.set_after(settings.send_timeout);
+        stream.send_all(greeting, deadline).await.map_err(OpenError::Failed)?;
     }
     if let Some(wanted) = wanted {
         deadline.set_after(settings.connect_timeout);

@@ -17,10 +17,12 @@ mod http2;
 mod join;
 mod params;
 mod pass;
+pub mod pipe;
 mod pump;
 pub mod queue;
 mod rows;
 mod send;
+pub mod session;
 pub mod settings;
 mod state;
 pub mod state_file;
@@ -51,7 +53,7 @@ pub use self::pass::{Pass, Schemes, Security, push_peer_url, split_scheme};
 pub use self::settings::RelaySettings;
 pub use self::state::{UpstreamHead, UpstreamState};
 pub use self::target::Target;
-pub use self::upstream::{KeepaliveConf, Naming, PeerConn, Upstream};
+pub use self::upstream::{HeadMoment, KeepaliveConf, Naming, PeerConn, Upstream};
 
 use self::exchange::{Failure, Heard};
 use self::head::Heading;
@@ -265,6 +267,11 @@ pub trait Protocol: Send + Sync {
         None
     }
 
+    /// What a session of `stream` sends to a peer before all else, TLS included.
+    fn greeting(&self, _r: &Request) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// What the error log shows in front of the peer.
     fn scheme(&self, r: &Request) -> &'static str;
 
@@ -300,6 +307,8 @@ struct Relay<'a> {
     heard: Heard,
     started_ms: u64,
     location: u32,
+    /// What a peer is sent as soon as it is connected to, before TLS.
+    greeting: Vec<u8>,
     /// Bytes of the client's body were taken from it: they cannot be sent again.
     body_is_spent: bool,
     /// Some of the request has reached a peer, which may act on it.
@@ -368,6 +377,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         heard: Heard::default(),
         started_ms: net::timer::now_ms(),
         location: r.location.0,
+        greeting: Vec::new(),
         body_is_spent: false,
         is_request_sent: false,
         is_request_whole: false,

@@ -342,10 +342,13 @@ pub fn read_file(cx: &mut Cx<'_>, word: &Word) -> Result<(PathBuf, Arc<[u8]>), E
 }
 
 /// The rows of TLS that an upstream protocol has, under its prefix: `relay_tls_rows!("proxy", ProxySettings, ROWS)`
-/// makes `static ROWS`. The settings have a field `relay`.
+/// makes `static ROWS`. The settings have a field `relay`. A fourth argument names contexts other than those of `http`.
 #[macro_export]
 macro_rules! relay_tls_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
+        $crate::relay_tls_rows!($prefix, $settings, $rows, conf::Contexts::HTTP_ALL);
+    };
+    ($prefix:literal, $settings:ty, $rows:ident, $contexts:expr) => {
         pub(super) static $rows: [$crate::rows::Row<$settings>; 14] = {
             use std::sync::Arc;
 
@@ -353,7 +356,7 @@ macro_rules! relay_tls_rows {
             use $crate::relay::tls::read_file;
             use $crate::rows::{flag, number, row, template, value};
             use $crate::tls::{ObjectCache, Written, read_passwords};
-            const ALL: Contexts = Contexts::HTTP_ALL;
+            const ALL: Contexts = $contexts;
             [
                 row(
                     concat!($prefix, "_ssl_certificate"),

@@ -127,7 +127,7 @@ pub static PREFIXES: [PrefixVariable; 6] = [
 ];
 
 /// A value that is always there.
-fn text(value: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn text(value: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(value);
     true
 }
@@ -138,12 +138,12 @@ fn filled(value: &[u8], out: &mut Vec<u8>) -> bool {
     !value.is_empty()
 }
 
-fn decimal(number: u64, out: &mut Vec<u8>) -> bool {
+pub(super) fn decimal(number: u64, out: &mut Vec<u8>) -> bool {
     push_decimal(number, out);
     true
 }
 
-fn seconds(millis: u64, out: &mut Vec<u8>) -> bool {
+pub(super) fn seconds(millis: u64, out: &mut Vec<u8>) -> bool {
     clock::push_seconds(millis, out);
     true
 }
@@ -268,7 +268,7 @@ fn request_id(_: &Request, out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn hostname(_: &Request, out: &mut Vec<u8>) -> bool {
+pub(super) fn hostname(_: &Request, out: &mut Vec<u8>) -> bool {
     static NAME: OnceLock<String> = OnceLock::new();
     text(NAME.get_or_init(|| os::process::hostname().to_ascii_lowercase()).as_bytes(), out)
 }

@@ -26,6 +26,7 @@ static SLOT: Slot = Slot::new();
 
 impl Module for Ssl {
     const NAME: &'static str = "ngx_http_ssl_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_ssl_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = SslSettings;
     type Main = Loaded;
@@ -36,6 +37,7 @@ impl Module for Ssl {
 
     fn register(registry: &mut Registry) {
         registry.variables(&variables::VARIABLES);
+        registry.stream_variables(&variables::VARIABLES);
     }
 
     fn finish_server(s: &SslSettings, main: &mut Loaded, cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -85,6 +87,8 @@ pub struct SslSettings {
     session_timeout_sec: u64,
     reject_handshake: bool,
     early_data: bool,
+    alpn: Arc<Vec<Vec<u8>>>,
+    handshake_timeout: u64,
     conf_commands: ConfCommands,
     stapling: bool,
     stapling_file: Option<File>,
@@ -122,6 +126,8 @@ impl Default for SslSettings {
             session_timeout_sec: 0,
             reject_handshake: false,
             early_data: false,
+            alpn: Arc::default(),
+            handshake_timeout: 0,
             conf_commands: ConfCommands::default(),
             stapling: false,
             stapling_file: None,

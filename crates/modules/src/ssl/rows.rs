@@ -13,10 +13,12 @@ use net::tls::{SessionCache, TicketKeys};
 
 use super::{Builtin, SslSettings};
 
-const ALL: Contexts = Contexts::HTTP_SERVER;
+const HTTP: Contexts = Contexts::HTTP_SERVER;
+const STREAM: Contexts = Contexts::STREAM_ALL;
+const ALL: Contexts = HTTP.or(STREAM);
 
 #[rustfmt::skip]
-pub(super) static ROWS: [Row<SslSettings>; 27] = [
+pub(super) static ROWS: [Row<SslSettings>; 29] = [
     row("ssl_certificate", ALL, Arity::ONE, "", "A certificate with its chain.", certificate).many(),
     row("ssl_certificate_key", ALL, Arity::ONE, "", "The key of a certificate.", certificate_key).many(),
     value("ssl_certificate_cache", ALL, Arity::TAKE123, "off", "Keeps certificates whose names have variables.", |s, d| {
@@ -36,7 +38,7 @@ pub(super) static ROWS: [Row<SslSettings>; 27] = [
         s.curves = Arc::new(read_curves(cx, d)?);
         Ok(())
     }),
-    size("ssl_buffer_size", ALL, "16k", "Size of the records that are sent.", |s, v| s.buffer_size = v),
+    size("ssl_buffer_size", HTTP, "16k", "Size of the records that are sent.", |s, v| s.buffer_size = v),
     value("ssl_session_cache", ALL, Arity::TAKE12, "none", "Where sessions are kept.", session_cache),
     flag("ssl_session_tickets", ALL, "on", "Clients keep sessions in tickets.", |s, v| s.session_tickets = v),
     row("ssl_session_ticket_key", ALL, Arity::ONE, "", "A file with a key for tickets.", ticket_key).many(),
@@ -73,7 +75,12 @@ pub(super) static ROWS: [Row<SslSettings>; 27] = [
         Ok(())
     }),
     flag("ssl_stapling_verify", ALL, "off", "Judges who has signed the answers.", |s, v| s.stapling_verify = v),
-    flag("ssl_early_data", ALL, "off", "Takes requests before the handshake has ended.", |s, v| s.early_data = v),
+    flag("ssl_early_data", HTTP, "off", "Takes requests before the handshake has ended.", |s, v| s.early_data = v),
+    value("ssl_alpn", STREAM, Arity::MORE1, "", "Protocols of which one must be offered where any is.", |s, d| {
+        s.alpn = Arc::new(d.args.iter().map(|word| word.bytes.to_vec()).collect());
+        Ok(())
+    }),
+    time("ssl_handshake_timeout", STREAM, "60s", "Longest time of a handshake.", |s, v| s.handshake_timeout = v),
     without_effect("ssl_dhparam", ALL, Arity::ONE, "there are no ciphers with Diffie-Hellman over finite fields"),
     without_effect("ssl_certificate_compression", ALL, Arity::FLAG, "certificates are sent as they are"),
 ];

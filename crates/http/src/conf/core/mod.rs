@@ -1,4 +1,5 @@
-//! The core module's settings: what every location knows about bodies, timeouts, paths and answers.
+//! The core module's settings: what every location knows about bodies, timeouts, paths and answers; of `stream` only
+//! what it has in common with `http`.
 //!
 //! Field names are nginx's directive names; sizes are bytes, times milliseconds.
 
@@ -23,6 +24,7 @@ use crate::open_file::{OpenFileCache, Symlinks};
 use crate::regex::Regex;
 use crate::resolver::ResolverConf;
 use crate::rows::Row;
+use crate::side::Side;
 use crate::variables::Template;
 use conf::Error;
 use proto::h1::Version;
@@ -47,6 +49,8 @@ impl Module for Core {
     fn register(registry: &mut Registry) {
         registry.variables(&crate::variables::core::VARIABLES);
         registry.prefixes(&crate::variables::core::PREFIXES);
+        registry.stream_variables(&crate::variables::stream::VARIABLES);
+        registry.stream_prefixes(&crate::variables::stream::PREFIXES);
     }
 }
 
@@ -279,6 +283,9 @@ impl Settings for CoreSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        if cx.side == Side::Stream {
+            return Ok(());
+        }
         if self.root == Root::Default {
             self.root = Root::Path(cx.path(b"html"));
         }

@@ -25,7 +25,7 @@ pub(super) fn nothing(_: &mut CoreSettings, _: &mut Cx<'_>, _: &Directive) -> Do
 }
 
 pub(super) fn listen(_: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
-    let drafts = ListenDraft::read(d)?;
+    let drafts = ListenDraft::read(d, cx.side)?;
     if let Some(word) = d.args.iter().skip(1).find(|word| word.is("http2")) {
         let sentence =
             "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";

@@ -12,8 +12,8 @@ use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use proto::h2::hpack::{BlockLimits, Decoder};
 use proto::h2::{
-    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_FRAME_SIZE, MAX_WINDOW, Priorities, Receiver,
-    RequestReader, Role, Setting, Violation, push_settings,
+    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_WINDOW, Priorities, Receiver, RequestReader, Role,
+    SERVER_FRAME_SIZE, Setting, Violation, push_settings,
 };
 
 use super::farewell::Farewell;
@@ -131,7 +131,7 @@ impl Driver {
             let settings = [
                 Setting::MaxConcurrentStreams(http2.max_concurrent_streams),
                 Setting::InitialWindowSize(http2.body_preread_size),
-                Setting::MaxFrameSize(MAX_FRAME_SIZE),
+                Setting::MaxFrameSize(SERVER_FRAME_SIZE),
                 Setting::EnableConnectProtocol(1),
             ];
             push_settings(&settings, &mut sending.bytes);
@@ -293,6 +293,10 @@ impl Driver {
         let mut began = 0;
         let mut frames = 0;
         let done = loop {
+            if began > 0 && self.is_early(rest) {
+                self.has_unread = true;
+                break Ok(began);
+            }
             match self.step(rest, &mut began) {
                 Ok(Some(used)) => rest = rest.get(used..).unwrap_or_default(),
                 Ok(None) => break Ok(began),
@@ -322,6 +326,13 @@ impl Driver {
         done
     }
 
+    /// Whether a frame holds more than its stream may bring, whose handler has not begun: it may let the client, as
+    /// nginx's does before it looks at another frame.
+    fn is_early(&self, input: &[u8]) -> bool {
+        let Some((id, length)) = self.receiver.peek_data(input) else { return false };
+        self.session.stream(id).is_some_and(|stream| !stream.may_bring(length) && !stream.has_begun())
+    }
+
     /// Takes one frame, or a piece of one; `None` when more must come first.
     fn step(&mut self, input: &[u8], began: &mut u32) -> Result<Option<usize>, Violation> {
         let step = self.receiver.next(input)?;
@@ -337,16 +348,23 @@ impl Driver {
                     None => self.trailers(frame)?,
                 }
             }
-            Some(Event::Data { stream, flow, bytes, is_end }) => {
-                if let Some(stream) = self.session.stream(stream)
-                    && !stream.is_gone()
-                {
-                    let fault = receive(&stream, flow, bytes, is_end);
-                    if let Some((code, sentence)) = fault {
-                        self.log(Level::Info, format_args!("{sentence}"));
-                        stream.terminate(code);
-                        self.receiver.budget.reset()?;
+            Some(Event::Data { stream: id, flow, bytes, is_end }) => {
+                let stream = self.session.stream(id);
+                let fault = match &stream {
+                    Some(stream) if !stream.is_gone() => receive(stream, flow, bytes, is_end),
+                    Some(stream) if !stream.is_ended() => None,
+                    _ => self.closed(id),
+                };
+                if let Some((code, sentence)) = fault {
+                    self.log(Level::Info, format_args!("{sentence}"));
+                    match stream {
+                        Some(stream) if !stream.is_gone() => stream.terminate(code),
+                        _ => {
+                            self.session.reset(id, code);
+                            self.session.abandon(id);
+                        }
                     }
+                    self.receiver.budget.reset()?;
                 }
             }
             Some(Event::Priority(id, dependency)) => {
@@ -396,6 +414,7 @@ impl Driver {
             head.give_back();
             self.receiver.budget.refused()?;
             self.session.reset(frame.stream, ErrorCode::REFUSED_STREAM);
+            self.session.abandon(frame.stream);
             return Ok(0);
         }
         let conn = &self.session.conn;
@@ -432,9 +451,18 @@ impl Driver {
         Ok(1)
     }
 
+    /// What is wrong with DATA on a stream that is no more: nothing, where the client could not know that.
+    fn closed(&self, id: u32) -> Option<(ErrorCode, String)> {
+        let is_known = self.farewell.is_told() || id == self.late_stream || self.session.is_abandoned(id);
+        // RFC 9113, 5.1. nginx passes over it.
+        (!is_known)
+            .then(|| (ErrorCode::STREAM_CLOSED, format!("client sent DATA frame for closed stream {id}")))
+    }
+
     /// A header block on a stream that was begun before.
     fn trailers(&mut self, frame: HeadersFrame) -> Result<(), Violation> {
-        if frame.is_new || frame.stream == self.late_stream {
+        let is_abandoned = frame.stream == self.late_stream || self.session.is_abandoned(frame.stream);
+        if frame.is_new || is_abandoned {
             // The client has been told that nobody looks at it.
             return Ok(());
         }

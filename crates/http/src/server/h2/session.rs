@@ -23,6 +23,9 @@ use crate::watcher::Watcher;
 /// is not read from while so much is there.
 const FULL: usize = 64 << 10;
 
+/// Streams that are remembered because the client was not done with them.
+const ABANDONED: usize = 128;
+
 /// The sending side, which all streams share.
 pub(super) struct Sending {
     /// Frames that are not written yet.
@@ -48,6 +51,8 @@ pub(super) struct Session {
     /// The sending side.
     pub sending: RefCell<Sending>,
     streams: RefCell<Vec<Rc<Stream>>>,
+    /// The last streams that we were done with before the client was; what comes on them was under way.
+    abandoned: RefCell<VecDeque<u32>>,
     /// Streams that came to their end, and those that were given up, since the driver looked last.
     pub completed: Cell<u32>,
     /// Bytes of bodies sent since the driver looked last.
@@ -70,6 +75,7 @@ impl Session {
             conn,
             sending: RefCell::new(sending),
             streams: RefCell::default(),
+            abandoned: RefCell::default(),
             completed: Cell::new(0),
             sent: Cell::new(0),
             driver: Watcher::default(),
@@ -104,14 +110,31 @@ impl Session {
     }
 
     /// A stream has come to its end.
-    pub(super) fn leave(&self, id: u32) {
+    pub(super) fn leave(&self, stream: &Stream) {
         {
             let mut streams = self.streams.borrow_mut();
-            if let Ok(place) = streams.binary_search_by_key(&id, |stream| stream.id) {
+            if let Ok(place) = streams.binary_search_by_key(&stream.id, |other| other.id) {
                 streams.remove(place);
             }
         }
+        if !stream.is_ended() {
+            self.abandon(stream.id);
+        }
         self.wake();
+    }
+
+    /// What the client still sends on a stream is not wanted.
+    pub(super) fn abandon(&self, id: u32) {
+        let mut abandoned = self.abandoned.borrow_mut();
+        if abandoned.len() >= ABANDONED {
+            abandoned.pop_front();
+        }
+        abandoned.push_back(id);
+    }
+
+    /// Whether the client may still send on a stream that is no more.
+    pub(super) fn is_abandoned(&self, id: u32) -> bool {
+        self.abandoned.borrow().contains(&id)
     }
 
     /// All streams, as they are now.

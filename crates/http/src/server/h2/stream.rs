@@ -42,6 +42,8 @@ pub struct Stream {
     pub(super) is_answered: Cell<bool>,
     /// The client did not do its part in time.
     pub(super) is_timed_out: Cell<bool>,
+    /// The request is none that HTTP allows, so the stream ends with an error behind its answer.
+    pub(super) is_malformed: Cell<bool>,
     /// The client asks for a tunnel (RFC 8441): what follows the head is no body.
     asks_tunnel: bool,
     /// The client has ended its side.
@@ -75,6 +77,7 @@ impl Stream {
             is_called: Cell::new(false),
             is_answered: Cell::new(false),
             is_timed_out: Cell::new(false),
+            is_malformed: Cell::new(false),
             asks_tunnel,
             is_ended: Cell::new(is_ended),
             is_gone: Cell::new(false),
@@ -134,12 +137,30 @@ impl Stream {
         self.is_timed_out.set(true);
     }
 
+    /// The request is none that HTTP allows.
+    pub(crate) fn condemn(&self) {
+        self.is_malformed.set(true);
+    }
+
     /// Gives it up, with a code that tells the client why.
     pub(crate) fn terminate(&self, code: ErrorCode) {
         if !self.is_gone.replace(true) {
             self.session.reset(self.id, code);
             self.wake();
         }
+    }
+
+    /// Whether its handler has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        let head = self.head.take();
+        let has_begun = head.is_none();
+        self.head.set(head);
+        has_begun
+    }
+
+    /// Whether the client may send so many bytes on this stream.
+    pub(super) fn may_bring(&self, length: usize) -> bool {
+        length <= self.incoming.borrow().window.size() as usize
     }
 
     /// Bytes of a frame that the client may send on this stream; `false` when it may not.
