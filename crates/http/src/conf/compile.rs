@@ -656,8 +656,8 @@ impl Block {
         self.id
     }
 
-    /// Requests of the block are passed on: what every `*_pass` of a location says besides where to.
-    pub fn pass_by(&mut self, protocol: impl Protocol + 'static) {
+    /// Requests of the block are passed on by a protocol: what every `*_pass` of a location says besides where to.
+    pub fn relay_by(&mut self, protocol: impl Protocol + 'static) {
         self.content = Some(Content::Relay(Arc::new(protocol)));
         self.auto_redirect = self.name.last() == Some(&b'/');
     }

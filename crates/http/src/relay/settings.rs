@@ -312,12 +312,3 @@ impl RelaySettings {
         Ok(())
     }
 }
-
-/// Which list of names a directive adds to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameList {
-    /// `hide_header`.
-    Hide,
-    /// `pass_header`.
-    Pass,
-}

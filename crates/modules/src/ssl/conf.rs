@@ -16,9 +16,9 @@ use net::tls::{
     ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, Preference, ServerConfig,
     ServerOptions, SessionCache, Sessions, TicketKeys, Tickets,
 };
+use os::errlog::Level;
 
 use super::{Builtin, SslSettings, stapling};
-use os::errlog::Level;
 
 /// Bytes of the records that are sent where nothing is said.
 const RECORD_SIZE: usize = 16 << 10;
