@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use conf::resources::ListenAddr;
+use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use net::{Buf, Deadline, Stream};
 use os::errlog::{Level, Scope, Verbosity};
 use os::socket::PeerAddr;
@@ -43,6 +43,8 @@ pub struct Conn {
     listen_addr: Rc<ListenAddr>,
     /// Place of its listener among those of a generation of the configuration; `u32::MAX`: none.
     listener: Cell<(u32, u32)>,
+    /// Whether it is one, or datagrams of one client.
+    pub kind: SocketKind,
     /// Requests so far (`$connection_requests`).
     pub requests: Cell<u32>,
     /// When it was accepted, monotonic milliseconds.
@@ -86,6 +88,7 @@ impl Conn {
             peer,
             listen_addr,
             listener: Cell::new((listener.0, place_of(Some(listener.1)))),
+            kind: SocketKind::Stream,
             requests: Cell::new(0),
             started_ms: net::timer::now_ms(),
             verbosity,
@@ -99,6 +102,28 @@ impl Conn {
             passes: Cell::new(0),
             place: Cell::new(u32::MAX),
         }
+    }
+
+    /// What stands for the datagrams of one client, which come to a socket that all share. `local` is the address that
+    /// they were sent to.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn of_datagrams(
+        peer: PeerAddr,
+        number: u64,
+        listener: (u32, usize),
+        listen_addr: Rc<ListenAddr>,
+        local: PeerAddr,
+        verbosity: Verbosity,
+    ) -> io::Result<Self> {
+        // A socket of its own that nobody talks to: what waits for the client's end waits in vain.
+        let stream =
+            Stream::new(os::socket::open(&PeerAddr::Unix(PathBuf::new()), os::socket::Kind::Datagram)?)?;
+        let mut conn = Self::new(stream, peer, number, listener, listen_addr, verbosity);
+        conn.kind = SocketKind::Datagram;
+        let _ = conn.local.set(Box::new(local));
+        Ok(conn)
     }
 
     /// The same connection as if another listener had accepted it, on this local address.
@@ -140,7 +165,8 @@ impl Conn {
         if generation == cycle.generation {
             return (index != u32::MAX).then_some(index as usize);
         }
-        let index = cycle.http.listeners.iter().position(|listener| listener.spec.addr == *self.listen_addr);
+        let is_own = |spec: &SocketSpec| spec.addr == *self.listen_addr && spec.kind == self.kind;
+        let index = cycle.http.listeners.iter().position(|listener| is_own(&listener.spec));
         self.listener.set((cycle.generation, place_of(index)));
         index
     }
@@ -244,7 +270,8 @@ pub struct Parties<'a>(&'a Conn);
 
 impl fmt::Display for Parties<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, ", client: {}, server: ", ClientName(&self.0.peer))?;
+        let udp = if self.0.kind == SocketKind::Datagram { "udp " } else { "" };
+        write!(f, ", {udp}client: {}, server: ", ClientName(&self.0.peer))?;
         match &*self.0.listen_addr {
             ListenAddr::Inet(addr) => addr.fmt(f),
             ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),

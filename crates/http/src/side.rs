@@ -56,15 +56,6 @@ impl Side {
         }
     }
 
-    /// Whether `listen` has this parameter for what is spoken below.
-    #[must_use]
-    pub(crate) fn knows_transport(self, name: &[u8]) -> bool {
-        match self {
-            Self::Http => name == b"quic",
-            Self::Stream => name == b"udp",
-        }
-    }
-
     /// Whether a directive of these contexts may stand anywhere in it.
     #[must_use]
     pub const fn takes(self, contexts: Contexts) -> bool {

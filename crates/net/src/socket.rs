@@ -178,6 +178,32 @@ impl Socket {
         }
     }
 
+    /// Takes one datagram. A short one says nothing of whether there are more, so only the kernel's word ends it.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`.
+    pub fn poll_recv_datagram(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        while let Poll::Ready(guard) = self.io.poll_read_ready(cx) {
+            match os::io::recv_append(self.io.as_fd(), into, max) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard?.clear_ready(),
+                done => return Poll::Ready(done),
+            }
+        }
+        // That nobody listens at the other end is announced to those who wait for room, not to readers.
+        while let Poll::Ready(guard) = self.io.poll_write_ready(cx) {
+            if let Some(error) = os::socket::take_error(self.io.as_fd())? {
+                return Poll::Ready(Err(error));
+            }
+            guard?.clear_ready();
+        }
+        Poll::Pending
+    }
+
     /// Runs a system call that writes; waits for room only after it was refused.
     ///
     /// # Errors

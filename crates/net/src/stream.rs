@@ -87,6 +87,19 @@ impl Stream {
         }
     }
 
+    /// Takes one datagram, where the other end is one.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`, such as that nobody listens there.
+    pub fn poll_recv_datagram(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.socket.poll_recv_datagram(cx, into, max)
+    }
+
     /// Waits until there is something to read, at most until `deadline`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use conf::resources::{ListenAddr, Resources};
+use conf::resources::{ListenAddr, Resources, SocketSpec};
 use conf::{Arity, Contexts, Directive, Error, Order, Row, Tree};
 use http::conf::compile;
 use http::cycle::{Cycle, Cycles, Globals, Guard, Worker};
@@ -151,17 +151,26 @@ impl Engine for HttpEngine {
 struct ServedSide {
     side: Side,
     acceptors: Acceptors,
+    receivers: stream::Receivers,
     attendants: Attendants,
 }
 
 impl ServedSide {
     fn new(side: Side, serve: http::server::accept::Serve) -> Self {
-        Self { side, acceptors: Acceptors::new(side, serve), attendants: Attendants::default() }
+        Self {
+            side,
+            acceptors: Acceptors::new(side, serve),
+            receivers: stream::Receivers::default(),
+            attendants: Attendants::default(),
+        }
     }
 
     fn follow(&mut self, worker: &Worker) {
         let cycle = worker.cycle_of(self.side);
         self.acceptors.follow(&cycle);
+        if self.side == Side::Stream {
+            self.receivers.follow(worker);
+        }
         // Names are followed and peers are checked once for the whole server.
         if worker.index == 0 {
             self.attendants.follow(&cycle);
@@ -170,6 +179,7 @@ impl ServedSide {
 
     fn stop(&mut self) {
         self.acceptors.stop();
+        self.receivers.stop();
         self.attendants.stop();
     }
 }
@@ -199,8 +209,9 @@ fn compile_side(registry: &Registry, side: Side, input: &mut Input<'_, Cycles>) 
 
 /// An address belongs to one side: the other one would have to bind it a second time.
 fn refuse_shared_addresses(http: &Cycle, stream: &Cycle) -> Result<(), Error> {
+    let is_same = |one: &SocketSpec, other: &SocketSpec| one.addr == other.addr && one.kind == other.kind;
     for listener in &stream.http.listeners {
-        if http.http.listeners.iter().any(|other| other.spec.addr == listener.spec.addr) {
+        if http.http.listeners.iter().any(|other| is_same(&other.spec, &listener.spec)) {
             let shown = match &listener.spec.addr {
                 ListenAddr::Inet(addr) => addr.to_string(),
                 ListenAddr::Unix(path) => format!("unix:{}", path.display()),

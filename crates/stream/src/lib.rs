@@ -1,9 +1,10 @@
-//! `stream`: connections that are passed on as they are.
+//! `stream`: connections, and datagrams, that are passed on as they are.
 //!
 //! It stands on `http`, whose settings, variables, upstreams, listeners and TLS are those of a session too; what a
 //! session does of its own is here. Start reading at [`session`].
 
 mod core;
+mod datagrams;
 mod pass;
 mod proxy;
 mod pump;
@@ -11,10 +12,12 @@ mod return_text;
 mod session;
 mod set;
 mod ssl_preread;
+mod udp;
 
 use http::Registry;
 
 pub use self::session::serve;
+pub use self::udp::Receivers;
 
 /// Adds the modules of `stream` to those that are there.
 pub fn add(registry: &mut Registry) {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use conf::resources::ListenAddr;
+use conf::resources::{ListenAddr, SocketKind};
 use conf::{Arity, Contexts, Directive, Error};
 use http::Request;
 use http::conf::compile::Cx;
@@ -130,6 +130,10 @@ impl Passes {
             r.log(Level::Error, format_args!("cannot pass connection with preread data {PASSING}"));
             return Err(());
         }
+        if r.conn.kind == SocketKind::Datagram {
+            r.log(Level::Error, format_args!("cannot pass udp connection {PASSING}"));
+            return Err(());
+        }
         if r.conn.passes.get() >= MOST_PASSES {
             r.log(Level::Error, format_args!("stream pass cycle {PASSING}"));
             return Err(());
@@ -137,7 +141,9 @@ impl Passes {
         let worker = Worker::current();
         for side in [Side::Http, Side::Stream] {
             let cycle = worker.cycle_of(side);
-            let found = cycle.http.listeners.iter().position(|listener| takes(&listener.spec.addr, &wanted));
+            let found = cycle.http.listeners.iter().position(|listener| {
+                listener.spec.kind == SocketKind::Stream && takes(&listener.spec.addr, &wanted)
+            });
             if let Some(index) = found {
                 return Ok(Some(Handover {
                     side,

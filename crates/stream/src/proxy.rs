@@ -5,6 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use conf::resources::SocketKind;
 use conf::{Arity, Contexts, Directive, Error, Level};
 use http::Request;
 use http::conf::Location;
@@ -21,8 +22,9 @@ use os::errlog;
 use os::socket::PeerAddr;
 use proto::haproxy::{Transport, write_v1, write_v2};
 
-use crate::pump;
 use crate::session::OK;
+use crate::udp::Mailbox;
+use crate::{datagrams, pump};
 
 /// `ngx_stream_proxy_module`.
 pub struct Proxy;
@@ -44,7 +46,7 @@ const GREETINGS: [(&str, Greeting); 4] =
     [("off", Greeting::Off), ("on", Greeting::V1), ("v1", Greeting::V1), ("v2", Greeting::V2)];
 
 #[rustfmt::skip]
-static ROWS: [Row<ProxySettings>; 18] = [
+static ROWS: [Row<ProxySettings>; 20] = [
     row("proxy_pass", Contexts::STREAM_SERVER, Arity::ONE, "", "Where sessions are passed on to.", proxy_pass),
     row("proxy_bind", ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
     flag("proxy_socket_keepalive", ALL, "off", "TCP keep-alive to the upstream.", |s, v| s.relay.socket_keepalive = v),
@@ -64,6 +66,8 @@ static ROWS: [Row<ProxySettings>; 18] = [
         s.greeting = d.one_of(&GREETINGS)?;
         Ok(())
     }),
+    number("proxy_requests", ALL, "0", "Datagrams of a client that make a session; 0: any number.", |s, v| s.requests = v),
+    number("proxy_responses", ALL, "", "Datagrams that answer each; unset: any number.", |s, v| s.responses = Some(v)),
     flag("proxy_half_close", ALL, "off", "Lets each direction end by itself.", |s, v| s.half_close = v),
     flag("proxy_ssl", ALL, "off", "Speaks TLS to the upstream.", |s, v| s.ssl = v),
 ];
@@ -79,6 +83,8 @@ pub struct ProxySettings {
     pub(crate) upload_rate: Option<Template>,
     pub(crate) download_rate: Option<Template>,
     pub(crate) half_close: bool,
+    pub(crate) requests: u64,
+    pub(crate) responses: Option<u64>,
     greeting: Greeting,
     ssl: bool,
     pass: Option<Pass>,
@@ -144,7 +150,8 @@ impl Protocol for Proxy {
     }
 
     fn tls(&self, r: &Request) -> Option<&'static [u8]> {
-        r.location().settings::<Self>().ssl.then_some(b"")
+        let is_wanted = r.location().settings::<Self>().ssl && r.conn.kind == SocketKind::Stream;
+        is_wanted.then_some(b"")
     }
 
     /// The PROXY protocol header. A health check is nobody's connection, and says so.
@@ -154,10 +161,14 @@ impl Protocol for Proxy {
             (PeerAddr::Inet(source), PeerAddr::Inet(destination)) => Some((*source, *destination)),
             _ => None,
         };
+        let transport = match r.conn.kind {
+            SocketKind::Stream => Transport::Stream,
+            SocketKind::Datagram => Transport::Datagram,
+        };
         match r.location().settings::<Self>().greeting {
             Greeting::Off => {}
             Greeting::V1 => write_v1(addresses, &mut out),
-            Greeting::V2 => write_v2(addresses, Transport::Stream, &[], &mut out),
+            Greeting::V2 => write_v2(addresses, transport, &[], &mut out),
         }
         out
     }
@@ -190,10 +201,14 @@ async fn proxy(r: &mut Request) -> u16 {
         Ok(reached) => reached,
         Err(status) => return status,
     };
+    tell(r, &reached);
+    let mailbox = r.lasting.get::<Rc<Mailbox>>().map(Rc::clone);
+    if let Some(mailbox) = mailbox {
+        return datagrams::run(r, reached, settings, &mailbox).await;
+    }
     if location.core.tcp_nodelay {
         reached.send_small_pieces();
     }
-    tell(r, &reached);
     pump::run(r, &mut reached, settings).await;
     reached.finish(r);
     OK
@@ -208,9 +223,10 @@ fn tell(r: &Request, reached: &http::relay::session::Reached<'_>) {
     else {
         return;
     };
+    let udp = if r.conn.kind == SocketKind::Datagram { "udp " } else { "" };
     r.error_log().log_for(
         errlog::Level::Info,
         r.conn.scope(),
-        format_args!("proxy {local} connected to {}", state.addr),
+        format_args!("{udp}proxy {local} connected to {}", state.addr),
     );
 }

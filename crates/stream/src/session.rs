@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use conf::resources::SocketKind;
 use http::Request;
 use http::conf::listen::Address;
 use http::conf::location::Content;
@@ -24,11 +25,14 @@ use os::errlog::Level;
 use crate::core::Core;
 use crate::pass::Handover;
 use crate::ssl_preread;
+use crate::udp::Mailbox;
 
 /// The status of a session that was served, or whose client went away.
 pub(crate) const OK: u16 = 200;
 /// What the client sent is not what was to come.
 pub(crate) const BAD_REQUEST: u16 = 400;
+/// No server could be had, or it did not answer.
+pub(crate) const BAD_GATEWAY: u16 = 502;
 /// This side could not go on.
 pub(crate) const INTERNAL: u16 = 500;
 
@@ -36,7 +40,7 @@ pub(crate) const INTERNAL: u16 = 500;
 pub fn serve(served: Served) {
     tokio::task::spawn_local(async move {
         // It goes last: the client sees the end when everything else of the session is over.
-        let handover = run(&served).await;
+        let handover = run(&served, None).await;
         if let Some(handover) = handover
             && let Some(conn) = served.into_conn()
         {
@@ -45,8 +49,16 @@ pub fn serve(served: Served) {
     });
 }
 
+/// Serves the datagrams of one client, on a task of its own.
+pub(crate) fn serve_datagrams(served: Served, mailbox: Rc<Mailbox>) {
+    tokio::task::spawn_local(async move {
+        run(&served, Some(&mailbox)).await;
+        mailbox.close();
+    });
+}
+
 /// Serves a session; gives who goes on with its connection, if somebody does.
-async fn run(served: &Served) -> Option<Handover> {
+async fn run(served: &Served, mailbox: Option<&Rc<Mailbox>>) -> Option<Handover> {
     let (worker, conn) = (Worker::current(), served.conn());
     conn.is_idle.set(false);
     let cycle = worker.cycle_of(Side::Stream);
@@ -55,6 +67,9 @@ async fn run(served: &Served) -> Option<Handover> {
     let address = listener.address(local);
     let mut r = worker.new_request();
     begin(&mut r, &cycle, conn, address);
+    if let Some(mailbox) = mailbox {
+        r.lasting.put(Rc::clone(mailbox));
+    }
     let status = {
         let mut session = std::pin::pin!(session(&mut r, address));
         poll_fn(|cx| {
@@ -89,10 +104,11 @@ fn begin(r: &mut Request, cycle: &Rc<Local>, conn: &Rc<Conn>, address: &Address)
     r.server = address.default_server;
     r.location = cycle.http.server(r.server).root;
     if r.logs(Level::Info) {
+        let udp = if conn.kind == SocketKind::Datagram { "udp " } else { "" };
         r.error_log().log_for(
             Level::Info,
             conn.scope(),
-            format_args!("client {} connected to {}", conn.peer, Shown(conn)),
+            format_args!("{udp}client {} connected to {}", conn.peer, Shown(conn)),
         );
     }
 }
@@ -131,7 +147,9 @@ async fn prepare(r: &mut Request, address: &Address) -> Result<(), u16> {
     if address.options.ssl && !r.conn.is_tls() {
         shake(r, address).await?;
     }
-    ssl_preread::look(r, address).await?;
+    if r.conn.kind == SocketKind::Stream {
+        ssl_preread::look(r, address).await?;
+    }
     r.conn.deadline.clear();
     Ok(())
 }

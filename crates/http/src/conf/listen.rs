@@ -90,11 +90,27 @@ impl ListenDraft {
         for parameter in directive.args.iter().skip(1) {
             template.read_parameter(parameter, side)?;
         }
+        if template.spec.kind == SocketKind::Datagram {
+            template.check_datagrams(directive)?;
+        }
         let addresses = addresses(word, side)?;
         Ok(addresses
             .into_iter()
             .map(|addr| Self { spec: SocketSpec { addr, ..template.spec.clone() }, ..template.clone() })
             .collect())
+    }
+
+    /// Refuses what only connections can have.
+    fn check_datagrams(&self, directive: &Directive) -> Result<(), Error> {
+        let of_connections = ["backlog", "deferred", "fastopen", "so_keepalive", "ssl", "proxy_protocol"];
+        for word in directive.args.iter().skip(1) {
+            let text = word.as_str();
+            let name = text.split('=').next().unwrap_or_default();
+            if of_connections.contains(&name) {
+                return Err(Error::at(word, format!("\"{name}\" parameter is incompatible with \"udp\"")));
+            }
+        }
+        Ok(())
     }
 
     fn read_parameter(&mut self, word: &Word, side: Side) -> Result<(), Error> {
@@ -147,7 +163,11 @@ impl ListenDraft {
                 self.options.http2 = true;
                 is_socket_option = false;
             }
-            (b"quic" | b"udp", None) if side.knows_transport(name) => {
+            (b"udp", None) if side == Side::Stream => {
+                self.spec.kind = SocketKind::Datagram;
+                is_socket_option = false;
+            }
+            (b"quic", None) if side == Side::Http => {
                 let sentence =
                     format!("the \"{}\" parameter of \"listen\" is not supported yet", word.as_str());
                 return Err(Error::at(word, sentence));
@@ -443,7 +463,8 @@ fn merge(merged: &mut Vec<Merged>, server: ServerId, listen: &ListenDraft) -> Re
         Some(word) => Error::at(word, sentence),
         None => Error::bare(sentence),
     };
-    let Some(entry) = merged.iter_mut().find(|entry| entry.draft.spec.addr == listen.spec.addr) else {
+    let is_same = |spec: &SocketSpec| spec.addr == listen.spec.addr && spec.kind == listen.spec.kind;
+    let Some(entry) = merged.iter_mut().find(|entry| is_same(&entry.draft.spec)) else {
         let explicit_default = listen.is_default.then_some(server);
         let mut draft = listen.clone();
         draft.spec.reuseport = listen.reuseport.then_some(0);
@@ -479,7 +500,8 @@ fn takes_in(listener: &Listener, entry: &Merged) -> bool {
     else {
         return false;
     };
-    wide.ip().is_unspecified()
+    listener.spec.kind == entry.draft.spec.kind
+        && wide.ip().is_unspecified()
         && !own.ip().is_unspecified()
         && wide.port() == own.port()
         && wide.is_ipv4() == own.is_ipv4()

@@ -132,6 +132,8 @@ pub struct Start<'a> {
     pub wanted: Option<&'a Wanted>,
     /// What is sent before all else, TLS included.
     pub greeting: &'a [u8],
+    /// What the peer is spoken to over.
+    pub kind: Kind,
 }
 
 /// Opens a connection to the peer.
@@ -146,16 +148,16 @@ pub async fn open(
     start: Start<'_>,
     deadline: &Deadline,
 ) -> Result<Connected, OpenError> {
-    let Start { location, wanted, greeting } = start;
+    let Start { location, wanted, greeting, kind } = start;
     let addr = match &peer.addr {
         PeerAddr::Inet(addr) => OsAddr::Inet(*addr),
         PeerAddr::Unix(path) => OsAddr::Unix(path.clone()),
     };
     let (bind, transparency) = bind_address(r, &settings.bind);
-    let fd = os::socket::open(&addr, Kind::Stream).map_err(OpenError::Socket)?;
-    set_options(fd.as_fd(), settings).map_err(OpenError::Socket)?;
+    let fd = os::socket::open(&addr, kind).map_err(OpenError::Socket)?;
+    set_options(fd.as_fd(), settings, kind).map_err(OpenError::Socket)?;
     if let (OsAddr::Inet(_), Some(local)) = (&addr, bind) {
-        os::socket::bind_local(fd.as_fd(), local, Kind::Stream, transparency)
+        os::socket::bind_local(fd.as_fd(), local, kind, transparency)
             .map_err(|error| OpenError::Bind(local, error))?;
     }
     let state = os::socket::connect(fd.as_fd(), &addr).map_err(OpenError::Refused)?;
@@ -193,14 +195,14 @@ pub async fn open(
 }
 
 /// What must be set before the connection is begun: the window follows from the buffer.
-fn set_options(fd: BorrowedFd<'_>, settings: &RelaySettings) -> io::Result<()> {
+fn set_options(fd: BorrowedFd<'_>, settings: &RelaySettings, kind: Kind) -> io::Result<()> {
     if settings.socket_rcvbuf > 0 {
         os::tcp::set_rcvbuf(fd, settings.socket_rcvbuf)?;
     }
     if settings.socket_sndbuf > 0 {
         os::tcp::set_sndbuf(fd, settings.socket_sndbuf)?;
     }
-    if settings.socket_keepalive {
+    if settings.socket_keepalive && kind == Kind::Stream {
         os::tcp::set_keepalive(fd, Some(os::tcp::Keepalive::default()))?;
     }
     Ok(())

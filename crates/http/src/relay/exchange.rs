@@ -204,7 +204,8 @@ impl Relay<'_> {
     ) -> Result<Connected, Trouble> {
         let fail = not_connected;
         let opened = {
-            let start = connect::Start { location: self.location, wanted, greeting: &self.greeting };
+            let (location, greeting, kind) = (self.location, &self.greeting[..], self.kind);
+            let start = connect::Start { location, wanted, greeting, kind };
             let opening = connect::open(r, &self.upstream, self.settings, peer, start, deadline);
             let mut opening = std::pin::pin!(opening);
             let is_abort_ignored = r.ignores_client_abort;

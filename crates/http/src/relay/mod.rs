@@ -39,6 +39,7 @@ use std::sync::Arc;
 use ::upstream::{Attempt, Key, NoPeer, Now};
 use net::Buf;
 use os::errlog::Level;
+use os::socket::Kind;
 use proto::h1::Method;
 
 pub use self::codec::{
@@ -309,6 +310,7 @@ struct Relay<'a> {
     location: u32,
     /// What a peer is sent as soon as it is connected to, before TLS.
     greeting: Vec<u8>,
+    kind: Kind,
     /// Bytes of the client's body were taken from it: they cannot be sent again.
     body_is_spent: bool,
     /// Some of the request has reached a peer, which may act on it.
@@ -378,6 +380,7 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         started_ms: net::timer::now_ms(),
         location: r.location.0,
         greeting: Vec::new(),
+        kind: Kind::Stream,
         body_is_spent: false,
         is_request_sent: false,
         is_request_whole: false,

@@ -165,7 +165,7 @@ impl Pipe {
 
 /// So many bytes a second, as nginx counts them: a second's worth at once, and after each piece the time that it is
 /// worth.
-struct Pace {
+pub struct Pace {
     rate: u64,
     started_sec: i64,
     is_waiting: bool,
@@ -173,13 +173,15 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: u64) -> Self {
+    /// A pace of so many bytes a second, from now on.
+    #[must_use]
+    pub fn new(rate: u64) -> Self {
         let started_sec = net::timer::wall_clock().0;
         Self { rate, started_sec, is_waiting: false, until: Deadline::new() }
     }
 
-    /// How many bytes may be read now.
-    fn poll_most(&mut self, cx: &mut Context<'_>, taken: u64) -> Poll<usize> {
+    /// How many bytes may be read now, after so many.
+    pub fn poll_most(&mut self, cx: &mut Context<'_>, taken: u64) -> Poll<usize> {
         loop {
             if self.is_waiting {
                 ready!(self.until.poll_over(cx));
@@ -196,11 +198,17 @@ impl Pace {
     }
 
     /// Some were read.
-    fn took(&mut self, count: usize) {
+    pub fn took(&mut self, count: usize) {
         let ms = wait_ms(count as u64, self.rate);
         if ms > 0 {
             self.wait(ms);
         }
+    }
+
+    /// Whether the next bytes are waited with.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     fn wait(&mut self, ms: u64) {

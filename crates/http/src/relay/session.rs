@@ -5,9 +5,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ::upstream::NoPeer;
+use ::upstream::{NoPeer, Outcome};
+use conf::resources::SocketKind;
 use net::Stream;
 use os::errlog::Level;
+use os::socket::Kind;
 
 use super::exchange::Trouble;
 use super::queue::Bell;
@@ -48,6 +50,10 @@ pub async fn reach<'a>(
     let Ok(upstream) = found else { return Err(INTERNAL) };
     let mut attempt = upstream.group().attempt();
     attempt.limit_tries(settings.next_upstream_tries);
+    let kind = match r.conn.kind {
+        SocketKind::Stream => Kind::Stream,
+        SocketKind::Datagram => Kind::Datagram,
+    };
     let mut relay = Relay {
         protocol,
         settings,
@@ -61,7 +67,8 @@ pub async fn reach<'a>(
         heard: Default::default(),
         started_ms: net::timer::now_ms(),
         location: r.location.0,
-        greeting: protocol.greeting(r),
+        greeting: if kind == Kind::Stream { protocol.greeting(r) } else { Vec::new() },
+        kind,
         body_is_spent: false,
         is_request_sent: false,
         is_request_whole: false,
@@ -132,6 +139,18 @@ impl Reached<'_> {
         state.header_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
         if self.relay.upstream.head_moment == HeadMoment::FirstByte {
             self.relay.attempt.head_seen(now());
+        }
+    }
+
+    /// The peer has failed: gives it back.
+    pub fn fail(mut self, r: &mut Request) {
+        end_state(r);
+        if let Some(state) = r.upstreams.last_mut() {
+            state.status = BAD_GATEWAY;
+        }
+        self.relay.count_attempt(r);
+        if let Some(notice) = self.relay.attempt.release(Outcome::Failure, now()) {
+            r.log(Level::Warn, format_args!("{notice}"));
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::Network;
-use conf::resources::{ListenAddr, SocketSpec};
+use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use net::Stream;
 use os::errlog::{Level, Verbosity};
 use os::socket::PeerAddr;
@@ -20,6 +20,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::stats;
+use crate::conf::listen::Listener;
 use crate::connection::Conn;
 use crate::cycle::{Cycle, Worker};
 use crate::side::Side;
@@ -57,7 +58,7 @@ impl Acceptors {
     /// Accepts on the sockets of this configuration, and on no others.
     pub fn follow(&mut self, cycle: &Cycle) {
         let wanted = |key: &(ListenAddr, Option<u32>)| {
-            cycle.http.listeners.iter().any(|listener| key_of(&listener.spec) == *key)
+            streams(cycle).any(|(_, listener)| key_of(&listener.spec) == *key)
         };
         self.running.retain(|key, task| {
             let stays = wanted(key);
@@ -66,7 +67,7 @@ impl Acceptors {
             }
             stays
         });
-        for listener in &cycle.http.listeners {
+        for (_, listener) in streams(cycle) {
             let key = key_of(&listener.spec);
             if self.running.contains_key(&key) {
                 continue;
@@ -232,6 +233,25 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
+/// The listeners that connections come to, and their places.
+fn streams(cycle: &Cycle) -> impl Iterator<Item = (usize, &Listener)> {
+    cycle.http.listeners.iter().enumerate().filter(|(_, listener)| listener.spec.kind == SocketKind::Stream)
+}
+
+/// Counts a client that has come, where there is room for it; how messages about it are filtered.
+pub fn admit(cycle: &Cycle, peer: &PeerAddr) -> Option<Verbosity> {
+    let worker = Worker::current();
+    let counters = stats::own();
+    stats::add(&counters.accepted);
+    if worker.is_full() && !worker.close_an_idle_connection() {
+        let limit = cycle.globals.worker_connections;
+        cycle.globals.log.log(Level::Alert, format_args!("{limit} worker_connections are not enough"));
+        return None;
+    }
+    stats::add(&counters.handled);
+    Some(verbosity(&cycle.globals.debug_connections, peer))
+}
+
 /// The number of the next connection.
 pub fn next_number() -> u64 {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -240,16 +260,8 @@ pub fn next_number() -> u64 {
 
 impl Taker {
     fn begin(&self, fd: OwnedFd, peer: PeerAddr) {
-        let worker = Worker::current();
-        let counters = stats::own();
-        stats::add(&counters.accepted);
-        let cycle = worker.cycle_of(self.side);
-        if worker.is_full() && !worker.close_an_idle_connection() {
-            let limit = cycle.globals.worker_connections;
-            cycle.globals.log.log(Level::Alert, format_args!("{limit} worker_connections are not enough"));
-            return;
-        }
-        stats::add(&counters.handled);
+        let cycle = Worker::current().cycle_of(self.side);
+        let Some(verbosity) = admit(&cycle, &peer) else { return };
         let stream = match self.spec.addr {
             ListenAddr::Inet(_) => {
                 keepalive(&fd, &self.spec);
@@ -257,9 +269,8 @@ impl Taker {
             }
             ListenAddr::Unix(_) => Stream::local(fd),
         };
-        let verbosity = verbosity(&cycle.globals.debug_connections, &peer);
         let key = key_of(&self.spec);
-        let Some(index) = cycle.http.listeners.iter().position(|l| key_of(&l.spec) == key) else { return };
+        let Some((index, _)) = streams(&cycle).find(|(_, l)| key_of(&l.spec) == key) else { return };
         let Ok(stream) = stream else { return };
         let listener = (cycle.generation, index);
         let addr = Rc::clone(&self.addr);

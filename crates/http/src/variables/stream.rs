@@ -2,6 +2,8 @@
 //!
 //! A session is a request without a head, so most are read as those of a request are.
 
+use conf::resources::SocketKind;
+
 use super::core::{decimal, hostname, push_status, seconds, text};
 use super::{PrefixVariable, Variable, address, clock};
 
@@ -44,7 +46,10 @@ pub static VARIABLES: [Variable; 22] = [
         clock::push_time_local(out);
         true
     }),
-    Variable::new("protocol", |_, out| text(b"TCP", out)),
+    Variable::new("protocol", |r, out| match r.conn.kind {
+        SocketKind::Stream => text(b"TCP", out),
+        SocketKind::Datagram => text(b"UDP", out),
+    }),
 ];
 
 /// The families of variables of the core module.

@@ -150,7 +150,10 @@ impl Draft {
         if let Some(word) = &self.matching {
             let missing = || Error::at(word, format!("match \"{name}\" not found"));
             match &mut kind {
-                CheckKind::Talk(talk) => *talk = main.talks.get(&name).cloned().ok_or_else(missing)?,
+                CheckKind::Talk(talk) => {
+                    let said = Talk::clone(main.talks.get(&name).ok_or_else(missing)?);
+                    *talk = Arc::new(Talk { is_by_datagrams: talk.is_by_datagrams, ..said });
+                }
                 _ => expect = main.blocks.get(&name).cloned().ok_or_else(missing)?,
             }
         }
@@ -199,11 +202,8 @@ fn health_check(settings: &mut HcSettings, cx: &mut Cx<'_>, d: &Directive) -> Do
     Ok(())
 }
 
-/// Refuses parameters that only checks of `http` have, and the one that is not there yet.
+/// Refuses parameters that only checks of `http` have.
 fn check_of_stream(word: &Word) -> Done {
-    if word.is("udp") {
-        return Err(Error::at(word, "\"udp\" of \"health_check\" is not supported yet"));
-    }
     let is_of_http = [&b"uri="[..], b"keepalive_time=", b"type=", b"grpc_"];
     if is_of_http.iter().any(|name| word.bytes.starts_with(name)) {
         return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str())));
@@ -260,6 +260,8 @@ fn parameter(draft: &mut Draft, word: &Word) -> Done {
         draft.matching = Some(name);
     } else if let Some(value) = word.after("keepalive_time=") {
         draft.keepalive_ms = Some(time(value)?);
+    } else if let (CheckKind::Talk(talk), true) = (&mut draft.kind, word.is("udp")) {
+        Arc::make_mut(talk).is_by_datagrams = true;
     } else if word.is("mandatory") {
         draft.checked = Checked::Mandatory;
     } else if word.is("persistent") {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use os::errlog::Level;
+use os::socket::Kind;
 use tokio::task::JoinHandle;
 use upstream::{Admin, CheckVerdict, Checked, Health, PeerId, PeerUid};
 
@@ -82,6 +83,14 @@ pub enum CheckKind {
 }
 
 impl CheckKind {
+    /// What the peer is spoken to over.
+    fn transport(&self) -> Kind {
+        match self {
+            Self::Talk(talk) if talk.is_by_datagrams => Kind::Datagram,
+            _ => Kind::Stream,
+        }
+    }
+
     /// What is checked for.
     fn side(&self) -> Side {
         match self {

@@ -146,6 +146,7 @@ impl Probe {
             started_ms: net::timer::now_ms(),
             location: r.location.0,
             greeting: protocol.greeting(r),
+            kind: self.check.kind.transport(),
             body_is_spent: false,
             is_request_sent: false,
             is_request_whole: false,

@@ -2,6 +2,10 @@
 //!
 //! Without either it is enough that the peer can be connected to.
 
+use std::future::poll_fn;
+use std::os::fd::AsFd;
+use std::task::Poll;
+
 use net::{Buf, Deadline, Stream};
 
 use super::probe::Finding;
@@ -12,6 +16,11 @@ const MOST: usize = 256 << 10;
 /// Bytes that one read asks for.
 const PIECE: usize = 16 << 10;
 
+/// What a peer is asked by a datagram where nothing else is said.
+const QUESTION: &[u8] = b"nginx health check";
+/// How long it is waited for word that nobody listens, milliseconds.
+const REFUSAL_MS: u64 = 1000;
+
 /// One `match` block of `stream`.
 #[derive(Clone, Default)]
 pub struct Talk {
@@ -19,6 +28,8 @@ pub struct Talk {
     pub send: Box<[u8]>,
     /// `expect`
     pub expect: Option<Reply>,
+    /// `udp`: the peer is spoken to by datagrams.
+    pub is_by_datagrams: bool,
 }
 
 /// What must be heard.
@@ -42,6 +53,9 @@ impl Reply {
 impl Talk {
     /// Talks to a peer; each step may take so many milliseconds.
     pub(super) async fn hold(&self, peer: &Stream, timeout_ms: u64, deadline: &Deadline) -> Finding {
+        if self.is_by_datagrams {
+            return self.exchange(peer, timeout_ms, deadline).await;
+        }
         if !self.send.is_empty() {
             deadline.set_after(timeout_ms);
             peer.send_all(&self.send, deadline).await.map_err(|_| "sending data to upstream")?;
@@ -57,6 +71,30 @@ impl Talk {
             }
         }
         Ok(())
+    }
+}
+
+impl Talk {
+    /// As [`Self::hold`], where whole datagrams are sent and heard. Without a text to hear, it is enough that nobody
+    /// says that nobody listens there.
+    async fn exchange(&self, peer: &Stream, timeout_ms: u64, deadline: &Deadline) -> Finding {
+        const SENDING: &str = "sending data to upstream";
+        let text = if self.send.is_empty() { QUESTION } else { &self.send };
+        os::io::send(peer.as_fd(), text).map_err(|_| SENDING)?;
+        deadline.set_after(if self.expect.is_some() { timeout_ms } else { timeout_ms.min(REFUSAL_MS) });
+        loop {
+            let mut heard = Buf::empty();
+            let received = poll_fn(|cx| match peer.poll_recv_datagram(cx, &mut heard, PIECE) {
+                Poll::Pending => deadline.poll_over(cx).map(|()| None),
+                received => received.map(Some),
+            });
+            match (received.await, &self.expect) {
+                (Some(Ok(_)) | None, None) => return Ok(()),
+                (Some(Ok(_)), Some(expect)) if expect.is_in(&heard) => return Ok(()),
+                (Some(Ok(_)), Some(_)) => {}
+                (Some(Err(_)) | None, _) => return Err("reading data from upstream"),
+            }
+        }
     }
 }
 
