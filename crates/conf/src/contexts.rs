@@ -74,12 +74,6 @@ impl Contexts {
         self.0 & other.0 != 0
     }
 
-    /// Whether the set has all of the other's contexts.
-    #[must_use]
-    pub const fn covers(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
     /// Those of the set that belong to the same kind of traffic as `context`; the whole set if none does.
     #[must_use]
     pub(crate) const fn akin_to(self, context: Self) -> Self {

@@ -4,7 +4,7 @@
 
 use crate::hint::Hint;
 use crate::sources::Place;
-use crate::tree::{Directive, Word};
+use crate::tree::{Directive, Order, Word};
 
 /// How grave a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,14 @@ pub enum Fault {
         /// What is wrong.
         verdict: String,
     },
+    /// A sentence of a setter with the place in its middle.
+    #[error("{before}{after}")]
+    Around {
+        /// What stands before the place.
+        before: String,
+        /// What stands behind it.
+        after: &'static str,
+    },
     /// A sentence of a setter.
     #[error("{0}")]
     Sentence(String),
@@ -154,6 +162,8 @@ pub struct Error {
     pub spot: Option<Spot>,
     /// What would mend it.
     pub hint: Option<Box<Hint>>,
+    /// When nginx finds it; `None` until whoever knows says so.
+    pub order: Option<Order>,
 }
 
 impl Error {
@@ -161,6 +171,12 @@ impl Error {
     #[must_use]
     pub fn at(word: &Word, sentence: impl Into<String>) -> Self {
         Self::fault_at(word, Fault::Sentence(sentence.into()))
+    }
+
+    /// A sentence about a word, with the word's place between two parts of it.
+    #[must_use]
+    pub fn around(word: &Word, before: String, after: &'static str) -> Self {
+        Self::fault_at(word, Fault::Around { before, after })
     }
 
     /// `"x" directive VERDICT`, as nginx says when a setter returns a string: `is duplicate`, `invalid value`.
@@ -212,6 +228,13 @@ impl Error {
         self
     }
 
+    /// The same message, found at this time unless another is known.
+    #[must_use]
+    pub fn found(mut self, order: Order) -> Self {
+        self.order.get_or_insert(order);
+        self
+    }
+
     pub(crate) fn with_hint_if_none(mut self, hint: impl FnOnce() -> Option<Hint>) -> Self {
         if self.hint.is_none() {
             self.hint = hint().map(Box::new);
@@ -220,6 +243,6 @@ impl Error {
     }
 
     pub(crate) fn new(fault: Fault, spot: Option<Spot>) -> Self {
-        Self { level: Level::Emerg, fault, spot, hint: None }
+        Self { level: Level::Emerg, fault, spot, hint: None, order: None }
     }
 }

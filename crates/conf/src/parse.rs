@@ -13,7 +13,7 @@ use crate::row::{Body, FREE_LINE, INCLUDE, Repeat, Status};
 use crate::schema::{Lookup, Schema};
 use crate::sources::{Origin, Place, Source, Sources};
 use crate::suggest::nearest;
-use crate::tree::{Directive, Tree, Word};
+use crate::tree::{Directive, Order, Tree, Word};
 use crate::{Contexts, Error, Fault, Level, Row, values};
 
 /// Blocks in blocks; nginx has no limit, and none of its blocks needs ten.
@@ -33,6 +33,21 @@ pub fn parse(
     globals: Option<&str>,
     sources: &mut Sources,
 ) -> Result<Tree, Error> {
+    match parse_as_far_as_good(main_path, schema, resources, globals, sources) {
+        (tree, None) => Ok(tree),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// As [`parse`]; where something is wrong, all that was read before it is there too, so that what is wrong with its
+/// words can be told first.
+pub fn parse_as_far_as_good(
+    main_path: &Path,
+    schema: &Schema,
+    resources: &mut dyn Resources,
+    globals: Option<&str>,
+    sources: &mut Sources,
+) -> (Tree, Option<Error>) {
     let prefix = main_path.parent().unwrap_or(Path::new("/")).to_owned();
     let mut parser = Parser {
         schema,
@@ -44,11 +59,13 @@ pub fn parse(
         suspect: None,
         notices: Vec::new(),
         noticed: HashSet::new(),
+        order: Order::DEFAULT,
     };
     let mut scope = Scope::new(Inside::Block(Contexts::MAIN));
-    parser.globals(globals.unwrap_or_default(), &mut scope)?;
-    parser.file(main_path, None, &mut scope)?;
-    Ok(Tree { directives: scope.directives, notices: parser.notices })
+    let done = parser
+        .globals(globals.unwrap_or_default(), &mut scope)
+        .and_then(|()| parser.file(main_path, None, &mut scope));
+    (Tree { directives: scope.directives, notices: parser.notices }, done.err())
 }
 
 pub(crate) struct Parser<'a> {
@@ -62,6 +79,8 @@ pub(crate) struct Parser<'a> {
     suspect: Option<Hint>,
     notices: Vec<Error>,
     noticed: HashSet<&'static str>,
+    /// When the last directive was read.
+    order: Order,
 }
 
 /// A block that is being read.
@@ -151,7 +170,7 @@ impl Parser<'_> {
         if statement.name.is(INCLUDE.name) && statement.args.len() == 1 {
             return self.include(&statement, scope);
         }
-        scope.directives.push(finish(statement, &FREE_LINE, None, None));
+        scope.directives.push(finish(statement, &FREE_LINE, self.order));
         Ok(())
     }
 
@@ -162,13 +181,14 @@ impl Parser<'_> {
         lexer: &mut Lexer<'_>,
         scope: &mut Scope,
     ) -> Result<(), Error> {
+        self.order.0 += 1;
         let row = self.checked_row(&statement, context, scope)?;
         if std::ptr::eq(row, &INCLUDE) {
             return self.include(&statement, scope);
         }
         let inside = match row.body {
             Body::None => {
-                scope.directives.push(finish(statement, row, None, None));
+                scope.directives.push(finish(statement, row, self.order));
                 return Ok(());
             }
             Body::Block(context) => Inside::Block(context),
@@ -180,11 +200,19 @@ impl Parser<'_> {
         let place = statement.name.place;
         let indent = (place.line == statement.end_place.line).then(|| lexer.indent());
         self.blocks.push(Open { name: statement.name.as_str().into_owned(), place, indent });
+        let mut block = finish(statement, row, self.order);
         let mut body = Scope::new(inside);
-        let close = self.statements(lexer, Text::Block, &mut body)?;
-        self.close_block(close, lexer.indent());
-        scope.directives.push(finish(statement, row, Some(body.directives), close));
-        Ok(())
+        let close = self.statements(lexer, Text::Block, &mut body);
+        block.body = Some(body.directives);
+        block.close = close.as_ref().ok().copied().flatten();
+        block.closed = Order::NEVER;
+        if let Some(place) = block.close {
+            self.order.0 += 1;
+            block.closed = self.order;
+            self.close_block(place, lexer.indent());
+        }
+        scope.directives.push(block);
+        close.map(|_| ())
     }
 
     /// The row that allows the statement, after every check that needs no setter.
@@ -248,7 +276,7 @@ impl Parser<'_> {
             Status::NoEffect(reason) => {
                 if self.noticed.insert(row.name) {
                     let notice = Error::fault_at(word, Fault::NoEffect { name: name(), reason });
-                    self.notices.push(notice.with_level(Level::Notice));
+                    self.notices.push(notice.with_level(Level::Notice).found(self.order));
                 }
                 Ok(())
             }
@@ -257,8 +285,8 @@ impl Parser<'_> {
 
     /// Leaves a block. A `}` that begins its line further to the left than the block's line does
     /// probably belongs to a block outside, so the block is remembered as the one without a `}`.
-    fn close_block(&mut self, close: Option<Place>, indent: u32) {
-        let (Some(open), Some(close)) = (self.blocks.pop(), close) else { return };
+    fn close_block(&mut self, close: Place, indent: u32) {
+        let Some(open) = self.blocks.pop() else { return };
         let further_left = open.indent.is_some_and(|opened| indent < opened);
         if self.suspect.is_none() && close.column == indent.saturating_add(1) && further_left {
             self.suspect = Some(Hint::UnclosedBlock { name: open.name, opened: open.place });
@@ -281,13 +309,9 @@ impl Parser<'_> {
     }
 }
 
-fn finish(
-    statement: Statement,
-    row: &'static Row,
-    body: Option<Vec<Directive>>,
-    close: Option<Place>,
-) -> Directive {
-    Directive { name: statement.name, args: statement.args, body, row, end: statement.end_place, close }
+fn finish(statement: Statement, row: &'static Row, order: Order) -> Directive {
+    let Statement { name, args, end_place: end, .. } = statement;
+    Directive { name, args, body: None, row, end, close: None, order, closed: order }
 }
 
 fn unknown(name: &str, context: Contexts, schema: &Schema) -> Option<Hint> {

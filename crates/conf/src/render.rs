@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::sources::{FileId, Origin, Sources};
-use crate::{Error, Spot};
+use crate::{Error, Fault, Spot};
 
 /// How much a message shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +20,11 @@ impl Error {
     /// The message without the prefix `nginx: [emerg] `, which the program adds.
     #[must_use]
     pub fn render(&self, sources: &Sources, style: Style) -> String {
-        let mut out = self.fault.to_string();
-        if let Some(spot) = self.spot {
-            out.push_str(&place_of(spot, sources));
-        }
+        let place = self.spot.map(|spot| place_of(spot, sources)).unwrap_or_default();
+        let mut out = match &self.fault {
+            Fault::Around { before, after } => format!("{before}{place}{after}"),
+            fault => format!("{fault}{place}"),
+        };
         if style == Style::Terminal {
             let _ = self.explanation(sources, &mut out);
         }

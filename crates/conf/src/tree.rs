@@ -56,6 +56,26 @@ pub struct Directive {
     pub end: Place,
     /// Where the `}` of its block stands.
     pub close: Option<Place>,
+    /// When it was read.
+    pub order: Order,
+    /// When its block was closed; never where the text ends before. The same as `order` without a block.
+    pub closed: Order,
+}
+
+/// When something is read or found: nginx reads and checks line by line, and only at the ends what lines come to
+/// together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order(pub u32);
+
+impl Order {
+    /// A row's default, before every line.
+    pub const DEFAULT: Self = Self(0);
+    /// The end of a block that has none.
+    pub const NEVER: Self = Self(u32::MAX - 2);
+    /// The end of the block that it all stands in, such as `http`.
+    pub const END_OF_BLOCK: Self = Self(u32::MAX - 1);
+    /// After the text: what nginx calls a good syntax by then.
+    pub const END_OF_TEXT: Self = Self(u32::MAX);
 }
 
 impl Directive {
@@ -93,7 +113,16 @@ impl Directive {
         let mut lexer = Lexer::new(text.as_bytes(), FileId::DEFAULT, Origin::CommandLine);
         let Token::Statement(statement) = lexer.next_token()? else { return Ok(None) };
         let end = statement.end_place;
-        Ok(Some(Self { name: statement.name, args: statement.args, body: None, row, end, close: None }))
+        Ok(Some(Self {
+            name: statement.name,
+            args: statement.args,
+            body: None,
+            row,
+            end,
+            close: None,
+            order: Order::DEFAULT,
+            closed: Order::DEFAULT,
+        }))
     }
 }
 

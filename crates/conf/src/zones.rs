@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::parse_size;
 
-use crate::{Error, Word};
+use crate::{Error, Order, Word};
 
 /// The least size of a zone: eight pages, as in nginx.
 const SIZE_MIN: u64 = 8 * 4096;
@@ -91,6 +91,15 @@ struct Declared {
 #[derive(Default)]
 pub struct Zones(Vec<Declared>);
 
+/// Why a zone that is used cannot be had.
+#[derive(Debug)]
+pub enum Unready {
+    /// What its user had to say.
+    Unknown(Error),
+    /// Nobody says how large it is.
+    Sizeless(Error),
+}
+
 impl Zones {
     /// The zone that `word` declares with a size in bytes (`ngx_shared_memory_add`).
     ///
@@ -168,10 +177,24 @@ impl Zones {
     ///
     /// # Errors
     /// `zero size shared memory zone "…"`, or what its user had to say.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), Unready> {
+        if let Some(unknown) = self.0.iter().find_map(|zone| zone.unknown.clone().filter(|_| zone.size == 0))
+        {
+            return Err(Unready::Unknown(unknown));
+        }
+        self.check_sizes().map_err(Unready::Sizeless)
+    }
+
+    /// The same, whatever users have to say.
+    ///
+    /// # Errors
+    /// `zero size shared memory zone "…"`.
+    pub fn check_sizes(&self) -> Result<(), Error> {
         match self.0.iter().find(|zone| zone.size == 0) {
-            Some(Declared { unknown: Some(unknown), .. }) => Err(unknown.clone()),
-            Some(zone) => Err(Error::bare(format!("zero size shared memory zone \"{}\"", zone.name))),
+            Some(zone) => {
+                let sentence = format!("zero size shared memory zone \"{}\"", zone.name);
+                Err(Error::bare(sentence).found(Order::END_OF_TEXT))
+            }
             None => Ok(()),
         }
     }
@@ -254,7 +277,7 @@ mod tests {
         let mut zones = Zones::default();
         let used = zones.refer::<Counter>(&word("one"), "one").expect("new");
         assert_eq!(
-            zones.check().map_err(|e| e.to_string()),
+            zones.check_sizes().map_err(|e| e.to_string()),
             Err("zero size shared memory zone \"one\"".into())
         );
         let declared = zones.declare::<Counter>(&word("one"), "one", 65536).expect("declared");

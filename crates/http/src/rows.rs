@@ -169,6 +169,15 @@ pub const fn without_effect<S>(
     row
 }
 
+impl<S> Row<S> {
+    /// The directive has no meaning here, though what it says is checked.
+    #[must_use]
+    pub const fn no_effect(mut self, why: &'static str) -> Self {
+        self.row.status = conf::Status::NoEffect(why);
+        self
+    }
+}
+
 /// A directive that is known and never will work here.
 pub const fn refused<S>(name: &'static str, contexts: Contexts, arity: Arity, why: &'static str) -> Row<S> {
     let mut row = Row::build(name, contexts, arity, "", "", Setter::Nothing);

@@ -2,7 +2,6 @@
 //!
 //! Rules are kept per family as in nginx: a client of a family without any rule is let through.
 
-use http::conf::{Lines, Location};
 use std::net::IpAddr;
 
 use base::Network;
@@ -10,6 +9,7 @@ use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::conf::core::Satisfy;
 use http::conf::network;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;

@@ -2,12 +2,12 @@
 //!
 //! 2xx lets it through, 401 and 403 refuse it, anything else is an error.
 
-use http::conf::{Lines, Location};
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::body::RequestBody;
 use http::conf::compile::Cx;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;

@@ -2,13 +2,13 @@
 //!
 //! What is counted lies with the request and is counted no more when the request ends, however it does.
 
-use http::conf::Location;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use base::limit::{ConnectionTable, Entered, Held};
 use conf::zones::{Zone, ZoneData, name_and_size};
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::limits::{self, Limits, Line, ZoneKey};
 use http::module::{Module, Registry, Slot};

@@ -232,7 +232,7 @@ fn pass(s: &mut MemcachedSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(),
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
     s.key = Some(cx.variable(b"memcached_key", word)?);
-    cx.block.pass_by(Memcached);
+    cx.block.relay_by(Memcached);
     Ok(())
 }
 

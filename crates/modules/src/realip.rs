@@ -3,13 +3,13 @@
 //! It is taken once for a request: right after the head was read, or before access is checked where only the
 //! location says how.
 
-use http::conf::{Lines, Location};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use base::Network;
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::conf::network;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::output::push_decimal;
 use http::phases::{Phase, PhaseHandler, Verdict};

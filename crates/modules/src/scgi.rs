@@ -99,6 +99,6 @@ impl Protocol for Scgi {
 fn pass(s: &mut ScgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
-    cx.block.pass_by(Scgi);
+    cx.block.relay_by(Scgi);
     Ok(())
 }

@@ -129,7 +129,7 @@ impl Protocol for Uwsgi {
 fn pass(s: &mut UwsgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, SCHEMES)?);
-    cx.block.pass_by(Uwsgi);
+    cx.block.relay_by(Uwsgi);
     Ok(())
 }
 

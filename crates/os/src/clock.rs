@@ -1,4 +1,4 @@
-//! The clocks: a coarse one that costs a few nanoseconds, a precise one, and the local offset.
+//! The clocks: coarse ones that cost a few nanoseconds, the precise time of day, and the local time zone.
 //!
 //! The coarse clocks move in steps of the kernel's tick, one to four milliseconds.
 
@@ -17,14 +17,6 @@ fn read(clock: libc::clockid_t) -> libc::timespec {
 pub fn monotonic_coarse_ms() -> u64 {
     let now = read(libc::CLOCK_MONOTONIC_COARSE);
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
-}
-
-/// Microseconds of a clock that never jumps.
-#[inline]
-#[must_use]
-pub fn monotonic_us() -> u64 {
-    let now = read(libc::CLOCK_MONOTONIC);
-    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
 }
 
 /// Unix time: seconds, and milliseconds below 1000; in steps of the kernel's tick.
@@ -140,9 +132,7 @@ mod tests {
 
     #[test]
     fn clocks_agree() {
-        let precise = monotonic_us() / 1000;
-        let coarse = monotonic_coarse_ms();
-        assert!(precise.abs_diff(coarse) < 1000, "{precise} {coarse}");
+        assert!(monotonic_coarse_ms() > 0);
         let (sec, ms) = realtime_coarse();
         assert!(sec.abs_diff(realtime_sec()) <= 1 && ms < 1000);
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::syscall::{Flag, c_path, check, retry, set_flag};
+use crate::syscall::{c_path, check, retry};
 
 /// What a name in the file system stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,27 +178,6 @@ pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
 /// Those of `chown(2)`.
 pub fn chown(path: &Path, uid: u32) -> io::Result<()> {
     std::os::unix::fs::chown(path, Some(uid), None)
-}
-
-/// Whether reads go past the page cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caching {
-    /// Through the page cache.
-    Cached,
-    /// `O_DIRECT`: offset, length and memory must be aligned to the device's blocks (`directio_alignment`).
-    Direct,
-}
-
-/// Switches an open file between cached and direct reads.
-///
-/// # Errors
-/// Those of `fcntl(2)`; `InvalidInput` where the file system cannot.
-pub fn set_caching(fd: BorrowedFd<'_>, caching: Caching) -> io::Result<()> {
-    let state = match caching {
-        Caching::Cached => Flag::Clear,
-        Caching::Direct => Flag::Set,
-    };
-    set_flag(fd, libc::O_DIRECT, state)
 }
 
 /// Tells the kernel that a file will be read from front to back (`read_ahead`).

@@ -312,22 +312,6 @@ fn is_variable(name: &OsStr, value: &OsStr) -> bool {
         && ![name, value].iter().any(|text| text.as_bytes().contains(&0))
 }
 
-/// Has the kernel send this process a signal when its parent dies.
-///
-/// # Errors
-/// Those of `prctl(2)`.
-pub fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal.number().unsigned_abs()))
-}
-
-/// Lets this process dump core although it has changed its user.
-///
-/// # Errors
-/// Those of `prctl(2)`.
-pub fn set_dumpable() -> io::Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, 1)
-}
-
 pub(crate) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
     // SAFETY: the options used in this crate take one integer.
     check(unsafe { libc::prctl(option, value, 0, 0, 0) }).map(drop)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{SockAddr, SockAddrStorage};
 
-use crate::syscall::{Flag, check, read_option, retry, set_flag, set_option};
+use crate::syscall::{check, read_option, retry, set_option};
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -312,11 +312,14 @@ pub enum Blocking {
 /// # Errors
 /// Those of `fcntl(2)`.
 pub fn set_blocking(fd: BorrowedFd<'_>, blocking: Blocking) -> io::Result<()> {
-    let state = match blocking {
-        Blocking::Wait => Flag::Clear,
-        Blocking::Never => Flag::Set,
+    // SAFETY: plain integers are passed and the descriptor is open.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let flags = match blocking {
+        Blocking::Wait => flags & !libc::O_NONBLOCK,
+        Blocking::Never => flags | libc::O_NONBLOCK,
     };
-    set_flag(fd, libc::O_NONBLOCK, state)
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
 }
 
 #[cfg(test)]

@@ -35,25 +35,6 @@ pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Sets or clears a status flag of an open file, such as `O_NONBLOCK`.
-pub(crate) fn set_flag(fd: std::os::fd::BorrowedFd<'_>, flag: libc::c_int, state: Flag) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: plain integers are passed and the descriptor is open.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    let flags = match state {
-        Flag::Set => flags | flag,
-        Flag::Clear => flags & !flag,
-    };
-    // SAFETY: as above.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
-}
-
-/// What a flag is to be.
-pub(crate) enum Flag {
-    Set,
-    Clear,
-}
-
 /// Sets an option of a socket to the bytes of `value`.
 pub(crate) fn set_option<T: Copy>(
     fd: std::os::fd::BorrowedFd<'_>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use base::Network;
 use conf::resources::Resources;
-use conf::{Directive, Error, Level, Tree};
+use conf::{Directive, Error, Level, Order, Tree};
 use http::error_log;
 use os::credentials::{self, Credentials};
 use os::errlog::{self, ErrorLog, Sink, Target};
@@ -100,7 +100,7 @@ impl Affinity {
 }
 
 impl CoreConf {
-    fn defaults(paths: &Paths) -> Self {
+    pub(crate) fn defaults(paths: &Paths) -> Self {
         Self {
             inherits_objects: true,
             daemon: Daemon::Background,
@@ -136,14 +136,48 @@ impl CoreConf {
             if line.name.is("events") {
                 events = Some(line);
             }
-            settings.main_line(line, paths, modules, notices)?;
+            settings.line(line, paths, modules, notices)?;
         }
-        let events = events.ok_or_else(|| Error::bare("no \"events\" section in configuration"))?;
-        for line in events.body() {
-            settings.events_line(line)?;
-        }
-        settings.complete(notices)?;
+        let late = |error: Error| error.found(Order::END_OF_TEXT);
+        events.ok_or_else(|| late(Error::bare("no \"events\" section in configuration")))?;
+        settings.complete(notices).map_err(late)?;
         Ok(settings)
+    }
+
+    /// What is wrong with the first such line among those that were read before `before`.
+    pub fn wrong_line(
+        tree: &Tree,
+        paths: &Paths,
+        modules: &[Module],
+        before: Order,
+        notices: &mut Vec<Error>,
+    ) -> Option<Error> {
+        let mut settings = Self::defaults(paths);
+        let lines = tree.directives.iter().take_while(|line| line.order < before);
+        let wrong = lines.map(|line| settings.line(line, paths, modules, notices)).find_map(Result::err);
+        wrong.filter(|error| error.order.is_some_and(|order| order < before))
+    }
+
+    /// A line of the main level; `events` with its lines.
+    fn line(
+        &mut self,
+        line: &Directive,
+        paths: &Paths,
+        modules: &[Module],
+        notices: &mut Vec<Error>,
+    ) -> Result<(), Error> {
+        let known = notices.len();
+        let done = self.main_line(line, paths, modules, notices).map_err(|error| error.found(line.order));
+        for notice in notices.iter_mut().skip(known) {
+            notice.order.get_or_insert(line.order);
+        }
+        done?;
+        if line.name.is("events") {
+            for line in line.body() {
+                self.events_line(line).map_err(|error| error.found(line.order))?;
+            }
+        }
+        Ok(())
     }
 
     fn main_line(
@@ -187,7 +221,8 @@ impl CoreConf {
 
     /// What depends on more than one line (`ngx_core_module_init_conf`, `ngx_event_module_init`).
     fn complete(&mut self, notices: &mut Vec<Error>) -> Result<(), Error> {
-        let mut warn = |text: String| notices.push(Error::bare(text).with_level(Level::Warn));
+        let mut warn =
+            |text: String| notices.push(Error::bare(text).with_level(Level::Warn).found(Order::END_OF_TEXT));
         if let Affinity::Masks(masks) = &self.affinity
             && masks.len() != 1
             && masks.len() != self.threads

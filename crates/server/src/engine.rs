@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use conf::resources::Resources;
-use conf::{Row, Tree};
+use conf::{Order, Row, Tree};
 use os::credentials::Capabilities;
 use os::errlog::{ErrorLog, Level};
 use tokio::sync::mpsc;
@@ -41,8 +41,9 @@ pub trait Engine: 'static {
     /// Turns the checked words into running settings.
     ///
     /// # Errors
-    /// The first thing wrong. Errors of [`Resources::socket`], [`Resources::log`] and
-    /// [`Resources::directory`] have been reported by then: return any error for them.
+    /// Something wrong; [`Engine::wrong_line`] is asked whether a line before it is wrong too. Errors of
+    /// [`Resources::socket`], [`Resources::log`] and [`Resources::directory`] are known by then: return any error for
+    /// them.
     fn compile(input: Input<'_, Self::Cycle>) -> Result<Self::Cycle, conf::Error>;
 
     /// What the worker keeps of root's rights: `CAP_NET_RAW` where local addresses are `transparent`.
@@ -55,6 +56,17 @@ pub trait Engine: 'static {
 
     /// Called on a serving thread after each wait.
     fn after_waiting() {}
+
+    /// What is wrong with some line that was read before `before`, and what nginx would have warned of until then.
+    fn wrong_line(
+        _tree: &Tree,
+        _paths: &Paths,
+        _resources: &mut dyn Resources,
+        _before: Order,
+        _notices: &mut Vec<conf::Error>,
+    ) -> Option<conf::Error> {
+        None
+    }
 
     /// Serves on one thread, within a `LocalRuntime`, until told to end; the thread ends with the future.
     fn serve(

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use conf::resources::{ListenAddr, SocketSpec};
-use conf::{Arity, Contexts, Error, Row};
+use conf::resources::{ListenAddr, Resources, SocketSpec};
+use conf::{Arity, Contexts, Directive, Error, Order, Row, Tree};
 use http::conf::compile;
 use http::cycle::{Cycle, Cycles, Globals, Guard, Worker};
 use http::relay::Attendants;
@@ -18,6 +18,7 @@ use os::credentials::Capabilities;
 use os::errlog::Level;
 
 use crate::engine::{Command, Commands, Engine, Input, Module, Running, Thread};
+use crate::paths::Paths;
 
 /// The engine.
 #[derive(Debug)]
@@ -74,6 +75,21 @@ impl Engine for HttpEngine {
         let stream = compile_side(&registry, Side::Stream, &mut input)?;
         refuse_shared_addresses(&http, &stream)?;
         Ok(Cycles { http, stream })
+    }
+
+    fn wrong_line(
+        tree: &Tree,
+        paths: &Paths,
+        resources: &mut dyn Resources,
+        before: Order,
+        notices: &mut Vec<Error>,
+    ) -> Option<Error> {
+        let (registry, paths) = (registry(), directories(paths));
+        let wrong = [Side::Http, Side::Stream].map(|side| {
+            let block = block_of(tree, side);
+            compile::wrong_line(&registry, side, block, &paths, &mut *resources, before, &mut *notices)
+        });
+        wrong.into_iter().flatten().min_by_key(|error| error.order)
     }
 
     fn capabilities(cycles: &Self::Cycle) -> Capabilities {
@@ -170,16 +186,10 @@ impl ServedSide {
 
 /// Compiles one side; state of the configuration before goes on in it.
 fn compile_side(registry: &Registry, side: Side, input: &mut Input<'_, Cycles>) -> Result<Arc<Cycle>, Error> {
-    let paths =
-        compile::Paths { prefix: input.paths.prefix.clone(), conf_prefix: input.paths.conf_dir.clone() };
-    let name = match side {
-        Side::Http => "http",
-        Side::Stream => "stream",
-    };
-    let block = input.tree.directives.iter().find(|line| line.name.is(name));
-    let (conf, notices) =
-        compile::compile(registry, side, block, &paths, input.core.threads, input.resources)?;
-    input.notices.extend(notices);
+    let paths = directories(input.paths);
+    let block = block_of(input.tree, side);
+    let threads = input.core.threads;
+    let conf = compile::compile(registry, side, block, &paths, threads, input.resources, input.notices)?;
     if let Some(previous) = input.previous {
         let previous = match side {
             Side::Http => &previous.http,
@@ -211,6 +221,19 @@ fn refuse_shared_addresses(http: &Cycle, stream: &Cycle) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The block that configures a side.
+fn block_of(tree: &Tree, side: Side) -> Option<&Directive> {
+    let name = match side {
+        Side::Http => "http",
+        Side::Stream => "stream",
+    };
+    tree.directives.iter().find(|line| line.name.is(name))
+}
+
+fn directories(paths: &Paths) -> compile::Paths {
+    compile::Paths { prefix: paths.prefix.clone(), conf_prefix: paths.conf_dir.clone() }
 }
 
 fn guard(cycle: &Arc<Running<Cycles>>) -> Guard {

@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod directives;
 pub mod engine;
+mod first_fault;
 pub mod http_engine;
 mod load;
 mod master;

@@ -6,12 +6,13 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use conf::resources::Resources;
-use conf::{Directive, Error, Schema, Sources, Style};
+use conf::{Directive, Error, Order, Schema, Sources, Style, Tree};
 use os::errlog::{ErrorLog, Level};
 
 use crate::bundle::Bundle;
 use crate::core_conf::{self, CoreConf};
 use crate::engine::{Engine, Input, Running};
+use crate::first_fault::{Pretend, first_fault};
 use crate::paths::Paths;
 use crate::reporter::Reporter;
 use crate::system::{Purpose, SystemResources};
@@ -50,12 +51,29 @@ pub(crate) struct Told {
 /// Called between compiling the core settings and the rest: then the owner of directories is known.
 pub(crate) trait Door: Resources {
     fn owned_by(&mut self, core: &CoreConf);
+
+    /// Whether something could not be opened, which nginx does only when all that is written is right.
+    fn has_failed(&self) -> bool {
+        false
+    }
+
+    /// Forgets that, for something written that is wrong.
+    fn forgive(&mut self) {}
 }
 
 impl Door for SystemResources<'_> {
     fn owned_by(&mut self, core: &CoreConf) {
         self.owner = core.credentials.as_ref().map(|credentials| credentials.uid);
         self.inherits_objects = core.inherits_objects;
+        self.check_pid_file(&core.pid_file);
+    }
+
+    fn has_failed(&self) -> bool {
+        Self::has_failed(self)
+    }
+
+    fn forgive(&mut self) {
+        Self::forgive(self);
     }
 }
 
@@ -82,19 +100,98 @@ pub(crate) fn load<E: Engine>(
     told: &mut Told,
 ) -> Result<Loaded<E>, Error> {
     let globals = setup.globals.as_deref();
-    let tree = conf::parse(&setup.paths.conf_file, &setup.schema, door, globals, &mut told.sources)?;
-    told.notices.extend(tree.notices.iter().cloned());
-    let core = CoreConf::compile(&tree, &setup.paths, E::modules(), &mut told.notices)?;
-    door.owned_by(&core);
-    let error_log = Arc::new(core_conf::main_error_log(&tree, &setup.paths, door)?);
+    let (tree, broken) =
+        conf::parse_as_far_as_good(&setup.paths.conf_file, &setup.schema, door, globals, &mut told.sources);
+    let (done, is_whole) = match broken {
+        None => (
+            compile::<E>(setup, &tree, door, previous, &mut told.notices).and_then(|loaded| {
+                let failed = || Error::bare("something could not be opened");
+                if door.has_failed() { Err(failed()) } else { Ok(loaded) }
+            }),
+            Whole::Yes,
+        ),
+        Some(error) => (Err(error), Whole::No),
+    };
+    match done {
+        Ok(loaded) => {
+            told.notices.extend(tree.notices);
+            told.notices.sort_by_key(|notice| notice.order);
+            Ok(loaded)
+        }
+        Err(error) => {
+            let error = match is_whole {
+                Whole::Yes => written::<E>(setup, &tree, error, door, &mut told.notices),
+                Whole::No => error,
+            };
+            Err(first_fault::<E>(&tree, &setup.paths, error, door, &mut told.notices))
+        }
+    }
+}
+
+/// Whether all of the text could be read.
+enum Whole {
+    Yes,
+    No,
+}
+
+/// Where a compilation came to an end over something that nginx looks at late, what is wrong with the `http` block
+/// nonetheless.
+fn written<E: Engine>(
+    setup: &Setup,
+    tree: &Tree,
+    found: Error,
+    door: &mut impl Door,
+    notices: &mut Vec<Error>,
+) -> Error {
+    if !door.has_failed() && found.order != Some(Order::END_OF_TEXT) {
+        return found;
+    }
+    let core = CoreConf::defaults(&setup.paths);
+    let error_log = Arc::new(ErrorLog::new(Vec::new()));
+    let mut said = Vec::new();
     let input = Input {
-        tree: &tree,
+        tree,
+        core: &core,
+        paths: &setup.paths,
+        error_log: &error_log,
+        previous: None,
+        resources: &mut Pretend(&mut *door),
+        notices: &mut said,
+    };
+    match E::compile(input) {
+        Ok(_) => {
+            notices.retain(|notice| notice.order == Some(Order::END_OF_TEXT));
+            notices.append(&mut said);
+            Error { order: Some(Order::END_OF_TEXT), ..found }
+        }
+        // Both are found after the text, and what is opened comes before what is shared.
+        Err(error) if door.has_failed() && error.order == Some(Order::END_OF_TEXT) => error,
+        Err(error) => {
+            door.forgive();
+            *notices = said;
+            error
+        }
+    }
+}
+
+fn compile<E: Engine>(
+    setup: &Setup,
+    tree: &Tree,
+    door: &mut impl Door,
+    previous: Option<&Arc<Running<E::Cycle>>>,
+    notices: &mut Vec<Error>,
+) -> Result<Loaded<E>, Error> {
+    let core = CoreConf::compile(tree, &setup.paths, E::modules(), notices)?;
+    door.owned_by(&core);
+    let error_log = Arc::new(core_conf::main_error_log(tree, &setup.paths, door)?);
+    let input = Input {
+        tree,
         core: &core,
         paths: &setup.paths,
         error_log: &error_log,
         previous,
         resources: door,
-        notices: &mut told.notices,
+        notices,
     };
     let cycle = E::compile(input)?;
     let logs_to_stderr = error_log.has_stderr() || names_stderr(&tree.directives);
@@ -124,7 +221,7 @@ pub(crate) fn load_to_serve<E: Engine>(
     match result {
         Ok(loaded) => Some((loaded, resources.finish())),
         Err(error) => {
-            if !resources.has_failed() {
+            if resources.tell_failure().is_none() {
                 report(reporter, &error, &told.sources);
             }
             None
@@ -146,7 +243,24 @@ pub(crate) fn report(reporter: &Reporter, error: &Error, sources: &Sources) {
 impl Told {
     /// Reports what is worth knowing although nothing is wrong.
     pub(crate) fn report_notices(&self, reporter: &Reporter) {
-        for notice in self.notices.iter().filter(|notice| notice.level != conf::Level::Hint) {
+        self.report_early_notices(reporter);
+        self.report_late_notices(reporter);
+    }
+
+    /// Of this, what is found in the text.
+    pub(crate) fn report_early_notices(&self, reporter: &Reporter) {
+        self.report_some(reporter, |notice| notice.order != Some(Order::END_OF_TEXT));
+    }
+
+    /// Of this, what is found after the text.
+    pub(crate) fn report_late_notices(&self, reporter: &Reporter) {
+        self.report_some(reporter, |notice| notice.order == Some(Order::END_OF_TEXT));
+    }
+
+    fn report_some(&self, reporter: &Reporter, is_meant: impl Fn(&Error) -> bool) {
+        for notice in
+            self.notices.iter().filter(|notice| notice.level != conf::Level::Hint && is_meant(notice))
+        {
             report(reporter, notice, &self.sources);
         }
     }

@@ -1,6 +1,7 @@
 //! The master's [`Resources`]: opens for real, records everything, keeps what is open already.
 //!
-//! Failures to listen, to open a log or to make a directory are reported here in nginx's words, once.
+//! Failures to listen, to open a log or to make a directory are told in nginx's words; the first of them, and only
+//! when nothing that is written is wrong, since nginx opens nothing before.
 
 use std::fmt;
 use std::io;
@@ -17,6 +18,7 @@ use os::socket::{Kind, PeerAddr};
 use os::tcp::Keepalive;
 
 use crate::bundle::{Bundle, HandleId, Log, Socket, SocketKey, errno_of};
+use crate::pid_file;
 use crate::reporter::Reporter;
 
 /// Whether what is opened will be used.
@@ -43,7 +45,7 @@ pub(crate) struct SystemResources<'a> {
     pub(crate) owner: Option<u32>,
     /// `ssl_object_cache_inheritable`.
     pub(crate) inherits_objects: bool,
-    has_failed: bool,
+    failure: Option<String>,
     new_unix: Vec<PathBuf>,
 }
 
@@ -57,7 +59,7 @@ impl<'a> SystemResources<'a> {
             bundle,
             owner: None,
             inherits_objects: true,
-            has_failed: false,
+            failure: None,
             new_unix: Vec::new(),
         }
     }
@@ -70,14 +72,34 @@ impl<'a> SystemResources<'a> {
         std::mem::take(&mut self.bundle)
     }
 
-    /// Whether a failure has been reported already.
+    /// Whether something could not be opened.
     pub(crate) fn has_failed(&self) -> bool {
-        self.has_failed
+        self.failure.is_some()
+    }
+
+    /// Forgets what could not be opened.
+    pub(crate) fn forgive(&mut self) {
+        self.failure = None;
+    }
+
+    /// Reports what could not be opened, where something could not.
+    pub(crate) fn tell_failure(&self) -> Option<()> {
+        let failure = self.failure.as_deref()?;
+        self.reporter.report(Level::Emerg, format_args!("{failure}"));
+        Some(())
+    }
+
+    /// Checks for `-t` that the file with the process id could be written, which nginx does before it opens anything.
+    pub(crate) fn check_pid_file(&mut self, path: &Path) {
+        if self.purpose == Purpose::Test
+            && let Err(error) = pid_file::check(path)
+        {
+            self.fail(format_args!("open() \"{}\" failed", path.display()), error);
+        }
     }
 
     fn fail(&mut self, message: fmt::Arguments<'_>, error: io::Error) -> io::Error {
-        self.has_failed = true;
-        self.reporter.report(Level::Emerg, format_args!("{message} {}", Errno(&error)));
+        self.failure.get_or_insert_with(|| format!("{message} {}", Errno(&error)));
         error
     }
 
@@ -114,13 +136,15 @@ impl<'a> SystemResources<'a> {
             if !is_in_use {
                 return Err(error);
             }
+            // Somebody waits for this, so each try is told at once.
+            self.tell_failure();
             if attempt == TRIES {
-                self.reporter.report(Level::Emerg, format_args!("still could not bind()"));
+                self.failure = Some("still could not bind()".to_owned());
                 return Err(error);
             }
+            self.forgive();
             self.reporter.notice(format_args!("try again to bind() after 500ms"));
             os::clock::sleep_ms(PAUSE_MS);
-            self.has_failed = false;
         }
         Err(io::ErrorKind::AddrInUse.into())
     }

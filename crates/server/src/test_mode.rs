@@ -4,13 +4,12 @@
 
 use std::process::ExitCode;
 
-use os::errlog::{Errno, Level};
+use conf::Order;
 
 use crate::bundle::Bundle;
 use crate::cli::{Testing, Voice};
 use crate::engine::Engine;
 use crate::load::{Setup, Told, load, report};
-use crate::pid_file;
 use crate::reporter::Reporter;
 use crate::system::{Purpose, SystemResources};
 
@@ -19,26 +18,24 @@ pub(crate) fn run<E: Engine>(setup: &Setup, reporter: &Reporter, testing: Testin
     let (nothing, mut told) = (Bundle::default(), Told::default());
     let mut resources = SystemResources::new(Purpose::Test, reporter, &nothing);
     let result = load::<E>(setup, &mut resources, None, &mut told);
-    told.report_notices(reporter);
+    told.report_early_notices(reporter);
     if voice == Voice::Normal {
         told.show_hints();
     }
-    let is_syntax_ok = result.is_ok() || resources.has_failed();
+    let is_late = |error: &conf::Error| error.order == Some(Order::END_OF_TEXT);
+    let is_syntax_ok = result.as_ref().err().is_none_or(is_late);
     if is_syntax_ok && voice == Voice::Normal {
         eprintln!("nginx: the configuration file {path} syntax is ok");
     }
+    told.report_late_notices(reporter);
     let is_fine = match &result {
-        Ok(loaded) => pid_file::check(&loaded.core.pid_file)
-            .inspect_err(|error| {
-                let pid = loaded.core.pid_file.display();
-                reporter.report(Level::Emerg, format_args!("open() \"{pid}\" failed {}", Errno(error)));
-            })
-            .is_ok(),
-        Err(error) if !resources.has_failed() => {
-            report(reporter, error, &told.sources);
+        Ok(_) => true,
+        Err(error) => {
+            if resources.tell_failure().is_none() {
+                report(reporter, error, &told.sources);
+            }
             false
         }
-        Err(_) => false,
     };
     if !is_fine {
         eprintln!("nginx: configuration file {path} test failed");

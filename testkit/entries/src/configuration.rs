@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use conf::resources::{LogFile, Resources, SocketSpec};
-use conf::{Body, Contexts, Row, Schema, Sources, Style};
+use conf::{Body, Contexts, Order, Row, Schema, Sources, Style};
 use http::Side;
+use http::conf::compile;
 use http::module::Registry;
 use server::core_conf::{self, CoreConf};
 use server::engine::Engine;
@@ -170,22 +171,42 @@ pub(crate) fn configuration(text: &[u8]) {
         conf_dir: "/conf".into(),
         error_log: None,
     };
-    let compiled =
-        conf::parse(&paths.conf_file, &SCHEMA, &mut nothing, None, &mut sources).and_then(|tree| {
-            let core = CoreConf::compile(&tree, &paths, HttpEngine::modules(), &mut notices)?;
-            let own = http::conf::compile::Paths {
-                prefix: paths.prefix.clone(),
-                conf_prefix: paths.conf_dir.clone(),
-            };
-            for (side, name) in [(Side::Http, "http"), (Side::Stream, "stream")] {
-                let block = tree.directives.iter().find(|line| line.name.is(name));
-                let (_, said) =
-                    http::conf::compile::compile(&REGISTRY, side, block, &own, core.threads, &mut nothing)?;
-                notices.extend(said);
-            }
-            Ok(())
-        });
-    for error in compiled.err().iter().chain(&notices) {
+    let (tree, broken) =
+        conf::parse_as_far_as_good(&paths.conf_file, &SCHEMA, &mut nothing, None, &mut sources);
+    let sides = [(Side::Http, "http"), (Side::Stream, "stream")]
+        .map(|(side, name)| (side, tree.directives.iter().find(|line| line.name.is(name))));
+    let own = compile::Paths { prefix: paths.prefix.clone(), conf_prefix: paths.conf_dir.clone() };
+    let mut wrong: Vec<_> = match broken {
+        Some(error) => vec![error],
+        None => CoreConf::compile(&tree, &paths, HttpEngine::modules(), &mut notices)
+            .and_then(|core| {
+                sides.iter().try_for_each(|(side, block)| {
+                    let threads = core.threads;
+                    compile::compile(&REGISTRY, *side, *block, &own, threads, &mut nothing, &mut notices)
+                        .map(drop)
+                })
+            })
+            .err()
+            .into_iter()
+            .collect(),
+    };
+    if let Some(error) = wrong.first() {
+        let before = error.order.unwrap_or(Order::END_OF_BLOCK);
+        let modules = HttpEngine::modules();
+        wrong.extend(CoreConf::wrong_line(&tree, &paths, modules, before, &mut notices));
+        for (side, block) in sides {
+            wrong.extend(compile::wrong_line(
+                &REGISTRY,
+                side,
+                block,
+                &own,
+                &mut nothing,
+                before,
+                &mut notices,
+            ));
+        }
+    }
+    for error in wrong.iter().chain(&notices) {
         let said = error.render(&sources, Style::Plain);
         assert!(!said.is_empty() && said.len() < text.len() * 4 + 4096, "{said}");
     }

@@ -96,6 +96,7 @@ fn expect(text: &str) -> Result<Expect, String> {
         }
         "truncated" => Expect::Truncated,
         "closed" => Expect::Closed,
+        "ended" => Expect::Ended,
         "open" => Expect::Open,
         "refused" => Expect::Refused(rest),
         "nothing" => Expect::Nothing,

@@ -3,16 +3,20 @@
 //! A block's own lines are applied first and its nested blocks after them, so that a nested block inherits also
 //! what is written below it, as in nginx.
 
+mod variables;
+
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conf::resources::Resources;
-use conf::zones::Zones;
-use conf::{Contexts, Directive, Error, Spot, Word};
+use conf::zones::{Unready, Zones};
+use conf::{Contexts, Directive, Error, Order, Spot, Word};
 
+use self::variables::{Applied, Merged};
 use super::concerned::Concerned;
+use super::ends::{End, Ends};
 use super::location::{Content, Kind, Location, LocationId, LocationTree};
 use super::server_name::ServerName;
 use super::upstreams::{Defaults, UpstreamBlock, UpstreamId, Upstreams};
@@ -23,7 +27,7 @@ use crate::relay::Protocol;
 use crate::relay::check::HealthCheck;
 use crate::side::Side;
 use crate::tls::ServerTls;
-use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, Table, VariableId};
+use crate::variables::Table;
 
 /// Directories that relative paths of the configuration refer to.
 #[derive(Clone, Debug)]
@@ -102,13 +106,17 @@ pub struct Cx<'a> {
     pub side: Side,
     /// Where that block ends: nginx names it for what it finds when all lines were read.
     end: Option<Spot>,
+    pass: Pass,
+    ends: Ends,
     /// Warnings and notices for the operator, in order.
     pub notices: Vec<Error>,
     registry: &'a Registry,
     main: Vec<Option<Box<dyn Any + Send + Sync>>>,
     table: Table,
     /// Variables that were used before anything defined them, and where.
-    unresolved: Vec<(Box<[u8]>, Word)>,
+    unresolved: Vec<(Box<[u8]>, Word, Applied)>,
+    /// The directive whose setter is at work.
+    applied: Applied,
     defined: HashSet<Box<[u8]>>,
     /// Variables that groups fill, or whose unset value is settled.
     captured: HashSet<Box<[u8]>>,
@@ -116,10 +124,19 @@ pub struct Cx<'a> {
     rows: HashMap<*const conf::Row, (usize, usize)>,
 }
 
+/// Which part of the work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// All of it.
+    Whole,
+    /// The lines that were read before this one, each for itself.
+    LinesBefore(Order),
+}
+
 /// Compiles the block of a side; without one there is nothing to serve.
 ///
 /// # Errors
-/// The first line that cannot be made to work.
+/// A line that cannot be made to work, not always the first, or what is wrong with all of them together.
 pub fn compile(
     registry: &Registry,
     side: Side,
@@ -127,21 +144,39 @@ pub fn compile(
     paths: &Paths,
     threads: usize,
     resources: &mut dyn Resources,
-) -> Result<(HttpConf, Vec<Error>), Error> {
+    notices: &mut Vec<Error>,
+) -> Result<HttpConf, Error> {
     let mut cx = Cx::new(registry, side, paths, resources);
     cx.upstreams.threads = threads;
     cx.end = block.and_then(|block| block.close).map(|place| Spot { place, line: place.line });
-    cx.apply_defaults()?;
-    let mut servers = Vec::new();
-    let nested = cx.read_block(block.map(Directive::body).unwrap_or_default(), true)?;
-    for block in nested {
-        let Nested::Server(directive) = block else { continue };
-        servers.push(cx.compile_server(directive)?);
-    }
-    for module in registry.modules.iter().filter(|module| module.serves(side)) {
-        (module.finish_main)(&mut cx)?;
-    }
-    cx.finish(servers)
+    let read = cx.read(block);
+    let done = match read {
+        Ok(servers) => cx.finish(servers, notices),
+        Err(error) => {
+            notices.append(&mut cx.notices);
+            Err(error)
+        }
+    };
+    notices.iter_mut().for_each(|notice| _ = notice.order.get_or_insert(Order::END_OF_BLOCK));
+    done.map_err(|error| error.found(Order::END_OF_BLOCK))
+}
+
+/// What is wrong with the lines that were read before `before`, each for itself: some such line, not always the
+/// first. Only that one is looked for, so nothing is compiled.
+pub fn wrong_line(
+    registry: &Registry,
+    side: Side,
+    block: Option<&Directive>,
+    paths: &Paths,
+    resources: &mut dyn Resources,
+    before: Order,
+    notices: &mut Vec<Error>,
+) -> Option<Error> {
+    let mut cx = Cx::new(registry, side, paths, resources);
+    cx.pass = Pass::LinesBefore(before);
+    let wrong = cx.read(block).err();
+    notices.extend(cx.notices.into_iter().filter(|notice| notice.order.is_some_and(|order| order < before)));
+    wrong.filter(|error| error.order.is_some_and(|order| order < before.min(Order::NEVER)))
 }
 
 impl<'a> Cx<'a> {
@@ -168,11 +203,14 @@ impl<'a> Cx<'a> {
             needs_net_raw: false,
             side,
             end: None,
+            pass: Pass::Whole,
+            ends: Ends::default(),
             notices: Vec::new(),
             registry,
             main: registry.modules.iter().map(|module| Some((module.default_main)())).collect(),
             table: Table::default(),
             unresolved: Vec::new(),
+            applied: ("", Order::DEFAULT),
             defined: HashSet::new(),
             captured: HashSet::new(),
             locations: Vec::new(),
@@ -204,10 +242,51 @@ impl<'a> Cx<'a> {
         Ok(())
     }
 
+    /// Reads the whole block.
+    fn read(&mut self, block: Option<&Directive>) -> Result<Vec<(Server, ServerDraft)>, Error> {
+        self.apply_defaults()?;
+        let mut servers = Vec::new();
+        for block in self.read_block(block.map(Directive::body).unwrap_or_default(), true)? {
+            let Nested::Server(directive) = block else { continue };
+            servers.push(self.compile_server(directive)?);
+        }
+        if self.pass == Pass::Whole {
+            let (registry, side) = (self.registry, self.side);
+            for module in registry.modules.iter().filter(|module| module.serves(side)) {
+                let done = (module.finish_main)(self);
+                self.ends.take(End::of(module.name), done);
+            }
+        }
+        // nginx knows of all addresses while it reads.
+        if self.pass != Pass::Whole {
+            listen::check(&servers)?;
+        }
+        Ok(servers)
+    }
+
+    /// Whether a line is to be read in this pass.
+    fn reads(&self, line: &Directive) -> bool {
+        match self.pass {
+            Pass::Whole => true,
+            Pass::LinesBefore(order) => line.order < order,
+        }
+    }
+
+    /// Whether an error belongs to what is read in this pass, and is not what nginx would find later.
+    fn is_early(&self, error: &Error) -> bool {
+        match self.pass {
+            Pass::Whole => true,
+            Pass::LinesBefore(before) => error.order.is_some_and(|order| order < before.min(Order::NEVER)),
+        }
+    }
+
     /// Applies the own lines of the current block; nested blocks are handed back.
     fn read_block<'t>(&mut self, lines: &'t [Directive], all_finish: bool) -> Result<Vec<Nested<'t>>, Error> {
         let mut nested = Vec::new();
         for line in lines {
+            if !self.reads(line) {
+                continue;
+            }
             match (line.name.as_str().as_ref(), &line.body) {
                 ("server", Some(_)) if self.block.context == self.side.top() => {
                     nested.push(Nested::Server(line))
@@ -225,8 +304,10 @@ impl<'a> Cx<'a> {
         }
         for index in 0..self.registry.modules.len() {
             let module = &self.registry.modules[index];
-            if (all_finish && module.serves(self.side)) || self.block.touched[index] {
-                (module.finish_block)(self)?;
+            let is_due = (all_finish && module.serves(self.side)) || self.block.touched[index];
+            if self.pass == Pass::Whole && is_due {
+                let done = (module.finish_block)(self);
+                self.ends.take(End::of(module.name), done);
             }
         }
         Ok(nested)
@@ -240,7 +321,16 @@ impl<'a> Cx<'a> {
             self.block.touched[module] = true;
             (definition.enter)(&mut self.block.slots);
         }
-        (definition.set)(row, self, line)
+        let known = self.notices.len();
+        self.applied = (line.row.name, line.order);
+        let done = (definition.set)(row, self, line).map_err(|error| found_in(line, error));
+        for notice in self.notices.iter_mut().skip(known) {
+            notice.order.get_or_insert(line.order);
+        }
+        match done {
+            Err(error) if !self.is_early(&error) => Ok(()),
+            done => done,
+        }
     }
 
     /// Reads the lines of a block that has no settings of its own (`upstream`), with their setters.
@@ -249,7 +339,12 @@ impl<'a> Cx<'a> {
     /// The first line that cannot be made to work.
     pub fn read_lines(&mut self, lines: &[Directive], context: Contexts) -> Result<(), Error> {
         let outer = std::mem::replace(&mut self.block.context, context);
-        let done = lines.iter().try_for_each(|line| self.apply(line));
+        let mut done = Ok(());
+        for line in lines {
+            if done.is_ok() && self.reads(line) {
+                done = self.apply(line);
+            }
+        }
         self.block.context = outer;
         done
     }
@@ -279,8 +374,9 @@ impl<'a> Cx<'a> {
         let nested = self.read_block(directive.body(), false)?;
         for index in 0..self.registry.modules.len() {
             let module = &self.registry.modules[index];
-            if module.serves(self.side) {
-                (module.finish_server)(self)?;
+            if self.pass == Pass::Whole && module.serves(self.side) {
+                let done = (module.finish_server)(self);
+                self.ends.take(End::of(module.name), done);
             }
         }
         let tree = self.compile_nested(nested)?;
@@ -309,9 +405,9 @@ impl<'a> Cx<'a> {
         for block in nested {
             match block {
                 Nested::Server(_) => {}
-                Nested::Location(directive) => {
-                    self.compile_location(directive, &mut known, &mut literals, &mut regexes)?
-                }
+                Nested::Location(directive) => self
+                    .compile_location(directive, &mut known, &mut literals, &mut regexes)
+                    .map_err(|error| error.found(directive.order))?,
                 Nested::If(directive, id) => {
                     let context = if self.block.context == Contexts::SERVER
                         || self.block.context == Contexts::IF_SERVER
@@ -324,7 +420,8 @@ impl<'a> Cx<'a> {
                 }
                 Nested::LimitExcept(directive) => {
                     let id = self.new_location();
-                    let allowed = core::limit_except_methods(directive)?;
+                    let allowed = core::limit_except_methods(directive)
+                        .map_err(|error| error.found(directive.order))?;
                     self.block.limit_except = Some((allowed, id));
                     self.compile_inner(directive, Contexts::LIMIT_EXCEPT, id)?;
                 }
@@ -438,9 +535,23 @@ impl<'a> Cx<'a> {
         self.locations[block.id.0 as usize] = Some(location);
     }
 
-    fn finish(mut self, servers: Vec<(Server, ServerDraft)>) -> Result<(HttpConf, Vec<Error>), Error> {
-        self.check_variables()?;
-        self.zones.check()?;
+    fn finish(
+        mut self,
+        servers: Vec<(Server, ServerDraft)>,
+        notices: &mut Vec<Error>,
+    ) -> Result<HttpConf, Error> {
+        notices.append(&mut self.notices);
+        let mut ends = std::mem::take(&mut self.ends);
+        let undefined = self.check_variables(if servers.is_empty() { Merged::No } else { Merged::Yes });
+        ends.take(End::Variables, undefined);
+        let zones = match self.zones.check() {
+            // nginx asks for this where it merges, and never without a server.
+            Err(Unready::Unknown(_)) if servers.is_empty() => self.zones.check_sizes(),
+            Err(Unready::Unknown(error)) => Err(error),
+            Err(Unready::Sizeless(error)) => Err(error.found(Order::END_OF_TEXT)),
+            Ok(()) => Ok(()),
+        };
+        ends.take(End::of("ngx_http_proxy_module"), zones);
         let root = Block::new(self.block.slots.clone(), self.side.top(), LocationId(0), 0);
         self.close_block(root, LocationTree::default());
         let mut drafts = Vec::new();
@@ -449,11 +560,15 @@ impl<'a> Cx<'a> {
             built.push(server);
             drafts.push((ServerId(u32::try_from(index).unwrap_or(u32::MAX)), draft));
         }
-        let listeners = listen::build(drafts, self.resources, &mut self.notices)?;
+        let mut conflicts = Vec::new();
+        let listeners = listen::build(drafts, &mut ends, &mut conflicts);
         let core = self.block.slots.of::<core::Core>();
         let defaults = Defaults { resolver: core.resolver.clone(), resolver_timeout: core.resolver_timeout };
-        let upstreams =
-            std::mem::take(&mut self.upstreams).finish(self.resources, &mut self.notices, defaults)?;
+        let upstreams = std::mem::take(&mut self.upstreams).finish(self.resources, notices, defaults);
+        let upstreams = ends.take(End::of("ngx_http_upstream_module"), upstreams);
+        ends.settle()?;
+        notices.append(&mut conflicts);
+        listen::open(&listeners, self.resources)?;
         Concerned::find(self.registry, self.side, self.locations.iter_mut().flatten());
         let conf = HttpConf {
             servers: built,
@@ -462,14 +577,14 @@ impl<'a> Cx<'a> {
             variables: self.table,
             known_variables: self.registry.part(self.side).variables.clone(),
             known_families: self.registry.part(self.side).prefixes.clone(),
-            upstreams,
+            upstreams: upstreams.unwrap_or_default(),
             checks: self.checks,
             zones: self.zones,
             prefix: self.paths.prefix.clone(),
             needs_net_raw: self.needs_net_raw,
             main: self.main.into_iter().flatten().collect(),
         };
-        Ok((conf, self.notices))
+        Ok(conf)
     }
 
     /// The locations that were read so far; all but the `http` block itself when modules finish.
@@ -516,140 +631,16 @@ impl<'a> Cx<'a> {
     pub fn conf_path(&self, text: &[u8]) -> PathBuf {
         absolute(&self.paths.conf_prefix, text)
     }
+}
 
-    /// The variable of this name, which the text at `word` uses.
-    ///
-    /// # Errors
-    /// `unknown "…" variable`.
-    pub fn variable(&mut self, name: &[u8], word: &Word) -> Result<VariableId, Error> {
-        if let Some(id) = self.table.find(name) {
-            return Ok(id);
-        }
-        if let Some(id) = self.known_variable(name) {
-            return Ok(id);
-        }
-        // It may be defined further below (`map`, `set`): whether it was is checked at the end.
-        self.unresolved.push((name.into(), word.clone()));
-        Ok(self.assigned_variable(name))
-    }
-
-    /// Takes a variable that the modules define into the table.
-    fn known_variable(&mut self, name: &[u8]) -> Option<VariableId> {
-        let part = self.registry.part(self.side);
-        if let Some(known) = part.variables.iter().find(|v| v.name.as_bytes() == name) {
-            return Some(self.table.add(Definition {
-                name: name.into(),
-                source: Source::Plain(known.read),
-                write: known.write,
-                cache: known.cache,
-            }));
-        }
-        let family = part.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
-        Some(self.table.add(Definition {
-            name: name.into(),
-            source: Source::Named(family.read, name[family.prefix.len()..].into()),
-            write: None,
-            cache: Cache::No,
-        }))
-    }
-
-    /// Defines a variable that is assigned while requests run (`set`, `auth_request_set`).
-    ///
-    /// # Errors
-    /// `the duplicate "…" variable` for one that may not be redefined.
-    pub fn define_assigned(&mut self, name: &[u8], word: &Word) -> Result<VariableId, Error> {
-        self.check_redefinition(name, word)?;
-        self.defined.insert(name.into());
-        // A variable with a value of its own (`$args`, `$limit_rate`, `$http_*`, a map) keeps it until it is set.
-        match self.table.find(name).or_else(|| self.known_variable(name)) {
-            Some(id) => Ok(id),
-            None => Ok(self.assigned_variable(name)),
-        }
-    }
-
-    /// As [`Self::define_assigned`]; `unset` computes the value while none is assigned.
-    ///
-    /// # Errors
-    /// As [`Self::define_assigned`].
-    pub fn define_assigned_or(
-        &mut self,
-        name: &[u8],
-        word: &Word,
-        unset: ReadNamed,
-    ) -> Result<VariableId, Error> {
-        let id = self.define_assigned(name, word)?;
-        if let Some(definition) = self.table.definitions.get_mut(id.0 as usize)
-            && matches!(definition.source, Source::Assigned)
-            && self.captured.insert(name.into())
-        {
-            definition.source = Source::Named(unset, name.into());
-        }
-        Ok(id)
-    }
-
-    /// Defines a variable with a computation of its own (`map`, `geo`, `split_clients`).
-    ///
-    /// # Errors
-    /// `the duplicate "…" variable` for one that may not be redefined.
-    pub fn define_computed(
-        &mut self,
-        name: &[u8],
-        word: &Word,
-        compute: std::sync::Arc<dyn Compute>,
-        cache: Cache,
-    ) -> Result<VariableId, Error> {
-        self.check_redefinition(name, word)?;
-        self.defined.insert(name.into());
-        let definition =
-            Definition { name: name.into(), source: Source::Computed(compute), write: None, cache };
-        Ok(match self.table.find(name) {
-            Some(id) => {
-                self.table.definitions[id.0 as usize] = definition;
-                id
-            }
-            None => self.table.add(definition),
-        })
-    }
-
-    fn check_redefinition(&self, name: &[u8], word: &Word) -> Result<(), Error> {
-        let part = self.registry.part(self.side);
-        let fixed = part.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
-        if fixed {
-            let shown = String::from_utf8_lossy(name);
-            return Err(Error::at(word, format!("the duplicate \"{shown}\" variable")));
-        }
-        Ok(())
-    }
-
-    /// Every variable that is used must be defined somewhere.
-    fn check_variables(&self) -> Result<(), Error> {
-        for (name, word) in &self.unresolved {
-            if !self.defined.contains(name) {
-                let shown = String::from_utf8_lossy(name);
-                return Err(Error::at(word, format!("unknown \"{shown}\" variable")));
-            }
-        }
-        Ok(())
-    }
-
-    /// A variable that a named group fills; one with this name is reused.
-    pub fn capture_variable(&mut self, name: &[u8]) -> VariableId {
-        self.defined.insert(name.into());
-        self.captured.insert(name.into());
-        self.assigned_variable(name)
-    }
-
-    fn assigned_variable(&mut self, name: &[u8]) -> VariableId {
-        match self.table.find(name) {
-            Some(id) => id,
-            None => self.table.add(Definition {
-                name: name.into(),
-                source: Source::Assigned,
-                write: None,
-                cache: Cache::PerRequest,
-            }),
-        }
-    }
+/// When nginx finds what is wrong with a directive: at the line of its block that is at fault, else at its end.
+fn found_in(line: &Directive, error: Error) -> Error {
+    let own = |inner: &&Directive| {
+        let place = error.spot.map(|spot| spot.place);
+        std::iter::once(&inner.name).chain(&inner.args).any(|word| Some(word.place) == place)
+    };
+    let order = line.body().iter().find(own).map_or(line.closed, |inner| inner.order);
+    error.found(order)
 }
 
 /// A path, made absolute by `base`.
@@ -665,8 +656,8 @@ impl Block {
         self.id
     }
 
-    /// Requests of the block are passed on: what every `*_pass` of a location says besides where to.
-    pub fn pass_by(&mut self, protocol: impl Protocol + 'static) {
+    /// Requests of the block are passed on by a protocol: what every `*_pass` of a location says besides where to.
+    pub fn relay_by(&mut self, protocol: impl Protocol + 'static) {
         self.content = Some(Content::Relay(Arc::new(protocol)));
         self.auto_redirect = self.name.last() == Some(&b'/');
     }

@@ -8,11 +8,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use conf::resources::{ListenAddr, Resources, SocketKind, SocketSpec, TcpKeepalive};
-use conf::{Directive, Error, Level, Word};
+use conf::{Directive, Error, Level, Order, Word};
 
-use super::ServerId;
 use super::compile::ServerDraft;
-use super::server_name::VirtualHosts;
+use super::ends::{End, Ends};
+use super::server_name::{ServerName, VirtualHosts};
+use super::{Server, ServerId};
 use crate::side::Side;
 
 /// nginx's backlog on Linux.
@@ -41,6 +42,8 @@ pub struct ListenDraft {
     reuseport: bool,
     options: AddressOptions,
     word: Option<Word>,
+    /// When it was read.
+    order: Option<Order>,
 }
 
 impl ListenDraft {
@@ -72,6 +75,7 @@ impl ListenDraft {
             reuseport: false,
             options: AddressOptions::default(),
             word,
+            order: None,
         }
     }
 
@@ -82,6 +86,7 @@ impl ListenDraft {
     pub fn read(directive: &Directive, side: Side) -> Result<Vec<Self>, Error> {
         let word = directive.arg(0)?;
         let mut template = Self::at(ListenAddr::Unix("".into()), Some(word.clone()));
+        template.order = Some(directive.order);
         for parameter in directive.args.iter().skip(1) {
             template.read_parameter(parameter, side)?;
         }
@@ -331,19 +336,14 @@ struct Merged {
 
 /// Opens the sockets of all servers and files the servers under their addresses.
 ///
-/// # Errors
-/// Two default servers or two sets of socket options for one address; a socket that cannot be opened.
+/// What is wrong with them goes to `ends`; [`open`] opens their sockets.
 pub(super) fn build(
     servers: Vec<(ServerId, ServerDraft)>,
-    resources: &mut dyn Resources,
+    ends: &mut Ends,
     notices: &mut Vec<Error>,
-) -> Result<Vec<Listener>, Error> {
-    let mut merged: Vec<Merged> = Vec::new();
-    for (server, draft) in &servers {
-        for listen in &draft.listens {
-            merge(&mut merged, *server, listen)?;
-        }
-    }
+) -> Vec<Listener> {
+    let drafts = servers.iter().map(|(id, draft)| (*id, draft));
+    let Some(mut merged) = ends.take(End::Names, merge_all(drafts)) else { return Vec::new() };
     let mut listeners: Vec<Listener> = Vec::new();
     // Wildcards first, so that specific addresses of the same port find their socket.
     merged.sort_by_key(|entry| ip_of(&entry.draft.spec.addr).is_some_and(|ip| !ip.is_unspecified()));
@@ -354,16 +354,25 @@ pub(super) fn build(
             hosts: VirtualHosts::default(),
             options: entry.draft.options,
         };
-        check_certificates(entry, address.default_server, &servers)?;
+        let certificates = check_certificates(entry, address.default_server, &servers);
+        ends.take(End::Certificates, certificates);
         for server in &entry.servers {
             let draft = servers.get(server.0 as usize).filter(|(id, _)| id == server);
             for name in draft.into_iter().flat_map(|(_, draft)| &draft.names) {
-                if let Err(taken) = address.hosts.add(name, *server) {
-                    let shown = String::from_utf8_lossy(&taken).into_owned();
-                    let sentence = format!(
-                        "conflicting server name \"{shown}\" on {}, ignored",
-                        addr_text(&entry.draft.spec.addr)
-                    );
+                let taken = address.hosts.add(name, *server);
+                // A server that is alone at its address is not found by a name, so nginx never looks at them.
+                if entry.servers.len() < 2 {
+                    continue;
+                }
+                let shown = addr_text(&entry.draft.spec.addr);
+                if let ServerName::Impossible(name) = name {
+                    let name = String::from_utf8_lossy(name);
+                    let sentence = format!("invalid server name or wildcard \"{name}\" on {shown}");
+                    ends.take(End::Names, Err::<(), _>(Error::bare(sentence)));
+                }
+                if let Err(taken) = taken {
+                    let taken = String::from_utf8_lossy(&taken);
+                    let sentence = format!("conflicting server name \"{taken}\" on {shown}, ignored");
                     notices.push(Error::bare(sentence).with_level(Level::Warn));
                 }
             }
@@ -375,11 +384,45 @@ pub(super) fn build(
             continue;
         }
         let spec = entry.draft.spec.clone();
-        let socket = resources.socket(&spec).map_err(|error| bind_error(&spec, &error))?;
-        let socket = Mutex::new(Some(socket));
-        listeners.push(Listener { spec, socket, addresses: vec![address] });
+        listeners.push(Listener { spec, socket: Mutex::default(), addresses: vec![address] });
     }
-    Ok(listeners)
+    listeners
+}
+
+/// Opens the sockets.
+///
+/// # Errors
+/// One that cannot be opened.
+pub(super) fn open(listeners: &[Listener], resources: &mut dyn Resources) -> Result<(), Error> {
+    for listener in listeners {
+        let spec = &listener.spec;
+        let socket = resources.socket(spec).map_err(|error| bind_error(spec, &error))?;
+        *listener.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+    }
+    Ok(())
+}
+
+/// Whether the addresses of servers go together.
+///
+/// # Errors
+/// Two default servers or two sets of socket options for one address.
+pub(super) fn check(servers: &[(Server, ServerDraft)]) -> Result<(), Error> {
+    let ids = (0..).map(ServerId);
+    merge_all(ids.zip(servers.iter().map(|(_, draft)| draft))).map(drop)
+}
+
+/// All addresses, each with its servers.
+fn merge_all<'a>(servers: impl Iterator<Item = (ServerId, &'a ServerDraft)>) -> Result<Vec<Merged>, Error> {
+    let mut merged: Vec<Merged> = Vec::new();
+    for (server, draft) in servers {
+        for listen in &draft.listens {
+            merge(&mut merged, server, listen).map_err(|error| match listen.order {
+                Some(order) => error.found(order),
+                None => error,
+            })?;
+        }
+    }
+    Ok(merged)
 }
 
 /// An address under TLS needs a certificate (`ngx_http_ssl_init`, `ngx_stream_ssl_init`).

@@ -5,6 +5,7 @@
 pub mod compile;
 pub mod concerned;
 pub mod core;
+mod ends;
 mod lines;
 pub mod listen;
 pub mod location;

@@ -23,6 +23,8 @@ pub enum ServerName {
     Trailing(Box<[u8]>),
     /// `~^(?<user>.+)\.example\.com$`.
     Regex(Regex),
+    /// Something that is neither, such as `a..b`; nginx minds only where a name has to choose between servers.
+    Impossible(Box<[u8]>),
 }
 
 impl ServerName {
@@ -51,6 +53,11 @@ impl ServerName {
             let sentence = format!("server name \"{}\" has suspicious symbols", word.as_str());
             cx.notices.push(Error::at(word, sentence).with_level(conf::Level::Warn));
         }
+        match &*name {
+            [b'*'] | [b'*', _] | [b'.'] => return Err(invalid()),
+            [b'*', second, ..] if *second != b'.' => return Err(invalid()),
+            _ => {}
+        }
         let has_empty_label = name.windows(2).any(|pair| pair == b"..");
         let read = match &*name {
             [b'*', rest @ ..] if rest.starts_with(b".") && rest.len() > 1 => Self::Leading(rest.into()),
@@ -60,10 +67,10 @@ impl ServerName {
         };
         let (Self::Leading(inner) | Self::Both(inner) | Self::Trailing(inner) | Self::Exact(inner)) = &read
         else {
-            return Err(invalid());
+            return Ok(read);
         };
         if inner.contains(&b'*') || has_empty_label {
-            return Err(invalid());
+            return Ok(Self::Impossible(name));
         }
         Ok(read)
     }
@@ -72,7 +79,7 @@ impl ServerName {
     #[must_use]
     pub fn text(&self) -> Box<[u8]> {
         match self {
-            Self::Exact(name) => name.clone(),
+            Self::Exact(name) | Self::Impossible(name) => name.clone(),
             // `.example.com` is shown without its dot.
             Self::Both(name) => name[1..].into(),
             Self::Leading(name) => [b"*", &**name].concat().into(),
@@ -120,6 +127,7 @@ impl VirtualHosts {
                 self.regexes.push(regex.clone(), server);
                 false
             }
+            ServerName::Impossible(_) => false,
         };
         if taken { Err(name.text()) } else { Ok(()) }
     }

@@ -221,13 +221,8 @@ impl Finish<'_> {
         let resolver = block.resolver.or_else(|| self.defaults.resolver.clone());
         let waits = block.servers.iter().any(|(server, _)| server.spec.resolve == Resolve::WhileRunning);
         if waits && block.zone.is_none() {
-            return Err(Error::at(
-                &block.word,
-                format!(
-                    "resolving names at run time requires upstream \"{}\" to be in shared memory",
-                    block.name
-                ),
-            ));
+            let before = format!("resolving names at run time requires upstream \"{}\"", block.name);
+            return Err(Error::around(&block.word, before, " to be in shared memory"));
         }
         if waits && resolver.is_none() {
             return refuse("no resolver defined to resolve names at run time");

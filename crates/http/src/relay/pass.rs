@@ -49,7 +49,7 @@ impl Pass {
             let to = To::Variable(Template::compile_bytes(cx, word, address)?);
             return Ok(Self { to, schemes, security: Security::Plain });
         }
-        let (security, address) = split(address, schemes);
+        let (security, address) = split_scheme(address, schemes);
         let url = parse_upstream_url(address, UriPart::Refused).map_err(|why| {
             Error::at(word, format!("{why} in upstream \"{}\"", String::from_utf8_lossy(address)))
         })?;
@@ -79,7 +79,7 @@ impl Pass {
     #[must_use]
     pub fn security(&self, r: &Request) -> Security {
         match &self.to {
-            To::Variable(template) if self.may_need_tls() => split(&template.value(r), self.schemes).0,
+            To::Variable(template) if self.may_need_tls() => split_scheme(&template.value(r), self.schemes).0,
             _ => self.security,
         }
     }
@@ -94,7 +94,7 @@ impl Pass {
             To::Variable(template) => template,
         };
         let text = template.value(r);
-        let (_, address) = split(&text, self.schemes);
+        let (_, address) = split_scheme(&text, self.schemes);
         match parse_upstream_url(address, UriPart::Refused) {
             Ok(url) => Ok(Target::Host { host: url.host_text(), port: url.port, default_port: None }),
             Err(why) => {
@@ -108,7 +108,7 @@ impl Pass {
 
 /// What the scheme says, and the address behind it.
 #[must_use]
-pub fn split(text: &[u8], schemes: Schemes) -> (Security, &[u8]) {
+pub fn split_scheme(text: &[u8], schemes: Schemes) -> (Security, &[u8]) {
     for (scheme, security) in schemes {
         if let Some((start, address)) = text.split_at_checked(scheme.len())
             && start.eq_ignore_ascii_case(scheme.as_bytes())
@@ -136,12 +136,12 @@ mod tests {
     fn schemes_say_whether_tls_is_spoken() {
         const SCHEMES: Schemes = &[("grpc://", Security::Plain), ("grpcs://", Security::Tls)];
         let check = |text: &str, security, address: &str| {
-            assert_eq!(split(text.as_bytes(), SCHEMES), (security, address.as_bytes()), "{text}");
+            assert_eq!(split_scheme(text.as_bytes(), SCHEMES), (security, address.as_bytes()), "{text}");
         };
         check("grpc://a:1", Security::Plain, "a:1");
         check("GRPCS://a", Security::Tls, "a");
         check("a:1", Security::Plain, "a:1");
         check("grpc:/", Security::Plain, "grpc:/");
-        assert_eq!(split(b"grpcs://a", &[]), (Security::Plain, &b"grpcs://a"[..]));
+        assert_eq!(split_scheme(b"grpcs://a", &[]), (Security::Plain, &b"grpcs://a"[..]));
     }
 }

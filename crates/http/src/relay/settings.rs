@@ -169,6 +169,10 @@ pub struct RelaySettings {
     /// Fields that are not passed on: the protocol's own and `hide_headers` without `pass_headers`; made by
     /// [`Self::finish`].
     pub hidden: Arc<NameSet>,
+    /// `Server` is passed on, also that there is none: none of our own is added.
+    pub omits_server: bool,
+    /// The same for `Date`.
+    pub omits_date: bool,
 }
 
 /// Fields of an answer that are for the relay and not for the client.
@@ -307,13 +311,4 @@ impl RelaySettings {
         self.bind = Bind::Address { address, transparent };
         Ok(())
     }
-}
-
-/// Which list of names a directive adds to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameList {
-    /// `hide_header`.
-    Hide,
-    /// `pass_header`.
-    Pass,
 }

@@ -5,10 +5,9 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use conf::{Directive, Error, Word};
+use conf::{Directive, Error};
 use net::tls::{
     Channel, CipherList, ClientConfig, ClientOptions, CurveList, Identity, Offer, Protocols, Purpose, Trust,
     Verification,
@@ -17,7 +16,7 @@ use net::{Deadline, Stream};
 
 use crate::conf::compile::Cx;
 use crate::request::Request;
-use crate::tls::{ConfCommand, ConfCommands, Dynamic, Loaded, ObjectCache, Written};
+use crate::tls::{ConfCommand, ConfCommands, Dynamic, Loaded, ObjectCache, PemFile, Written, read_trust};
 use crate::variables::Template;
 
 /// Most certificates with variables that are kept with sessions of their own.
@@ -32,12 +31,12 @@ pub struct TlsSettings {
     pub password_file: Arc<Vec<Vec<u8>>>,
     pub ciphers: CipherList,
     pub conf_command: ConfCommands,
-    pub crl: Option<(PathBuf, Arc<[u8]>)>,
+    pub crl: Option<PemFile>,
     pub name: Option<Template>,
     pub protocols: Option<Protocols>,
     pub server_name: bool,
     pub session_reuse: bool,
-    pub trusted_certificate: Option<(PathBuf, Arc<[u8]>)>,
+    pub trusted_certificate: Option<PemFile>,
     pub verify: bool,
     pub verify_depth: usize,
     made: OnceLock<Arc<UpstreamTls>>,
@@ -116,16 +115,7 @@ impl TlsSettings {
                 let sentence = format!("no {prefix}_ssl_trusted_certificate for {prefix}_ssl_verify");
                 return Err(Error::bare(sentence));
             }
-            (true, Some((path, text))) => {
-                let crl = self.crl.as_ref().map(|(_, text)| &**text);
-                let trust = Trust::read(&[text], crl, self.verify_depth).map_err(|reason| {
-                    Error::bare(format!(
-                        "SSL_CTX_load_verify_locations(\"{}\") failed (SSL: {reason})",
-                        path.display()
-                    ))
-                })?;
-                Some(trust)
-            }
+            (true, Some(file)) => Some(read_trust(cx, &[file], self.crl.as_ref(), self.verify_depth)?),
         };
         let options = ClientOptions {
             protocols,
@@ -323,19 +313,6 @@ fn without_port(name: &[u8]) -> &[u8] {
     colon.map_or(name, |at| &name[..from + at])
 }
 
-/// Reads a file of certificates or lists, whose text is parsed when it is known that it is needed.
-///
-/// # Errors
-/// nginx's sentence.
-pub fn read_file(cx: &mut Cx<'_>, word: &Word) -> Result<(PathBuf, Arc<[u8]>), Error> {
-    let path = cx.conf_path(&word.bytes);
-    let text = cx.resources.read_object(&path).map_err(|error| {
-        let why = crate::tls::no_file(&path, &error);
-        Error::bare(format!("SSL_CTX_load_verify_locations(\"{}\") failed: {why}", path.display()))
-    })?;
-    Ok((path, text))
-}
-
 /// The rows of TLS that an upstream protocol has, under its prefix: `relay_tls_rows!("proxy", ProxySettings, ROWS)`
 /// makes `static ROWS`. The settings have a field `relay`. A fourth argument names contexts other than those of `http`.
 #[macro_export]
@@ -348,8 +325,8 @@ macro_rules! relay_tls_rows {
             use std::sync::Arc;
 
             use conf::{Arity, Contexts};
-            use $crate::relay::tls::read_file;
             use $crate::rows::{flag, number, row, template, value};
+            use $crate::tls::PemFile;
             use $crate::tls::{ObjectCache, Written, read_passwords};
             const ALL: Contexts = $contexts;
             [
@@ -422,7 +399,7 @@ macro_rules! relay_tls_rows {
                     "",
                     "Lists of revoked certificates.",
                     |s, cx, d| {
-                        Arc::make_mut(&mut s.relay.tls).crl = Some(read_file(cx, d.arg(0)?)?);
+                        Arc::make_mut(&mut s.relay.tls).crl = Some(PemFile::named(cx, d.arg(0)?));
                         Ok(())
                     },
                 ),
@@ -457,7 +434,8 @@ macro_rules! relay_tls_rows {
                     "",
                     "Whose certificates are good.",
                     |s, cx, d| {
-                        Arc::make_mut(&mut s.relay.tls).trusted_certificate = Some(read_file(cx, d.arg(0)?)?);
+                        Arc::make_mut(&mut s.relay.tls).trusted_certificate =
+                            Some(PemFile::named(cx, d.arg(0)?));
                         Ok(())
                     },
                 ),

@@ -206,6 +206,8 @@ async fn handle(r: &mut Request) -> bool {
         Some(status) => {
             r.keepalive = false;
             Box::pin(process::process_failed(r, status)).await;
+            // What stands behind the fault is not read, and whoever is still sending would lose the answer.
+            r.lingering = r.head.len() > r.line.length;
         }
     }
     finish(r).await;
@@ -223,9 +225,11 @@ async fn finish(r: &mut Request) {
     if r.reader.is_open() && !reach_end(r).await {
         return;
     }
+    let rest = r.reader.take_rest();
     if r.keepalive {
-        let rest = r.reader.take_rest();
         r.conn.keep_leftover(rest);
+    } else if !rest.is_empty() {
+        r.lingering = true;
     }
 }
 

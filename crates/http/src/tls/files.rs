@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use conf::{Error, Word};
-use net::tls::{Chain, Identity, IdentityError, Key};
+use net::tls::{Chain, Identity, IdentityError, Key, Trust, TrustError};
 
 use crate::conf::compile::{Cx, absolute};
 use crate::request::Request;
@@ -93,6 +93,61 @@ impl Loaded {
         self.0.insert(name, Arc::clone(&identity));
         Ok(identity)
     }
+}
+
+/// A file of certificates or lists that is read when it is known that it is needed, as in nginx when all blocks were
+/// read.
+#[derive(Clone, Debug)]
+pub struct PemFile(PathBuf);
+
+impl PemFile {
+    /// The file that a word names.
+    #[must_use]
+    pub fn named(cx: &Cx<'_>, word: &Word) -> Self {
+        Self(cx.conf_path(&word.bytes))
+    }
+
+    /// The file's name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Its text.
+    ///
+    /// # Errors
+    /// Why it cannot be read, as OpenSSL says it behind the name of a function.
+    pub fn read(&self, cx: &mut Cx<'_>) -> Result<Arc<[u8]>, String> {
+        cx.resources.read_object(&self.0).map_err(|error| no_file(&self.0, &error))
+    }
+}
+
+/// Reads whom to trust.
+///
+/// # Errors
+/// nginx's sentences.
+pub fn read_trust(
+    cx: &mut Cx<'_>,
+    certificates: &[&PemFile],
+    lists: Option<&PemFile>,
+    depth: usize,
+) -> Result<Trust, Error> {
+    let bad = |kind: &str, file: &PemFile, why: String| {
+        Error::bare(format!("cannot load {kind} \"{}\": {why}", file.path().display()))
+    };
+    let mut texts = Vec::new();
+    for file in certificates {
+        texts.push(file.read(cx).map_err(|why| bad("certificate", file, why))?);
+    }
+    let list = lists.map(|file| file.read(cx).map_err(|why| bad("CRL", file, why))).transpose()?;
+    let texts: Vec<&[u8]> = texts.iter().map(|text| &**text).collect();
+    Trust::read(&texts, list.as_deref(), depth).map_err(|error| match (error, lists) {
+        (TrustError::Lists(_), Some(file)) => bad("CRL", file, error.to_string()),
+        (TrustError::Certificates { index, .. }, _) if index < certificates.len() => {
+            bad("certificate", certificates[index], error.to_string())
+        }
+        _ => Error::bare(error.to_string()),
+    })
 }
 
 /// The file of a key in the store of files, which is the only store there is.

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use net::tls::{Identities, ServerConfig};
 
-pub use self::files::{Dynamic, Loaded, ObjectCache, Written, no_file};
+pub use self::files::{Dynamic, Loaded, ObjectCache, PemFile, Written, no_file, read_trust};
 pub use self::policy::{ClientPolicy, VerifyClient};
 pub use self::settings::{
     ConfCommand, ConfCommands, read_ciphers, read_curves, read_passwords, read_protocols,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conf::{Directive, Error, Level, Word};
+use conf::{Directive, Error, Level, Order, Word};
 use net::tls::{CipherList, CurveList, Protocols};
 
 use crate::conf::Lines;
@@ -49,8 +49,10 @@ pub fn read_protocols(cx: &mut Cx<'_>, d: &Directive) -> Result<Protocols, Error
 pub fn read_ciphers(cx: &mut Cx<'_>, d: &Directive) -> Result<CipherList, Error> {
     let word = d.arg(0)?;
     let text = word.as_str();
-    let list = CipherList::parse(&text)
-        .map_err(|error| Error::bare(format!("SSL_CTX_set_cipher_list(\"{text}\") failed ({error})")))?;
+    let list = CipherList::parse(&text).map_err(|error| {
+        Error::bare(format!("SSL_CTX_set_cipher_list(\"{text}\") failed ({error})"))
+            .found(Order::END_OF_BLOCK)
+    })?;
     if list.lacks_tls12() {
         let name = d.name.as_str();
         let sentence = format!("no cipher of \"{name}\" for TLSv1.2 can be had here, only TLSv1.3 is left");
@@ -66,8 +68,9 @@ pub fn read_ciphers(cx: &mut Cx<'_>, d: &Directive) -> Result<CipherList, Error>
 pub fn read_curves(cx: &mut Cx<'_>, d: &Directive) -> Result<CurveList, Error> {
     let word = d.arg(0)?;
     let text = word.as_str();
-    let list = CurveList::parse(&text)
-        .ok_or_else(|| Error::bare(format!("SSL_CTX_set1_curves_list(\"{text}\") failed")))?;
+    let list = CurveList::parse(&text).ok_or_else(|| {
+        Error::bare(format!("SSL_CTX_set1_curves_list(\"{text}\") failed")).found(Order::END_OF_BLOCK)
+    })?;
     let (lacking, name) = (list.lacking().join(":"), d.name.as_str());
     if list.is_empty() {
         return Err(Error::at(word, format!("\"{lacking}\" in \"{name}\" cannot be had here")));

@@ -134,7 +134,7 @@ impl Protocol for Fastcgi {
 fn pass(s: &mut FastcgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
-    cx.block.pass_by(Fastcgi);
+    cx.block.relay_by(Fastcgi);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use http::phases::Outcome;
 use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
 use http::relay::{
     BodyCoding, BodyUse, Http2, Offer, Pass, Plan, PlanBody, Protocol, RelaySettings, Schemes, Security,
-    Target, Wire, split,
+    Target, Wire, split_scheme,
 };
 use http::request::Request;
 use http::rows::{Row, flag, row, without_effect};
@@ -245,9 +245,9 @@ fn write_uri(r: &Request, out: &mut Vec<u8>) {
 /// The setter of `grpc_pass`.
 fn pass(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    cx.block.pass_by(Grpc);
+    cx.block.relay_by(Grpc);
     let pass = Pass::compile(cx, word, &word.bytes, SCHEMES)?;
-    s.host = match parse_upstream_url(split(&word.bytes, SCHEMES).1, UriPart::Refused) {
+    s.host = match parse_upstream_url(split_scheme(&word.bytes, SCHEMES).1, UriPart::Refused) {
         _ if pass.known().is_none() => Arc::default(),
         Ok(url) if url.is_unix() => b"localhost"[..].into(),
         Ok(url) if url.port.is_some() => [url.host, b":", url.port_text].concat().into(),

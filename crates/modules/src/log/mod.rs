@@ -6,13 +6,13 @@ mod by_path;
 mod format;
 mod setters;
 
-use http::conf::Location;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::log_buffer::LogSink;
 use http::module::{Module, Registry, Settings, Slot};

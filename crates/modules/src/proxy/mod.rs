@@ -24,6 +24,7 @@ use http::relay::{
 use http::request::Request;
 use http::rows::Row;
 use http::variables::Template;
+use proto::h1::Known;
 
 use self::cookie::CookieRewrites;
 use self::pass::Pass;
@@ -108,6 +109,10 @@ impl Settings for ProxySettings {
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.relay.finish(cx, "proxy", &["Date", "Server", "X-Pad"])?;
+        // As `ngx_http_proxy_process_header`, and unlike all other protocols.
+        let is_http1 = self.http_version != HttpVersion::Http2;
+        self.relay.omits_server = is_http1 && !self.relay.hidden.contains(Known::Server, b"Server");
+        self.relay.omits_date = is_http1 && !self.relay.hidden.contains(Known::Date, b"Date");
         if self.set_fields.is_own() || self.program.is_unmade() {
             self.program = Arc::new(Program::new(&self.set_fields, PROXY_FIELDS));
             self.cache_program = Arc::default();

@@ -112,7 +112,7 @@ pub(super) fn parts(r: &Request) -> Option<&Parts> {
 /// The setter of `proxy_pass`.
 pub(super) fn set(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    cx.block.pass_by(Proxy);
+    cx.block.relay_by(Proxy);
     s.has_own_pass = true;
     let pass = if Template::has_variables(&word.bytes) {
         Pass::Variable(Template::compile(cx, word)?)

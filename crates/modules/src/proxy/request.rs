@@ -4,6 +4,7 @@
 
 use http::body::RequestBody;
 use http::phases::Outcome;
+use http::relay::fields::{BodyLength, Default};
 use http::relay::{Framing, Plan, PlanBody, SWITCHING_PROTOCOLS};
 use http::request::Request;
 use net::Buf;
@@ -11,7 +12,6 @@ use os::errlog::Level;
 use proto::h1::{Known, Method};
 
 use super::{HttpVersion, Proxy, ProxySettings, pass, uri};
-use http::relay::fields::{BodyLength, Default};
 
 /// Bytes that nearly every head fits in; a buffer of its own is found for a longer one.
 const HEAD_SIZE: usize = 4096;

@@ -59,6 +59,10 @@ fn words(d: &Directive) -> Result<Vec<(&Word, &[u8])>, Error> {
     if words.len() > 1 && words.last().is_some_and(|(_, text)| text.is_empty()) {
         words.pop();
     }
+    // Nothing in parentheses: nginx takes the closing one for the condition.
+    if let [(word, [])] = &*words {
+        return Err(invalid(word, b")"));
+    }
     Ok(words)
 }
 

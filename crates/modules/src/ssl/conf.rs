@@ -1,6 +1,5 @@
 //! From the settings of a server block to its TLS (`ngx_http_ssl_merge_srv_conf`).
 
-use std::path::Path;
 use std::sync::Arc;
 
 use conf::Error;
@@ -8,16 +7,18 @@ use http::conf::compile::Cx;
 use http::request::Request;
 use http::side::Side;
 use http::tls::{
-    Alpn, Certificates, ClientPolicy, ConfCommand, Dynamic, Loaded, ServerTls, VerifyClient, Written,
+    Alpn, Certificates, ClientPolicy, ConfCommand, Dynamic, Loaded, PemFile, ServerTls, VerifyClient,
+    Written, read_trust,
 };
 use net::tls::kept::{ProducesTickets, StoresServerSessions};
+use net::tls::pem::{self, Block};
 use net::tls::{
     ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, Preference, ServerConfig,
-    ServerOptions, SessionCache, Sessions, TicketKeys, Tickets, Trust,
+    ServerOptions, SessionCache, Sessions, TicketKeys, Tickets,
 };
+use os::errlog::Level;
 
 use super::{Builtin, SslSettings, stapling};
-use os::errlog::Level;
 
 /// Bytes of the records that are sent where nothing is said.
 const RECORD_SIZE: usize = 16 << 10;
@@ -45,13 +46,13 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
         identity: &mut files,
     })?;
     let s = &s;
-    let mut fixed: Vec<Arc<Identity>> = Vec::new();
+    let mut fixed: Vec<(String, Arc<Identity>)> = Vec::new();
     let mut dynamic = Vec::new();
     for (certificate, key) in s.certificates.iter().zip(s.keys.iter()) {
         match (certificate.fixed(), key.fixed()) {
             (Some(certificate), Some(key)) => {
                 let identity = loaded.identity(cx, certificate, key, &s.passwords)?;
-                add(&mut fixed, identity);
+                add(&mut fixed, cx.conf_path(certificate).display().to_string(), identity);
             }
             _ => dynamic.push(Dynamic {
                 certificate: certificate.clone(),
@@ -63,17 +64,22 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
         }
     }
     if let [Some(certificate), Some(key)] = &files {
-        add(&mut fixed, loaded.identity(cx, certificate, key, &s.passwords)?);
+        let identity = loaded.identity(cx, certificate, key, &s.passwords)?;
+        add(&mut fixed, cx.conf_path(certificate).display().to_string(), identity);
+    }
+    let client = client_policy(s, cx)?;
+    if let Some(file) = &s.dhparam {
+        check_dhparam(file, cx)?;
     }
     let staplings = if s.stapling { stapling::set_up(s, &mut fixed, cx)? } else { Vec::new() };
-    let identities = Identities(fixed);
-    let client = client_policy(s)?;
+    let identities = Identities(fixed.into_iter().map(|(_, identity)| identity).collect());
+    let issuers = issuers(s, cx)?;
     let context = context(s, &identities, client.as_ref());
     let (settings, sessions) = (s.clone(), Kept::new(s, context));
     let certificates: Option<Arc<dyn Certificates>> = (!dynamic.is_empty())
         .then(|| Arc::new(ByConnection { fixed: identities.0.clone(), dynamic }) as Arc<dyn Certificates>);
     let side = cx.side;
-    let make = move |alpn| make(&settings, &identities, &sessions, spoken(side, &settings, alpn));
+    let make = move |alpn| make(&settings, &identities, &issuers, &sessions, spoken(side, &settings, alpn));
     let mut tls = ServerTls::new(Box::new(make)).map_err(Error::bare)?;
     tls.rejects = s.reject_handshake;
     tls.staplings = staplings;
@@ -88,38 +94,47 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
 }
 
 /// Adds a certificate; one with a key of the same kind gives way to it, as in OpenSSL.
-fn add(list: &mut Vec<Arc<Identity>>, identity: Arc<Identity>) {
-    list.retain(|other| !identity.replaces(other));
-    list.push(identity);
+fn add(list: &mut Vec<(String, Arc<Identity>)>, name: String, identity: Arc<Identity>) {
+    list.retain(|(_, other)| !identity.replaces(other));
+    list.push((name, identity));
 }
 
 /// What clients' certificates must be.
-fn client_policy(s: &SslSettings) -> Result<Option<ClientPolicy>, Error> {
-    let Some(verify) = s.verify_client else { return Ok(None) };
+fn client_policy(s: &SslSettings, cx: &mut Cx<'_>) -> Result<Option<ClientPolicy>, Error> {
+    let Some(verify) = s.verify_client else {
+        // Nobody is judged by them, but what cannot be read is refused.
+        let trusted: Vec<&PemFile> = s.trusted_certificate.iter().collect();
+        read_trust(cx, &trusted, s.crl.as_ref(), 0)?;
+        return Ok(None);
+    };
     let files: Vec<_> = [&s.client_certificate, &s.trusted_certificate].into_iter().flatten().collect();
     if files.is_empty() && verify != VerifyClient::OptionalNoCa {
         let sentence = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
         return Err(Error::bare(sentence));
     }
-    let failed = |path: &Path, reason: &str| {
-        Error::bare(format!("SSL_CTX_load_verify_locations(\"{}\") failed (SSL: {reason})", path.display()))
-    };
-    let texts: Vec<&[u8]> = files.iter().map(|(_, text)| &**text).collect();
-    let crl = s.crl.as_ref().map(|(_, text)| &**text);
-    let trust = Trust::read(&texts, crl, s.verify_depth).map_err(|reason| {
-        let named = if crl.is_some() && reason.contains("crl") { &s.crl } else { &None };
-        let path =
-            named.as_ref().or(files.first().copied()).map(|(path, _)| path.clone()).unwrap_or_default();
-        failed(&path, reason)
-    })?;
+    let trust = read_trust(cx, &files, s.crl.as_ref(), s.verify_depth)?;
     Ok(Some(ClientPolicy { verify, trust: Arc::new(trust) }))
 }
 
 /// The names of issuers that clients are told of.
-fn issuers(s: &SslSettings) -> Vec<Vec<u8>> {
-    let Some((_, text)) = &s.client_certificate else { return Vec::new() };
-    let Ok(trust) = Trust::read(&[text], None, 0) else { return Vec::new() };
-    trust.certificates().iter().map(|certificate| certificate.subject().to_vec()).collect()
+fn issuers(s: &SslSettings, cx: &mut Cx<'_>) -> Result<Vec<Vec<u8>>, Error> {
+    let (Some(file), Some(_)) = (&s.client_certificate, s.verify_client) else { return Ok(Vec::new()) };
+    let trust = read_trust(cx, &[file], None, 0)?;
+    Ok(trust.certificates().iter().map(|certificate| certificate.subject().to_vec()).collect())
+}
+
+/// `ssl_dhparam`: the parameters are of no use here, and yet they must be there.
+fn check_dhparam(file: &PemFile, cx: &mut Cx<'_>) -> Result<(), Error> {
+    let text = file.read(cx).map_err(|why| stapling::not_opened(file, &why))?;
+    let has_parameters = |blocks: &[Block]| {
+        blocks.iter().any(|block| matches!(&*block.label, "DH PARAMETERS" | "X9.42 DH PARAMETERS"))
+    };
+    let reason = match pem::blocks(&text) {
+        Ok(blocks) if has_parameters(&blocks) => return Ok(()),
+        Ok(_) => "error:0480006C:PEM routines::no start line:Expecting: DH PARAMETERS",
+        Err(reason) => reason,
+    };
+    Err(Error::bare(format!("PEM_read_bio_DHparams(\"{}\") failed (SSL: {reason})", file.path().display())))
 }
 
 /// Certificates of which some are known only once a client connects.
@@ -201,6 +216,7 @@ fn spoken(side: Side, s: &SslSettings, alpn: Alpn) -> Vec<Vec<u8>> {
 fn make(
     s: &SslSettings,
     identities: &Identities,
+    issuers: &[Vec<u8>],
     kept: &Kept,
     protocols: Vec<Vec<u8>>,
 ) -> Result<ServerConfig, String> {
@@ -214,7 +230,7 @@ fn make(
             (true, true) => Preference::ServerChaCha,
         },
         identities: identities.clone(),
-        client_auth: s.verify_client.map(|_| ClientAuth { issuers: issuers(s) }),
+        client_auth: s.verify_client.map(|_| ClientAuth { issuers: issuers.to_vec() }),
         // In `stream` no directive sets it.
         record_size: if s.buffer_size == 0 { RECORD_SIZE } else { s.buffer_size },
         alpn: protocols,

@@ -8,7 +8,6 @@ mod rows;
 mod stapling;
 mod variables;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::conf::Error;
@@ -16,7 +15,7 @@ use http::conf::Lines;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
-use http::tls::{ConfCommands, Loaded, ObjectCache, VerifyClient, Written};
+use http::tls::{ConfCommands, Loaded, ObjectCache, PemFile, VerifyClient, Written};
 use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
 
 /// `ngx_http_ssl_module`.
@@ -91,18 +90,16 @@ pub struct SslSettings {
     handshake_timeout: u64,
     conf_commands: ConfCommands,
     stapling: bool,
-    stapling_file: Option<File>,
+    stapling_file: Option<PemFile>,
     stapling_responder: Option<Box<[u8]>>,
     stapling_verify: bool,
     verify_client: Option<VerifyClient>,
     verify_depth: usize,
-    client_certificate: Option<File>,
-    trusted_certificate: Option<File>,
-    crl: Option<File>,
+    client_certificate: Option<PemFile>,
+    trusted_certificate: Option<PemFile>,
+    crl: Option<PemFile>,
+    dhparam: Option<PemFile>,
 }
-
-/// A file's name and its text.
-type File = (PathBuf, Arc<[u8]>);
 
 impl Default for SslSettings {
     fn default() -> Self {
@@ -138,6 +135,7 @@ impl Default for SslSettings {
             client_certificate: None,
             trusted_certificate: None,
             crl: None,
+            dhparam: None,
         }
     }
 }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
-use http::relay::tls::read_file;
 use http::rows::{Row, flag, number, row, size, time, value, without_effect};
 use http::tls::{
-    ObjectCache, VerifyClient, Written, read_ciphers, read_curves, read_passwords, read_protocols,
+    ObjectCache, PemFile, VerifyClient, Written, read_ciphers, read_curves, read_passwords, read_protocols,
 };
 use net::tls::{SessionCache, TicketKeys};
 
@@ -54,20 +53,20 @@ pub(super) static ROWS: [Row<SslSettings>; 29] = [
         s.verify_depth = usize::try_from(v).unwrap_or(usize::MAX);
     }),
     row("ssl_client_certificate", ALL, Arity::ONE, "", "Whose certificates are good; clients are told.", |s, cx, d| {
-        s.client_certificate = Some(read_file(cx, d.arg(0)?)?);
+        s.client_certificate = Some(PemFile::named(cx, d.arg(0)?));
         Ok(())
     }),
     row("ssl_trusted_certificate", ALL, Arity::ONE, "", "Whose certificates are good.", |s, cx, d| {
-        s.trusted_certificate = Some(read_file(cx, d.arg(0)?)?);
+        s.trusted_certificate = Some(PemFile::named(cx, d.arg(0)?));
         Ok(())
     }),
     row("ssl_crl", ALL, Arity::ONE, "", "Lists of revoked certificates.", |s, cx, d| {
-        s.crl = Some(read_file(cx, d.arg(0)?)?);
+        s.crl = Some(PemFile::named(cx, d.arg(0)?));
         Ok(())
     }),
     flag("ssl_stapling", ALL, "off", "Sends OCSP answers with certificates.", |s, v| s.stapling = v),
     row("ssl_stapling_file", ALL, Arity::ONE, "", "A file with the answer.", |s, cx, d| {
-        s.stapling_file = Some(read_file(cx, d.arg(0)?)?);
+        s.stapling_file = Some(PemFile::named(cx, d.arg(0)?));
         Ok(())
     }),
     value("ssl_stapling_responder", ALL, Arity::ONE, "", "Who is asked, instead of whom the certificate names.", |s, d| {
@@ -81,7 +80,10 @@ pub(super) static ROWS: [Row<SslSettings>; 29] = [
         Ok(())
     }),
     time("ssl_handshake_timeout", STREAM, "60s", "Longest time of a handshake.", |s, v| s.handshake_timeout = v),
-    without_effect("ssl_dhparam", ALL, Arity::ONE, "there are no ciphers with Diffie-Hellman over finite fields"),
+    row("ssl_dhparam", ALL, Arity::ONE, "", "", |s: &mut SslSettings, cx, d| {
+        s.dhparam = Some(PemFile::named(cx, d.arg(0)?));
+        Ok(())
+    }).no_effect("there are no ciphers with Diffie-Hellman over finite fields"),
     without_effect("ssl_certificate_compression", ALL, Arity::FLAG, "certificates are sent as they are"),
 ];
 

@@ -8,7 +8,7 @@ use conf::{Error, Level};
 use http::conf::compile::Cx;
 use http::conf::core::Core;
 use http::conf::{UriPart, parse_upstream_url};
-use http::tls::{Responder, Stapling};
+use http::tls::{PemFile, Responder, Stapling, read_trust};
 use net::tls::x509::Certificate;
 use net::tls::{Identity, Trust};
 
@@ -17,25 +17,24 @@ use super::SslSettings;
 /// Gives the certificates OCSP answers of their own; what cannot have one is warned of.
 pub(super) fn set_up(
     s: &SslSettings,
-    identities: &mut [Arc<Identity>],
+    identities: &mut [(String, Arc<Identity>)],
     cx: &mut Cx<'_>,
 ) -> Result<Vec<Arc<Stapling>>, Error> {
-    let trusted: Vec<&[u8]> = s.trusted_certificate.iter().map(|(_, text)| &**text).collect();
-    let trust = Trust::read(&trusted, None, 100).map_err(|reason| Error::bare(reason.to_owned()))?;
-    let trust = Arc::new(trust);
+    let trusted: Vec<&PemFile> = s.trusted_certificate.iter().collect();
+    let trust = Arc::new(read_trust(cx, &trusted, None, 100)?);
     let core = cx.block.slots.share::<Core>();
     let mut staplings = Vec::new();
-    for slot in identities {
+    for (name, slot) in identities {
         let identity = Arc::new(slot.copy());
         *slot = Arc::clone(&identity);
-        if let Some((_, answer)) = &s.stapling_file {
+        if let Some(file) = &s.stapling_file {
+            let answer = file.read(cx).map_err(|why| not_opened(file, &why))?;
             identity.staple(Some(answer.to_vec()));
             continue;
         }
         let leaf = identity.chain().leaf();
-        let subject = String::from_utf8_lossy(&net::tls::names::rfc2253(leaf.subject())).into_owned();
         let mut ignore = |why: &str| {
-            let sentence = format!("\"ssl_stapling\" ignored, {why} \"{subject}\"");
+            let sentence = format!("\"ssl_stapling\" ignored, {why} \"{name}\"");
             cx.notices.push(Error::bare(sentence).with_level(Level::Warn));
         };
         let Some(issuer) = issuer_of(&identity, &trust) else {
@@ -52,7 +51,7 @@ pub(super) fn set_up(
             Err(why) => {
                 let shown = String::from_utf8_lossy(&url);
                 let sentence = format!(
-                    "\"ssl_stapling\" ignored, {why} in OCSP responder \"{shown}\" in the certificate \"{subject}\""
+                    "\"ssl_stapling\" ignored, {why} in OCSP responder \"{shown}\" in the certificate \"{name}\""
                 );
                 cx.notices.push(Error::bare(sentence).with_level(Level::Warn));
                 continue;
@@ -62,6 +61,12 @@ pub(super) fn set_up(
         staplings.push(Arc::new(Stapling::new(identity, issuer, responder, trust, Arc::clone(&core))));
     }
     Ok(staplings)
+}
+
+/// `BIO_new_file("…") failed (SSL: …)`: what `read` says without the name of the function.
+pub(super) fn not_opened(file: &PemFile, why: &str) -> Error {
+    let why = why.strip_prefix("BIO_new_file() failed").unwrap_or(why);
+    Error::bare(format!("BIO_new_file(\"{}\") failed{why}", file.path().display()))
 }
 
 /// The issuer: the next certificate of the chain, or a trusted one.

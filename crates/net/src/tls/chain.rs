@@ -35,6 +35,22 @@ pub enum Purpose {
     Any,
 }
 
+/// What is wrong with the texts of a [`Trust`], as OpenSSL says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// A file of certificates.
+    #[error("PEM_read_bio_X509_AUX() failed (SSL: {reason})")]
+    Certificates {
+        /// Which of the files.
+        index: usize,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The file of revocation lists.
+    #[error("PEM_read_bio_X509_CRL() failed (SSL: {0})")]
+    Lists(&'static str),
+}
+
 /// Whom is trusted, how far, and who is not any more.
 pub struct Trust {
     certificates: Vec<Certificate>,
@@ -55,17 +71,25 @@ impl Trust {
     /// Trust in the certificates of PEM files, with the revocation lists of another.
     ///
     /// # Errors
-    /// OpenSSL's reason.
-    pub fn read(files: &[&[u8]], crl: Option<&[u8]>, depth: usize) -> Result<Self, &'static str> {
+    /// [`TrustError`].
+    pub fn read(files: &[&[u8]], crl: Option<&[u8]>, depth: usize) -> Result<Self, TrustError> {
         let mut certificates = Vec::new();
-        for text in files {
-            for block in pem::blocks(text)?.into_iter().filter(is_certificate) {
+        for (index, text) in files.iter().enumerate() {
+            let known = certificates.len();
+            let fail = |reason| TrustError::Certificates { index, reason };
+            for block in pem::blocks(text).map_err(fail)?.into_iter().filter(is_certificate) {
                 let certificate = Certificate::parse(&block.der)
-                    .map_err(|_| "error:0688010A:asn1 encoding routines::nested asn1 error")?;
+                    .map_err(|_| fail("error:0688010A:asn1 encoding routines::nested asn1 error"))?;
                 certificates.push(certificate);
             }
+            if certificates.len() == known {
+                return Err(fail(
+                    "error:0480006C:PEM routines::no start line:Expecting: TRUSTED CERTIFICATE",
+                ));
+            }
         }
-        let lists = crl.map(RevocationList::read_all).transpose()?.unwrap_or_default();
+        let lists =
+            crl.map(RevocationList::read_all).transpose().map_err(TrustError::Lists)?.unwrap_or_default();
         let mut by_subject: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
         for (index, certificate) in certificates.iter().enumerate() {
             by_subject.entry(certificate.subject().to_vec()).or_default().push(index);

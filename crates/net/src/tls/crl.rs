@@ -26,7 +26,7 @@ impl RevocationList {
     /// # Errors
     /// OpenSSL's reason.
     pub fn read_all(text: &[u8]) -> Result<Vec<Self>, &'static str> {
-        const NONE: &str = "error:05880088:x509 certificate routines::no crl found";
+        const NONE: &str = "error:0480006C:PEM routines::no start line:Expecting: X509 CRL";
         let blocks = pem::blocks(text)?;
         let lists: Result<Vec<Self>, Malformed> = blocks
             .iter()

@@ -6,6 +6,8 @@ use rustls::NamedGroup;
 use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::aws_lc_rs::kx_group;
 
+use super::p521::SECP521R1;
+
 /// Names, numbers, and what rustls has for them. The first name of a number is the one that variables show.
 const KNOWN: [(&str, u16, Option<&'static dyn SupportedKxGroup>); 22] = [
     ("X25519MLKEM768", 0x11ec, Some(kx_group::X25519MLKEM768)),
@@ -16,8 +18,8 @@ const KNOWN: [(&str, u16, Option<&'static dyn SupportedKxGroup>); 22] = [
     ("secp256r1", 0x0017, Some(kx_group::SECP256R1)),
     ("secp384r1", 0x0018, Some(kx_group::SECP384R1)),
     ("P-384", 0x0018, Some(kx_group::SECP384R1)),
-    ("secp521r1", 0x0019, None),
-    ("P-521", 0x0019, None),
+    ("secp521r1", 0x0019, Some(SECP521R1)),
+    ("P-521", 0x0019, Some(SECP521R1)),
     ("X448", 0x001e, None),
     ("SecP384r1MLKEM1024", 0x11ed, None),
     ("secp224r1", 0x0015, None),
@@ -44,8 +46,13 @@ impl CurveList {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text == "auto" {
-            let groups =
-                vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+            let groups = vec![
+                kx_group::X25519MLKEM768,
+                kx_group::X25519,
+                kx_group::SECP256R1,
+                kx_group::SECP384R1,
+                SECP521R1,
+            ];
             return Some(Self { groups, lacking: Vec::new() });
         }
         let mut list = Self::default();
@@ -100,9 +107,10 @@ mod tests {
             let found = list.as_ref().map(|list| (list.groups.len(), list.lacking()));
             assert_eq!(found, expected, "{text}");
         };
-        check("auto", Some((4, &[])));
+        check("auto", Some((5, &[])));
         check("X25519:prime256v1", Some((2, &[])));
-        check("secp384r1:P-521", Some((1, &["P-521"])));
+        check("secp384r1:P-521", Some((2, &[])));
+        check("secp384r1:X448", Some((1, &["X448"])));
         check("X25519MLKEM768:?curve5:x25519", Some((2, &[])));
         check("curve5", None);
         check("", None);

@@ -16,6 +16,7 @@ mod identity;
 mod key_file;
 pub mod names;
 pub mod ocsp;
+mod p521;
 pub mod pem;
 mod server;
 mod session;
@@ -26,7 +27,7 @@ mod tickets;
 mod verify;
 pub mod x509;
 
-pub use self::chain::{Purpose, Trust, matches_host};
+pub use self::chain::{Purpose, Trust, TrustError, matches_host};
 pub use self::ciphers::{CipherError, CipherList, name_of_cipher};
 pub use self::client::{Channel, ClientConfig, ClientOptions, Offer};
 pub use self::curves::{CurveList, name_of_curve};

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use os::errlog::{Errno, ErrorLog, Level, Sink, Target};
 use os::signal::SignalFd;
 
+use self::origin::Origin;
 use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::load::{Setup, load_to_serve};
@@ -25,7 +26,6 @@ use crate::paths::Paths;
 use crate::reporter::{Console, Reporter};
 use crate::worker::SIGNALS;
 use crate::{pid_file, single};
-use origin::Origin;
 
 /// Where the demo listens unless told otherwise, on 127.0.0.1.
 const PORT: u16 = 8080;

@@ -12,11 +12,15 @@ mod types;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use conf::Error;
+use proto::h1::Version;
+
 pub use self::error_page::{ErrorPage, Overwrite};
 pub use self::location_name::{limit_except_methods, location_name, method_bit};
 pub use self::setters::temp_path;
 pub use self::types::Types;
 
+use super::compile::Cx;
 use crate::conf::Lines;
 use crate::logging::ErrorLogs;
 use crate::module::{Module, Registry, Settings, Slot};
@@ -26,10 +30,6 @@ use crate::resolver::ResolverConf;
 use crate::rows::Row;
 use crate::side::Side;
 use crate::variables::Template;
-use conf::Error;
-use proto::h1::Version;
-
-use super::compile::Cx;
 
 /// `ngx_http_core_module`.
 pub struct Core;

@@ -47,9 +47,9 @@ pub(super) fn server_name(_: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) 
     Ok(())
 }
 
-pub(super) fn types(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Directive) -> Done {
+pub(super) fn types(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
     let mut types = if s.types_own { (*s.types).clone() } else { Types::default() };
-    types.add(d)?;
+    types.add(d, &mut cx.notices);
     s.types = Arc::new(types);
     s.types_own = true;
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use conf::{Directive, Error};
+use conf::{Directive, Error, Level};
 
 /// Media types by lower-case extension.
 #[derive(Clone, Debug, Default)]
@@ -36,21 +36,21 @@ impl Types {
         self.by_extension.get(extension)
     }
 
-    /// Adds the lines of a `types` block.
-    ///
-    /// # Errors
-    /// `invalid number of arguments` for a line without an extension.
-    pub(super) fn add(&mut self, block: &Directive) -> Result<(), Error> {
+    /// Adds the lines of a `types` block; of an extension with two types, the later one counts, and `notices` say so.
+    pub(super) fn add(&mut self, block: &Directive, notices: &mut Vec<Error>) {
         for line in block.body() {
             let kind: Arc<[u8]> = (*line.name.bytes).into();
-            if line.args.is_empty() {
-                let sentence = format!("invalid number of arguments in \"{}\" directive", line.name.as_str());
-                return Err(Error::at(&line.name, sentence));
-            }
-            for extension in &line.args {
-                self.by_extension.insert(extension.bytes.to_ascii_lowercase().into(), Arc::clone(&kind));
+            for word in &line.args {
+                let extension: Box<[u8]> = word.bytes.to_ascii_lowercase().into();
+                let shown = String::from_utf8_lossy(&extension).into_owned();
+                let Some(before) = self.by_extension.insert(extension, Arc::clone(&kind)) else { continue };
+                let sentence = format!(
+                    "duplicate extension \"{shown}\", content type: \"{}\", previous content type: \"{}\"",
+                    line.name.as_str(),
+                    String::from_utf8_lossy(&before)
+                );
+                notices.push(Error::at(word, sentence).with_level(Level::Warn).found(line.order));
             }
         }
-        Ok(())
     }
 }
