@@ -249,7 +249,13 @@ impl Conn {
     /// Both ends as nginx appends them to messages: the client's address and the one that is listened on.
     #[must_use]
     pub fn parties(&self) -> Parties<'_> {
-        Parties(self)
+        self.parties_with(&self.peer)
+    }
+
+    /// As [`Self::parties`], where the client is known to be somebody else (`realip`).
+    #[must_use]
+    pub fn parties_with<'a>(&'a self, client: &'a PeerAddr) -> Parties<'a> {
+        Parties { conn: self, client }
     }
 
     /// The address that its listener listens on.
@@ -266,13 +272,16 @@ impl Conn {
 }
 
 /// See [`Conn::parties`].
-pub struct Parties<'a>(&'a Conn);
+pub struct Parties<'a> {
+    conn: &'a Conn,
+    client: &'a PeerAddr,
+}
 
 impl fmt::Display for Parties<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let udp = if self.0.kind == SocketKind::Datagram { "udp " } else { "" };
-        write!(f, ", {udp}client: {}, server: ", ClientName(&self.0.peer))?;
-        match &*self.0.listen_addr {
+        let udp = if self.conn.kind == SocketKind::Datagram { "udp " } else { "" };
+        write!(f, ", {udp}client: {}, server: ", ClientName(self.client))?;
+        match &*self.conn.listen_addr {
             ListenAddr::Inet(addr) => addr.fmt(f),
             ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
         }

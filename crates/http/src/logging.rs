@@ -79,13 +79,20 @@ impl fmt::Display for Context<'_> {
 
 /// The session of `stream` in which a message arose (`ngx_stream_proxy_log_error`).
 fn session(r: &Request, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{}", r.conn.parties())?;
+    if let Some(Doing(doing)) = r.contexts.get() {
+        write!(f, " while {doing}")?;
+    }
+    write!(f, "{}", r.conn.parties_with(r.client()))?;
     let Some(state) = r.upstreams.last() else { return Ok(()) };
     write!(f, ", upstream: \"{}\"", state.addr)?;
     let Traffic { from_client, to_client, from_upstream, to_upstream } = Traffic::of(r);
     write!(f, ", bytes from/to client:{from_client}/{to_client}")?;
     write!(f, ", bytes from/to upstream:{from_upstream}/{to_upstream}")
 }
+
+/// What a session of `stream` is about, for its messages: put among its contexts while it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Doing(pub &'static str);
 
 /// The bytes that a session of `stream` has moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use http::conf::compile::Cx;
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::cgi::{self, Cgi};
-use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Schemes, Security, Wire};
+use http::relay::{BodyUse, Offer, Params, Pass, Plan, Protocol, RelaySettings, Schemes, Security, Wire};
 use http::request::Request;
 use http::rows::{Row, row, value};
 use net::Buf;
@@ -117,8 +117,8 @@ impl Protocol for Uwsgi {
         Ok(())
     }
 
-    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
-        (self.pass(r.location())?.security(r) == Security::Tls).then_some(b"")
+    fn tls(&self, r: &Request) -> Option<Offer> {
+        (self.pass(r.location())?.security(r) == Security::Tls).then_some(Offer::default())
     }
 
     fn scheme(&self, r: &Request) -> &'static str {

@@ -35,6 +35,8 @@ enum Over {
     TimedOut,
     /// The worker ends.
     ShutDown,
+    /// The peer takes no sessions any more, and those that it has are dropped.
+    Lost,
 }
 
 /// What has passed.
@@ -86,6 +88,9 @@ pub(crate) async fn run(
         let worker = Worker::current();
         if worker.is_quitting() {
             return Poll::Ready(Over::ShutDown);
+        }
+        if settings.session_drop && reached.is_lost() {
+            return Poll::Ready(Over::Lost);
         }
         if let Err(error) = session.poll(r, &mut reached, cx) {
             return Poll::Ready(Over::Failed(error));
@@ -200,6 +205,7 @@ impl Session<'_> {
             Over::Done => self.tell(r, "udp done"),
             Over::TimedOut if has_answers => self.tell(r, "udp timed out"),
             Over::ShutDown => r.log(Level::Info, format_args!("disconnected on shutdown")),
+            Over::Lost => r.log(Level::Info, format_args!("session dropped while proxying connection")),
             Over::TimedOut => {
                 r.log(
                     Level::Error,
@@ -236,5 +242,28 @@ impl Session<'_> {
                  bytes from/to upstream:{from_upstream}/{to_upstream}"
             ),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_with_its_last_answer() {
+        let check = |asked: (u64, Option<u64>), passed: (u64, u64), expected: bool| {
+            let mut settings = ProxySettings::default();
+            settings.requests = asked.0;
+            settings.responses = asked.1;
+            let counts = Counts { requests: passed.0, responses: passed.1 };
+            assert_eq!(counts.are_answered(&settings), expected, "{asked:?} {passed:?}");
+        };
+        check((0, None), (1, 9), false);
+        check((0, Some(0)), (1, 0), true);
+        check((0, Some(1)), (2, 1), false);
+        check((0, Some(1)), (2, 2), true);
+        check((2, Some(1)), (1, 1), false);
+        check((2, Some(1)), (2, 2), true);
+        check((1, None), (1, 1), false);
     }
 }

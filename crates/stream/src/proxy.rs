@@ -15,7 +15,7 @@ use http::module::{Module, Settings, Slot};
 use http::phases::{LocalFuture, Outcome, Serve};
 use http::relay::session::reach;
 use http::relay::settings::next;
-use http::relay::{Pass, Plan, Protocol, RelaySettings};
+use http::relay::{Offer, Pass, Plan, Protocol, RelaySettings};
 use http::rows::{Row, flag, number, row, size, template, time, value};
 use http::variables::Template;
 use os::errlog;
@@ -46,7 +46,7 @@ const GREETINGS: [(&str, Greeting); 4] =
     [("off", Greeting::Off), ("on", Greeting::V1), ("v1", Greeting::V1), ("v2", Greeting::V2)];
 
 #[rustfmt::skip]
-static ROWS: [Row<ProxySettings>; 20] = [
+static ROWS: [Row<ProxySettings>; 22] = [
     row("proxy_pass", Contexts::STREAM_SERVER, Arity::ONE, "", "Where sessions are passed on to.", proxy_pass),
     row("proxy_bind", ALL, Arity::TAKE12, "", "Local address towards the upstream.", |s, cx, d| s.relay.set_bind(cx, d)),
     flag("proxy_socket_keepalive", ALL, "off", "TCP keep-alive to the upstream.", |s, v| s.relay.socket_keepalive = v),
@@ -69,7 +69,9 @@ static ROWS: [Row<ProxySettings>; 20] = [
     number("proxy_requests", ALL, "0", "Datagrams of a client that make a session; 0: any number.", |s, v| s.requests = v),
     number("proxy_responses", ALL, "", "Datagrams that answer each; unset: any number.", |s, v| s.responses = Some(v)),
     flag("proxy_half_close", ALL, "off", "Lets each direction end by itself.", |s, v| s.half_close = v),
+    flag("proxy_session_drop", ALL, "off", "Ends the sessions of a server that is removed, down or unhealthy.", |s, v| s.session_drop = v),
     flag("proxy_ssl", ALL, "off", "Speaks TLS to the upstream.", |s, v| s.ssl = v),
+    row("proxy_ssl_alpn", ALL, Arity::MORE1, "", "Protocols that upstreams are offered.", ssl_alpn),
 ];
 
 http::relay_tls_rows!("proxy", ProxySettings, TLS_ROWS, conf::Contexts::STREAM_ALL);
@@ -83,10 +85,12 @@ pub struct ProxySettings {
     pub(crate) upload_rate: Option<Template>,
     pub(crate) download_rate: Option<Template>,
     pub(crate) half_close: bool,
+    pub(crate) session_drop: bool,
     pub(crate) requests: u64,
     pub(crate) responses: Option<u64>,
     greeting: Greeting,
     ssl: bool,
+    alpn: Arc<Vec<Template>>,
     pass: Option<Pass>,
 }
 
@@ -126,6 +130,19 @@ fn proxy_pass(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(
     Ok(())
 }
 
+fn ssl_alpn(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+    let mut protocols = Vec::new();
+    for word in &d.args {
+        let protocol = Template::compile(cx, word)?;
+        if protocol.as_literal().is_some_and(|name| name.len() > usize::from(u8::MAX)) {
+            return Err(Error::on(d, "protocol too long"));
+        }
+        protocols.push(protocol);
+    }
+    s.alpn = Arc::new(protocols);
+    Ok(())
+}
+
 fn old_buffer(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let sentence = format!(
         "the \"{}\" directive is deprecated, use the \"proxy_buffer_size\" directive instead",
@@ -149,9 +166,21 @@ impl Protocol for Proxy {
         Ok(())
     }
 
-    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
-        let is_wanted = r.location().settings::<Self>().ssl && r.conn.kind == SocketKind::Stream;
-        is_wanted.then_some(b"")
+    fn tls(&self, r: &Request) -> Option<Offer> {
+        let settings = r.location().settings::<Self>();
+        if !settings.ssl || r.conn.kind == SocketKind::Datagram {
+            return None;
+        }
+        let mut offer = Vec::new();
+        for protocol in settings.alpn.iter() {
+            let name = protocol.value(r);
+            // One without a name, or with a longer one than there can be, is left away.
+            if let Ok(length @ 1..) = u8::try_from(name.len()) {
+                offer.push(length);
+                offer.extend_from_slice(&name);
+            }
+        }
+        Some(Offer::Owned(offer))
     }
 
     /// The PROXY protocol header. A health check is nobody's connection, and says so.

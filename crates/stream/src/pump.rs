@@ -20,6 +20,8 @@ enum Over {
     Upstream,
     /// Nothing moved for `proxy_timeout`.
     TimedOut,
+    /// The peer takes no sessions any more, and those that it has are dropped.
+    Lost,
 }
 
 /// Moves bytes until the session is over, and tells the log.
@@ -36,6 +38,10 @@ pub(crate) async fn run(r: &mut Request, reached: &mut Reached<'_>, settings: &P
     conn.deadline.clear();
     let mut seen = 0;
     let over = poll_fn(|cx| {
+        // As nginx: when something happens on either side, not before.
+        if settings.session_drop && reached.is_lost() {
+            return Poll::Ready(Over::Lost);
+        }
         let (client, peer) = (End::Socket(&conn.stream), End::Socket(reached.stream()));
         let from_client = up.poll(cx, &client, &peer);
         let from_peer = down.poll(cx, &peer, &client);
@@ -43,7 +49,7 @@ pub(crate) async fn run(r: &mut Request, reached: &mut Reached<'_>, settings: &P
         r.output.sent = down.moved;
         if let Some(state) = r.upstreams.last_mut() {
             state.received = down.taken;
-            state.sent = up.moved;
+            state.sent = reached.greeted() + up.moved;
         }
         if down.taken > 0 {
             reached.heard(r);
@@ -75,6 +81,10 @@ pub(crate) async fn run(r: &mut Request, reached: &mut Reached<'_>, settings: &P
 
 fn tell(r: &Request, over: &Over) {
     let who = match over {
+        Over::Lost => {
+            r.log(Level::Info, format_args!("session dropped while proxying connection"));
+            return;
+        }
         Over::Client => "client",
         Over::Upstream => "upstream",
         Over::TimedOut => {

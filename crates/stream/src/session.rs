@@ -13,6 +13,7 @@ use http::conf::location::Content;
 use http::conf::server_name::Found;
 use http::connection::Conn;
 use http::cycle::{Local, Worker};
+use http::logging::Doing;
 use http::process;
 use http::server::accept::Served;
 use http::server::proxy_header::{self, Heard};
@@ -143,6 +144,7 @@ async fn prepare(r: &mut Request, address: &Address) -> Result<(), u16> {
     if address.options.proxy_protocol {
         read_proxy_header(r).await?;
     }
+    r.contexts.put(Doing("initializing session"));
     process::admit(r).await?;
     if address.options.ssl && !r.conn.is_tls() {
         shake(r, address).await?;
@@ -150,26 +152,27 @@ async fn prepare(r: &mut Request, address: &Address) -> Result<(), u16> {
     if r.conn.kind == SocketKind::Stream {
         ssl_preread::look(r, address).await?;
     }
+    r.contexts.take::<Doing>();
     r.conn.deadline.clear();
     Ok(())
 }
 
-async fn read_proxy_header(r: &Request) -> Result<(), u16> {
-    const READING: &str = "while reading PROXY protocol";
+async fn read_proxy_header(r: &mut Request) -> Result<(), u16> {
+    r.contexts.put(Doing("reading PROXY protocol"));
     let conn = Rc::clone(&r.conn);
     conn.deadline.set_after(r.location().settings::<Core>().proxy_protocol_timeout);
     match proxy_header::take(&conn).await {
         Heard::Header => Ok(()),
         Heard::TimedOut => {
-            r.log(Level::Info, format_args!("client timed out (110: Connection timed out) {READING}"));
+            r.log(Level::Info, format_args!("client timed out (110: Connection timed out)"));
             Err(OK)
         }
         Heard::Gone => {
-            r.log(Level::Error, format_args!("broken header: \"\" {READING}"));
+            r.log(Level::Error, format_args!("broken header: \"\""));
             Err(BAD_REQUEST)
         }
         Heard::Broken(why) => {
-            r.log(Level::Error, format_args!("{why} {READING}"));
+            r.log(Level::Error, format_args!("{why}"));
             Err(BAD_REQUEST)
         }
     }
@@ -177,21 +180,19 @@ async fn read_proxy_header(r: &Request) -> Result<(), u16> {
 
 /// The TLS handshake with the client, and what must be true of it (`ngx_stream_ssl_handler`).
 async fn shake(r: &mut Request, address: &Address) -> Result<(), u16> {
-    const SHAKING: &str = "while SSL handshaking";
-    let (cycle, conn) = (Rc::clone(&r.cycle), Rc::clone(&r.conn));
+    r.contexts.put(Doing("SSL handshaking"));
+    let conn = Rc::clone(&r.conn);
     let timeout = |r: &Request| r.server().tls.as_ref().map_or(60_000, |tls| tls.handshake_timeout);
     conn.deadline.set_after(timeout(r));
     match conn.stream.read_hello(conn.take_leftover(), &conn.deadline).await {
         Ok(Begun::Tls) => {}
         Ok(Begun::Plain(_)) => {
-            r.log(
-                Level::Info,
-                format_args!("SSL_do_handshake() failed (SSL: wrong version number) {SHAKING}"),
-            );
+            r.log(Level::Info, format_args!("SSL_do_handshake() failed (SSL: wrong version number)"));
             return Err(INTERNAL);
         }
         Err(error) => {
-            tls::log_failure(&cycle, &conn, &error);
+            let (level, said) = tls::told(&error);
+            r.log(level, format_args!("{said}"));
             return Err(INTERNAL);
         }
     }
@@ -201,7 +202,8 @@ async fn shake(r: &mut Request, address: &Address) -> Result<(), u16> {
     }
     conn.deadline.set_after(timeout(r));
     if let Err(error) = conn.stream.handshake(&conn.deadline).await {
-        tls::log_failure(&cycle, &conn, &error);
+        let (level, said) = tls::told(&error);
+        r.log(level, format_args!("{said}"));
         return Err(INTERNAL);
     }
     let Some(policy) = r.server().tls.as_ref().and_then(|tls| tls.client.as_ref()) else { return Ok(()) };
@@ -209,14 +211,11 @@ async fn shake(r: &mut Request, address: &Address) -> Result<(), u16> {
     match policy.judge(session) {
         Verification::Bad(flaw) if !policy.forgives(flaw) => {
             let (number, text) = (flaw.number(), flaw.text());
-            r.log(
-                Level::Info,
-                format_args!("client SSL certificate verify error: ({number}:{text}) {SHAKING}"),
-            );
+            r.log(Level::Info, format_args!("client SSL certificate verify error: ({number}:{text})"));
             Err(INTERNAL)
         }
         Verification::Absent if policy.verify == VerifyClient::On => {
-            r.log(Level::Info, format_args!("client sent no required SSL certificate {SHAKING}"));
+            r.log(Level::Info, format_args!("client sent no required SSL certificate"));
             Err(INTERNAL)
         }
         _ => Ok(()),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use conf::Contexts;
 use http::Request;
 use http::conf::listen::Address;
+use http::logging::Doing;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::{Row, flag};
 use http::variables::Variable;
@@ -71,6 +72,7 @@ pub(crate) async fn look(r: &mut Request, address: &Address) -> Result<(), u16> 
     if !r.location().settings::<SslPreread>().enabled {
         return Ok(());
     }
+    r.contexts.put(Doing("prereading client data"));
     let conn = Rc::clone(&r.conn);
     let (most, timeout_ms) = {
         let core = r.location().settings::<Core>();
@@ -89,7 +91,7 @@ pub(crate) async fn look(r: &mut Request, address: &Address) -> Result<(), u16> 
         }
         let room = most.saturating_sub(bytes.len());
         if room == 0 {
-            r.log(Level::Error, format_args!("preread buffer full while prereading client data"));
+            r.log(Level::Error, format_args!("preread buffer full"));
             return Err(BAD_REQUEST);
         }
         if !matches!(conn.stream.recv(&mut bytes, room, &conn.deadline).await, Ok(1..)) {

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use ::upstream::{Attempt, Key, NoPeer, Now};
 use net::Buf;
+pub use net::tls::Offer;
 use os::errlog::Level;
 use os::socket::Kind;
 use proto::h1::Method;
@@ -264,7 +265,7 @@ pub trait Protocol: Send + Sync {
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome>;
 
     /// The protocol that TLS offers to carry where this request goes over TLS; empty for none in particular.
-    fn tls(&self, _r: &Request) -> Option<&'static [u8]> {
+    fn tls(&self, _r: &Request) -> Option<Offer> {
         None
     }
 

@@ -221,3 +221,28 @@ impl Pace {
 fn wait_ms(bytes: u64, rate: u64) -> u64 {
     bytes.saturating_mul(1000).checked_div(rate).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    #[test]
+    fn a_pace_gives_a_second_at_once() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut pace = Pace::new(1000);
+        assert_eq!(pace.poll_most(&mut cx, 0), Poll::Ready(1000));
+        pace.took(0);
+        assert!(!pace.is_waiting());
+        pace.took(500);
+        assert!(pace.is_waiting());
+        assert_eq!(pace.poll_most(&mut cx, 500), Poll::Pending);
+    }
+
+    #[test]
+    fn times_of_bytes() {
+        assert_eq!(wait_ms(500, 1000), 500);
+        assert_eq!(wait_ms(1, 2000), 0);
+        assert_eq!(wait_ms(u64::MAX, 1), u64::MAX);
+    }
+}

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ::upstream::{NoPeer, Outcome};
+use ::upstream::{Admin, Health, NoPeer, Outcome, PeerId};
 use conf::resources::SocketKind;
 use net::Stream;
 use os::errlog::Level;
@@ -131,6 +131,21 @@ impl Reached<'_> {
     /// Has small pieces leave at once.
     pub fn send_small_pieces(&self) {
         self.conn.send_small_pieces();
+    }
+
+    /// Bytes that the peer was sent before all others.
+    #[must_use]
+    pub fn greeted(&self) -> u64 {
+        self.relay.greeting.len() as u64
+    }
+
+    /// Whether the peer takes no sessions any more: it was removed from its group, or it is down or unhealthy.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        let Some(own) = self.relay.attempt.peer() else { return true };
+        let group = self.relay.upstream.group();
+        let Some(peer) = group.find(own.uid(), PeerId(0)).and_then(|id| group.peer(id)) else { return true };
+        peer.admin == Admin::Down || peer.counters().health == Health::Unhealthy
     }
 
     /// The first byte has come from the peer.

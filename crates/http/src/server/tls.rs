@@ -114,30 +114,30 @@ pub async fn accept(r: &Request, address: &Address, alpn: Alpn) -> bool {
     accepted
 }
 
-/// Tells of a failed handshake as nginx does (`ngx_ssl_connection_error`).
-pub fn log_failure(cycle: &Cycle, conn: &Conn, error: &io::Error) {
-    const WHILE: &str = "while SSL handshaking";
+/// Tells of a failed handshake as nginx does.
+fn log_failure(cycle: &Cycle, conn: &Conn, error: &io::Error) {
+    if error.kind() == io::ErrorKind::TimedOut && conn.is_aborted.get() {
+        return;
+    }
+    let (level, said) = told(error);
+    conn.log(cycle, level, format_args!("{said} while SSL handshaking"));
+}
+
+/// What the log says of a handshake that failed, and at which level (`ngx_ssl_connection_error`).
+#[must_use]
+pub fn told(error: &io::Error) -> (Level, String) {
     match fault(error) {
         Some((net::tls::Error::Closed, _)) => {
-            conn.log(cycle, Level::Info, format_args!("peer closed connection in SSL handshake {WHILE}"));
+            (Level::Info, "peer closed connection in SSL handshake".to_owned())
         }
         Some((reason, fault)) => {
             let level = if fault == Fault::Peer { Level::Info } else { Level::Crit };
-            conn.log(cycle, level, format_args!("SSL_do_handshake() failed ({reason}) {WHILE}"));
+            (level, format!("SSL_do_handshake() failed ({reason})"))
         }
         None if error.kind() == io::ErrorKind::TimedOut => {
-            if !conn.is_aborted.get() {
-                let timed_out = "client timed out (110: Connection timed out)";
-                conn.log(cycle, Level::Info, format_args!("{timed_out} {WHILE}"));
-            }
+            (Level::Info, "client timed out (110: Connection timed out)".to_owned())
         }
-        None => {
-            conn.log(
-                cycle,
-                Level::Info,
-                format_args!("peer closed connection in SSL handshake {} {WHILE}", Errno(error)),
-            );
-        }
+        None => (Level::Info, format!("peer closed connection in SSL handshake {}", Errno(error))),
     }
 }
 

@@ -14,8 +14,8 @@ use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
 use http::relay::{
-    BodyCoding, BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Schemes, Security, Target,
-    Wire, split_scheme,
+    BodyCoding, BodyUse, Http2, Offer, Pass, Plan, PlanBody, Protocol, RelaySettings, Schemes, Security,
+    Target, Wire, split_scheme,
 };
 use http::request::Request;
 use http::rows::{Row, flag, row, without_effect};
@@ -220,8 +220,8 @@ impl Protocol for Grpc {
         Ok(())
     }
 
-    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
-        (self.pass(r.location())?.security(r) == Security::Tls).then_some(b"h2")
+    fn tls(&self, r: &Request) -> Option<Offer> {
+        (self.pass(r.location())?.security(r) == Security::Tls).then_some(Offer::Borrowed(b"\x02h2"))
     }
 
     fn scheme(&self, r: &Request) -> &'static str {

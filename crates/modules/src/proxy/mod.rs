@@ -18,7 +18,9 @@ use http::conf::{Lines, Location, UpstreamId};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{Line, PROXY_CACHE_FIELDS, PROXY_FIELDS, Program};
-use http::relay::{BodyUse, Http2, Plan, Protocol, RelaySettings, Rewritten, Target, Wire, push_peer_url};
+use http::relay::{
+    BodyUse, Http2, Offer, Plan, Protocol, RelaySettings, Rewritten, Target, Wire, push_peer_url,
+};
 use http::request::Request;
 use http::rows::Row;
 use http::variables::Template;
@@ -173,13 +175,13 @@ impl Protocol for Proxy {
         request::create(r, plan)
     }
 
-    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
+    fn tls(&self, r: &Request) -> Option<Offer> {
         let settings = r.location().settings::<Self>();
         if !settings.pass.as_ref()?.may_need_tls() {
             return None;
         }
         pass::parts(r).filter(|parts| parts.is_https())?;
-        Some(if settings.http_version == HttpVersion::Http2 { b"h2" } else { b"" })
+        Some(Offer::Borrowed(if settings.http_version == HttpVersion::Http2 { b"\x02h2" } else { b"" }))
     }
 
     fn scheme(&self, r: &Request) -> &'static str {
