@@ -20,7 +20,7 @@ use http::relay::{
     BodyCoding, BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Target, Wire, push_peer_url,
 };
 use http::request::Request;
-use http::rows::{Row, flag, row, without_effect};
+use http::rows::{Row, flag, is_number, row, without_effect};
 use http::variables::Template;
 use net::Buf;
 use proto::h1::{Fields, Known};
@@ -46,8 +46,8 @@ static ROWS: [Row<GrpcSettings>; 5] = [
     row("grpc_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass),
     row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", set_header).many(),
     flag("grpc_web", ALL, "off", "Translates browsers' gRPC-Web, and answers it with errors that they understand.", |s, v| s.web = v),
-    without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
-    without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),
+    without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
+    without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
 ];
 
 /// Fields of an answer that are not passed on (`ngx_http_grpc_hide_headers`).

@@ -250,7 +250,6 @@ pub struct CoreSettings {
     pub gzip_http_version: Version,
     /// Bits of [`gzip_proxied`].
     pub gzip_proxied: u32,
-    gzip_proxied_own: bool,
     pub gzip_disable: Arc<Vec<Regex>>,
     gzip_disable_own: bool,
     pub gzip_disable_msie6: bool,
@@ -276,7 +275,6 @@ impl Settings for CoreSettings {
         self.types_own = false;
         self.early_hints_own = false;
         self.client_body_early_read_own = false;
-        self.gzip_proxied_own = false;
         self.gzip_disable_own = false;
         self.root_directive = None;
     }
