@@ -638,13 +638,13 @@ impl<'a> Cx<'a> {
     }
 }
 
-/// When nginx finds what is wrong with a directive: at the line of its block that is at fault, else at its end.
+/// When nginx finds what is wrong with a directive: at the line of its block that is at fault, else at once.
 fn found_in(line: &Directive, error: Error) -> Error {
     let own = |inner: &&Directive| {
         let place = error.spot.map(|spot| spot.place);
         std::iter::once(&inner.name).chain(&inner.args).any(|word| Some(word.place) == place)
     };
-    let order = line.body().iter().find(own).map_or(line.closed, |inner| inner.order);
+    let order = line.body().iter().find(own).map_or(line.order, |inner| inner.order);
     error.found(order)
 }
 
