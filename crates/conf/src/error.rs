@@ -193,7 +193,7 @@ impl Error {
         if let (Some(spot), Some(close)) = (&mut error.spot, directive.close) {
             spot.line = close.line;
         }
-        error
+        error.found(directive.closed)
     }
 
     /// A sentence without a place.

@@ -314,9 +314,18 @@ fn finish(statement: Statement, row: &'static Row, order: Order) -> Directive {
     Directive { name, args, body: None, row, end, close: None, order, closed: order }
 }
 
+/// What nginx knew once and configurations still say, and what to write instead.
+const REMOVED: [(&str, &str); 2] = [
+    ("ssl", "nginx 1.25.1 removed it; write `listen 443 ssl` instead"),
+    ("limit_zone", "nginx 1.7.6 removed it; write `limit_conn_zone` instead"),
+];
+
 fn unknown(name: &str, context: Contexts, schema: &Schema) -> Option<Hint> {
     if name.starts_with('\u{feff}') {
         return Some(Hint::Text("the file begins with a byte order mark; save it without".into()));
+    }
+    if let Some((_, what)) = REMOVED.iter().find(|(removed, _)| *removed == name) {
+        return Some(Hint::Text((*what).to_owned()));
     }
     nearest(name, context, schema).map(|known| Hint::DidYouMean(known.to_owned()))
 }

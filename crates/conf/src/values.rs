@@ -166,13 +166,13 @@ impl Directive {
         chosen(word, names)
     }
 
-    /// The bits of several names, in any case of letters (`ngx_conf_set_bitmask_slot`).
-    /// A name that is written twice is a warning.
+    /// The bits of several names, in any case of letters, added to those of an `earlier` line of the same block
+    /// (`ngx_conf_set_bitmask_slot`). A name that is written twice is a warning.
     ///
     /// # Errors
     /// `invalid value "x"`
-    pub fn bits(&self, names: &[(&str, u32)], warnings: &mut Vec<Error>) -> Result<u32, Error> {
-        self.args.iter().try_fold(0, |bits, word| {
+    pub fn bits(&self, earlier: u32, names: &[(&str, u32)], warnings: &mut Vec<Error>) -> Result<u32, Error> {
+        self.args.iter().try_fold(earlier, |bits, word| {
             let bit = chosen(word, names)?;
             if bits & bit != 0 {
                 let sentence = format!("duplicate value \"{}\"", word.as_str());

@@ -25,6 +25,8 @@ pub enum Setter<S> {
     Number(fn(&mut S, u64)),
     /// A string with variables.
     Template(fn(&mut S, Template)),
+    /// Nothing but a look at the arguments: the row says why.
+    Check(fn(&Directive) -> Result<(), Error>),
     /// Nothing: the row says why.
     Nothing,
 }
@@ -45,6 +47,7 @@ impl<S> Setter<S> {
             Self::Time(set) => set(settings, directive.time_ms()?),
             Self::Number(set) => set(settings, directive.number()?),
             Self::Template(set) => set(settings, Template::compile(cx, directive.arg(0)?)?),
+            Self::Check(check) => check(directive)?,
             Self::Nothing => {}
         }
         Ok(())
@@ -169,7 +172,30 @@ pub const fn without_effect<S>(
     row
 }
 
+/// Refuses what is no number.
+///
+/// # Errors
+/// `"x" directive invalid number`.
+pub fn is_number(d: &Directive) -> Result<(), Error> {
+    d.number().map(drop)
+}
+
+/// Refuses what is no size.
+///
+/// # Errors
+/// `"x" directive invalid value`.
+pub fn is_size(d: &Directive) -> Result<(), Error> {
+    d.size().map(drop)
+}
+
 impl<S> Row<S> {
+    /// Of a directive without effect, what is wrong with its arguments.
+    #[must_use]
+    pub const fn checked(mut self, check: fn(&Directive) -> Result<(), Error>) -> Self {
+        self.set = Setter::Check(check);
+        self
+    }
+
     /// The directive has no meaning here, though what it says is checked.
     #[must_use]
     pub const fn no_effect(mut self, why: &'static str) -> Self {

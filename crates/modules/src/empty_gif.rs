@@ -22,7 +22,8 @@ static ROWS: [Row<()>; 1] =
     [row("empty_gif", Contexts::LOCATION, Arity::NOARGS, "", "Answers with an empty GIF.", |_, cx, _| {
         cx.block.content = Some(Content::Answer(Arc::new(EmptyGif)));
         Ok(())
-    })];
+    })
+    .many()];
 
 /// What nginx says the picture was last modified at.
 const MODIFIED: i64 = 23_349_600;

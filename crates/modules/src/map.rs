@@ -10,7 +10,7 @@ use http::conf::compile::Cx;
 use http::module::{Module, Slot};
 use http::regex::{Case, Regex, RegexList};
 use http::request::Request;
-use http::rows::{Row, row, without_effect};
+use http::rows::{Row, is_number, row, without_effect};
 use http::texts::{KeyFault, Keys, Texts};
 use http::variables::{Cache, Compute, Template};
 
@@ -25,8 +25,8 @@ const NO_HASH: &str = "tables grow as they need to";
 
 static ROWS: [Row<()>; 3] = [
     row("map", PLACES, Arity::TWO, "", "Defines a variable by the value of another.", read).free(),
-    without_effect("map_hash_max_size", PLACES, Arity::ONE, NO_HASH),
-    without_effect("map_hash_bucket_size", PLACES, Arity::ONE, NO_HASH),
+    without_effect("map_hash_max_size", PLACES, Arity::ONE, NO_HASH).checked(is_number),
+    without_effect("map_hash_bucket_size", PLACES, Arity::ONE, NO_HASH).checked(is_number),
 ];
 
 impl Module for Map {

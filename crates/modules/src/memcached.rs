@@ -34,7 +34,7 @@ static SHARED_ROWS: [&[Row<MemcachedSettings>]; 1] = [CONNECTION_ROWS];
 #[rustfmt::skip]
 static ROWS: [Row<MemcachedSettings>; 3] = [
     row("memcached_pass", Contexts::LOCATION.or(Contexts::IF_LOCATION), Arity::ONE, "", "Where values are read from.", pass),
-    row("memcached_next_upstream", ALL, Arity::MORE1, "error timeout", "When the next server is tried.", next_upstream),
+    row("memcached_next_upstream", ALL, Arity::MORE1, "error timeout", "When the next server is tried.", next_upstream).many(),
     number("memcached_gzip_flag", ALL, "0", "The flag of values that are gzipped.", |s, v| s.gzip_flag = v),
 ];
 
@@ -237,6 +237,6 @@ fn pass(s: &mut MemcachedSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(),
 }
 
 fn next_upstream(s: &mut MemcachedSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    s.relay.next_upstream = d.bits(&CONDITIONS, &mut cx.notices)?;
+    s.relay.next_upstream = cx.bits(d, &CONDITIONS)?;
     Ok(())
 }

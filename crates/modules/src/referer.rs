@@ -11,7 +11,7 @@ use http::conf::server_name::ServerName;
 use http::module::{Module, Registry, Settings, Slot};
 use http::regex::{Case, Regex};
 use http::request::Request;
-use http::rows::{Row, row, without_effect};
+use http::rows::{Row, is_number, row, without_effect};
 use http::texts::{KeyFault, Keys, Texts};
 use http::variables::Variable;
 use proto::h1::Known;
@@ -72,8 +72,8 @@ const NO_HASH: &str = "tables grow as they need to";
 static ROWS: [Row<RefererSettings>; 3] = [
     row("valid_referers", PLACES, Arity::MORE1, "", "Pages that may refer to this one.", valid_referers)
         .many(),
-    without_effect("referer_hash_max_size", PLACES, Arity::ONE, NO_HASH),
-    without_effect("referer_hash_bucket_size", PLACES, Arity::ONE, NO_HASH),
+    without_effect("referer_hash_max_size", PLACES, Arity::ONE, NO_HASH).checked(is_number),
+    without_effect("referer_hash_bucket_size", PLACES, Arity::ONE, NO_HASH).checked(is_number),
 ];
 
 static VARIABLES: [Variable; 1] = [Variable::new("invalid_referer", |r, out| {

@@ -29,7 +29,8 @@ static ROWS: [Row<()>; 1] = [row(
     "",
     "Shows connections and requests.",
     set,
-)];
+)
+.many()];
 
 static VARIABLES: [Variable; 4] = [
     Variable::new("connections_active", |_, out| push(totals().active, out)),

@@ -41,7 +41,7 @@ static SHARED_ROWS: [&[Row<TunnelSettings>]; 1] = [CONNECTION_ROWS];
 #[rustfmt::skip]
 static ROWS: [Row<TunnelSettings>; 5] = [
     row("tunnel_pass", PASS, Arity::NOARGS.or(Arity::ONE), "", "Where a CONNECT leads to.", pass),
-    row("tunnel_next_upstream", ALL, Arity::MORE1, "error timeout", "When the next server is tried.", next_upstream),
+    row("tunnel_next_upstream", ALL, Arity::MORE1, "error timeout", "When the next server is tried.", next_upstream).many(),
     size("tunnel_socket_rcvbuf", ALL, "", "Receive buffer of the connection.", |s, v| {
         s.relay.socket_rcvbuf = u32::try_from(v).unwrap_or(u32::MAX);
     }),
@@ -167,6 +167,6 @@ fn pass(s: &mut TunnelSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Er
 }
 
 fn next_upstream(s: &mut TunnelSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    s.relay.next_upstream = d.bits(&CONDITIONS, &mut cx.notices)?;
+    s.relay.next_upstream = cx.bits(d, &CONDITIONS)?;
     Ok(())
 }

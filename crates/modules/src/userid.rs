@@ -113,10 +113,18 @@ static ROWS: [Row<UseridSettings>; 9] = [
         };
         Ok(())
     }),
-    row("userid_flags", ALL, Arity::TAKE123, "off", "Attributes of the cookie.", |s, cx, d| {
-        s.flags = d.bits(&FLAGS, &mut cx.notices)?;
-        Ok(())
-    }),
+    row(
+        "userid_flags",
+        ALL,
+        Arity::TAKE123,
+        "off",
+        "Attributes of the cookie.",
+        |s: &mut UseridSettings, cx, d| {
+            s.flags = cx.bits(d, &FLAGS)?;
+            Ok(())
+        },
+    )
+    .many(),
     value("userid_p3p", ALL, Arity::ONE, "none", "P3P field beside the cookie.", |s, d| {
         s.p3p = text_or_none(d)?;
         Ok(())

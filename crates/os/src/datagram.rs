@@ -63,16 +63,20 @@ fn local_of(header: &libc::msghdr) -> Option<IpAddr> {
     let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !message.is_null() {
         // SAFETY: `message` points to a whole header within the control buffer, which is aligned for it.
-        let (level, kind) = unsafe { ((*message).cmsg_level, (*message).cmsg_type) };
+        let (level, kind, length) =
+            unsafe { ((*message).cmsg_level, (*message).cmsg_type, (*message).cmsg_len as usize) };
         // SAFETY: as above; the data behind the header may be read as bytes in any alignment.
         let data = unsafe { libc::CMSG_DATA(message) };
-        if level == libc::IPPROTO_IP && kind == libc::IP_PKTINFO {
-            // SAFETY: a message of this kind carries an `in_pktinfo`.
+        // A message for which there was not enough room is cut; who left the socket may have asked for others.
+        // SAFETY: the macro only computes.
+        let has = |size: usize| length >= unsafe { libc::CMSG_LEN(size as libc::c_uint) } as usize;
+        if (level, kind) == (libc::IPPROTO_IP, libc::IP_PKTINFO) && has(size_of::<libc::in_pktinfo>()) {
+            // SAFETY: a message of this kind carries an `in_pktinfo`, and all of it is there.
             let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
             return Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
         }
-        if level == libc::IPPROTO_IPV6 && kind == libc::IPV6_PKTINFO {
-            // SAFETY: a message of this kind carries an `in6_pktinfo`.
+        if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) && has(size_of::<libc::in6_pktinfo>()) {
+            // SAFETY: a message of this kind carries an `in6_pktinfo`, and all of it is there.
             let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
             return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
         }
@@ -122,6 +126,8 @@ fn attach<T: Copy>(
     kind: libc::c_int,
     data: T,
 ) {
+    // The header of a message takes sixteen bytes.
+    const { assert!(size_of::<T>() <= size_of::<Control>() - 16) };
     let length = size_of::<T>() as libc::c_uint;
     header.msg_control = control.0.as_mut_ptr().cast();
     // SAFETY: the macros only compute.

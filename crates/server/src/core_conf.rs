@@ -203,6 +203,7 @@ impl CoreConf {
             "worker_cpu_affinity" => self.affinity = setters::affinity(line)?,
             "worker_priority" => self.priority = setters::priority(line)?,
             "working_directory" => self.working_directory = Some(setters::path(line)?),
+            "timer_resolution" => _ = line.time_ms()?,
             "load_module" => setters::load_module(line, modules, notices)?,
             _ => {}
         }
@@ -211,7 +212,7 @@ impl CoreConf {
 
     fn events_line(&mut self, line: &Directive) -> Result<(), Error> {
         match line.row.name {
-            "worker_connections" => self.worker_connections = line.number()?,
+            "worker_connections" => self.worker_connections = setters::connections(line)?,
             "use" => setters::check_method(line)?,
             "debug_connection" => self.debug_connections.extend(setters::debug_connection(line)?),
             _ => {}

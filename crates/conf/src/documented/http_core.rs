@@ -125,7 +125,6 @@ pub(super) const ROWS: &[Documented] = &[
         C::HTTP_ALL.or(C::IF_SERVER).or(C::IF_LOCATION),
         A::FLAG,
     ),
-    open("ngx_http_ssl_module", "ssl", C::HTTP_SERVER, A::ANY),
     open("ngx_http_ssl_module", "ssl_buffer_size", C::HTTP_SERVER, A::ONE),
     open("ngx_http_ssl_module", "ssl_certificate", C::HTTP_SERVER, A::ONE),
     open("ngx_http_ssl_module", "ssl_certificate_cache", C::HTTP_SERVER, A::TAKE123),

@@ -36,7 +36,6 @@ pub(super) const ROWS: &[Documented] = &[
     open("ngx_mail_smtp_module", "smtp_capabilities", C::MAIL_ALL, A::MORE1),
     open("ngx_mail_smtp_module", "smtp_client_buffer", C::MAIL_ALL, A::ONE),
     open("ngx_mail_smtp_module", "smtp_greeting_delay", C::MAIL_ALL, A::ONE),
-    open("ngx_mail_ssl_module", "ssl", C::MAIL_ALL, A::ANY),
     open("ngx_mail_ssl_module", "ssl_certificate", C::MAIL_ALL, A::ONE),
     open("ngx_mail_ssl_module", "ssl_certificate_compression", C::MAIL_ALL, A::FLAG),
     open("ngx_mail_ssl_module", "ssl_certificate_key", C::MAIL_ALL, A::ONE),

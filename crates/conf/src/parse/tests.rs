@@ -185,6 +185,7 @@ fn hints() {
         let hint = result.err().and_then(|error| error.hint).map(|hint| hint.to_string());
         assert_eq!(hint.unwrap_or_default(), expected, "{text}");
     };
+    check("http { server { ssl on; } }", "nginx 1.25.1 removed it; write `listen 443 ssl` instead");
     check("usr a;", "did you mean `user`?");
     check("http { server { location / { proxy_pas a; } } }", "did you mean `proxy_pass`?");
     check("http { server { lisetn 80; } }", "did you mean `listen`?");

@@ -54,7 +54,7 @@ fn choices() {
     check("x some", one, "invalid value \"some\"");
     let bits = |d: &Directive| {
         let mut warnings = Vec::new();
-        let bits = d.bits(&[("error", 1), ("timeout", 2), ("http_502", 4)], &mut warnings)?;
+        let bits = d.bits(0, &[("error", 1), ("timeout", 2), ("http_502", 4)], &mut warnings)?;
         Ok((bits, warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
     };
     check("x error http_502", bits, "(5, \"\")");

@@ -62,6 +62,8 @@ pub struct Block {
     pub kind: Kind,
     id: LocationId,
     touched: Vec<bool>,
+    /// Bits that lines of this block have set, by their row.
+    bits: HashMap<*const conf::Row, u32>,
     limit_except: Option<(u32, LocationId)>,
     pending_if: Vec<(*const Directive, LocationId)>,
 }
@@ -331,6 +333,21 @@ impl<'a> Cx<'a> {
             Err(error) if !self.is_early(&error) => Ok(()),
             done => done,
         }
+    }
+
+    /// The bits of a line and of the lines of the same directive before it in this block; a default is not counted
+    /// among these.
+    ///
+    /// # Errors
+    /// As [`Directive::bits`].
+    pub fn bits(&mut self, d: &Directive, names: &[(&str, u32)]) -> Result<u32, Error> {
+        let row = std::ptr::from_ref(d.row);
+        let earlier = self.block.bits.get(&row).copied().unwrap_or_default();
+        let bits = d.bits(earlier, names, &mut self.notices)?;
+        if !d.is_default() {
+            self.block.bits.insert(row, bits);
+        }
+        Ok(bits)
     }
 
     /// Reads the lines of a block that has no settings of its own (`upstream`), with their setters.
@@ -633,13 +650,13 @@ impl<'a> Cx<'a> {
     }
 }
 
-/// When nginx finds what is wrong with a directive: at the line of its block that is at fault, else at its end.
+/// When nginx finds what is wrong with a directive: at the line of its block that is at fault, else at once.
 fn found_in(line: &Directive, error: Error) -> Error {
     let own = |inner: &&Directive| {
         let place = error.spot.map(|spot| spot.place);
         std::iter::once(&inner.name).chain(&inner.args).any(|word| Some(word.place) == place)
     };
-    let order = line.body().iter().find(own).map_or(line.closed, |inner| inner.order);
+    let order = line.body().iter().find(own).map_or(line.order, |inner| inner.order);
     error.found(order)
 }
 
@@ -672,6 +689,7 @@ impl Block {
             kind: Kind::Unnamed,
             id,
             touched: vec![false; modules],
+            bits: HashMap::new(),
             limit_except: None,
             pending_if: Vec::new(),
         }

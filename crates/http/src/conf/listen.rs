@@ -228,6 +228,9 @@ fn addresses(word: &Word, side: Side) -> Result<Vec<ListenAddr>, Error> {
         }
         return Ok(vec![ListenAddr::Unix(path.into())]);
     }
+    if text.contains('/') {
+        return Err(refuse("invalid host"));
+    }
     let (host, ports) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(|| refuse("invalid host"))?;
         match rest.strip_prefix(':') {

@@ -415,8 +415,9 @@ macro_rules! relay_tls_rows {
                     Arity::MORE1,
                     "TLSv1.2 TLSv1.3",
                     "Versions of TLS.",
-                    |s, cx, d| Arc::make_mut(&mut s.relay.tls).set_protocols(cx, d),
-                ),
+                    |s: &mut $settings, cx, d| Arc::make_mut(&mut s.relay.tls).set_protocols(cx, d),
+                )
+                .many(),
                 flag(
                     concat!($prefix, "_ssl_server_name"),
                     ALL,

@@ -21,7 +21,7 @@ const TLS13: u32 = 32;
 /// # Errors
 /// `invalid value`, and that nothing is left.
 pub fn read_protocols(cx: &mut Cx<'_>, d: &Directive) -> Result<Protocols, Error> {
-    let bits = d.bits(&PROTOCOLS, &mut cx.notices)?;
+    let bits = cx.bits(d, &PROTOCOLS)?;
     let mut chosen = Protocols::NONE;
     if bits & TLS12 != 0 {
         chosen = chosen.with(Protocols::TLS12);

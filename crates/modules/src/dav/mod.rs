@@ -45,7 +45,7 @@ impl Settings for DavSettings {}
 const ALL: Contexts = Contexts::HTTP_ALL;
 
 static ROWS: [Row<DavSettings>; 4] = [
-    row("dav_methods", ALL, Arity::MORE1, "off", "Methods that change files.", methods),
+    row("dav_methods", ALL, Arity::MORE1, "off", "Methods that change files.", methods).many(),
     flag("create_full_put_path", ALL, "off", "Makes missing directories of a file that is put.", |s, v| {
         s.create_full_put_path = v
     }),
@@ -93,7 +93,7 @@ fn methods(s: &mut DavSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Er
         ("copy", method_bit(Method::Copy)),
         ("move", method_bit(Method::Move)),
     ];
-    s.methods = d.bits(&names, &mut cx.notices)?;
+    s.methods = cx.bits(d, &names)?;
     Ok(())
 }
 

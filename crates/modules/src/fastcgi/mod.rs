@@ -36,7 +36,7 @@ static ROWS: [Row<FastcgiSettings>; 7] = [
     row("fastcgi_pass", Contexts::LOCATION.or(Contexts::IF_LOCATION), Arity::ONE, "", "Where requests are passed to.", pass),
     row("fastcgi_param", ALL, Arity::TAKE23, "HTTP_HOST $host$is_request_port$request_port", "A parameter of the application.", |s: &mut FastcgiSettings, cx, d| s.params.set(cx, d)).many(),
     value("fastcgi_index", ALL, Arity::ONE, "", "The file behind a script name that ends with a slash.", index),
-    row("fastcgi_split_path_info", ALL, Arity::ONE, "", "Parts the script's name from what follows it.", split::set),
+    row("fastcgi_split_path_info", ALL, Arity::ONE, "", "Parts the script's name from what follows it.", split::set).many(),
     value("fastcgi_catch_stderr", ALL, Arity::ONE, "", "A text on stderr that makes an answer invalid.", catch_stderr).many(),
     flag("fastcgi_keep_conn", ALL, "off", "Leaves connections open for further requests.", |s, on| {
         s.after = if on { AfterAnswer::Keep } else { AfterAnswer::Close };

@@ -18,7 +18,7 @@ use http::relay::{
     Target, Wire, split_scheme,
 };
 use http::request::Request;
-use http::rows::{Row, flag, row, without_effect};
+use http::rows::{Row, flag, is_number, row, without_effect};
 use net::Buf;
 use proto::h1::{Fields, Known};
 use proto::uri::EscapeKind;
@@ -43,8 +43,8 @@ static ROWS: [Row<GrpcSettings>; 5] = [
     row("grpc_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass),
     row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", |s: &mut GrpcSettings, cx, d| s.set_fields.set(cx, d)).many(),
     flag("grpc_web", ALL, "off", "Translates browsers' gRPC-Web, and answers it with errors that they understand.", |s, v| s.web = v),
-    without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
-    without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),
+    without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
+    without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
 ];
 
 const SCHEMES: Schemes = &[("grpc://", Security::Plain), ("grpcs://", Security::Tls)];

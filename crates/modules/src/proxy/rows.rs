@@ -4,7 +4,7 @@
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
-use http::rows::{Row, flag, row, template, value, without_effect};
+use http::rows::{Row, flag, is_number, row, template, value, without_effect};
 use http::variables::Template;
 
 use super::{HttpVersion, ProxySettings, cookie, pass, redirect};
@@ -33,8 +33,8 @@ pub(super) static ROWS: [Row<ProxySettings>; 14] = [
     flag("proxy_pass_trailers", ALL, "off", "Passes the trailers of the answer.", |s, v| s.relay.pass_trailers = v),
     flag("proxy_cache_convert_head", ALL, "on", "Asks by GET where HEAD was asked, to keep the answer.", |s, v| s.relay.cache_mut().convert_head = v),
     without_effect("proxy_send_lowat", ALL, Arity::ONE, "Linux has no low-water mark for sending"),
-    without_effect("proxy_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built"),
-    without_effect("proxy_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built"),
+    without_effect("proxy_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
+    without_effect("proxy_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
 ];
 
 fn set_body(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {

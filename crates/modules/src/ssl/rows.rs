@@ -24,10 +24,10 @@ pub(super) static ROWS: [Row<SslSettings>; 29] = [
         s.cache = ObjectCache::read(d)?;
         Ok(())
     }),
-    row("ssl_protocols", ALL, Arity::MORE1, "TLSv1.2 TLSv1.3", "Versions of TLS.", |s, cx, d| {
+    row("ssl_protocols", ALL, Arity::MORE1, "TLSv1.2 TLSv1.3", "Versions of TLS.", |s: &mut SslSettings, cx, d| {
         s.protocols = read_protocols(cx, d)?;
         Ok(())
-    }),
+    }).many(),
     row("ssl_ciphers", ALL, Arity::ONE, "HIGH:!aNULL:!MD5", "Ciphers in OpenSSL's language.", |s, cx, d| {
         s.ciphers = Arc::new(read_ciphers(cx, d)?);
         Ok(())
@@ -38,7 +38,7 @@ pub(super) static ROWS: [Row<SslSettings>; 29] = [
         Ok(())
     }),
     size("ssl_buffer_size", HTTP, "16k", "Size of the records that are sent.", |s, v| s.buffer_size = v),
-    value("ssl_session_cache", ALL, Arity::TAKE12, "none", "Where sessions are kept.", session_cache),
+    value("ssl_session_cache", ALL, Arity::TAKE12, "none", "Where sessions are kept.", session_cache).many(),
     flag("ssl_session_tickets", ALL, "on", "Clients keep sessions in tickets.", |s, v| s.session_tickets = v),
     row("ssl_session_ticket_key", ALL, Arity::ONE, "", "A file with a key for tickets.", ticket_key).many(),
     time("ssl_session_timeout", ALL, "5m", "How long a session may be resumed.", |s, v| s.session_timeout_sec = v / 1000),

@@ -19,6 +19,12 @@ pub(super) fn path(line: &Directive) -> Result<PathBuf, Error> {
     Ok(PathBuf::from(OsStr::from_bytes(&line.arg(0)?.bytes)))
 }
 
+/// `worker_connections`, which nginx reads by itself.
+pub(super) fn connections(line: &Directive) -> Result<u64, Error> {
+    let word = line.arg(0)?;
+    word.number().ok_or_else(|| Error::at(word, format!("invalid number \"{}\"", word.as_str())))
+}
+
 /// `worker_processes NUMBER | auto`; zero threads would serve nobody, so one is the least.
 pub(super) fn threads(line: &Directive) -> Result<usize, Error> {
     let word = line.arg(0)?;

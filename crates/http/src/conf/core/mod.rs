@@ -254,7 +254,6 @@ pub struct CoreSettings {
     pub gzip_http_version: Version,
     /// Bits of [`gzip_proxied`].
     pub gzip_proxied: u32,
-    gzip_proxied_own: bool,
     pub gzip_disable: Lines<Regex>,
     pub gzip_disable_msie6: bool,
     pub early_hints: Lines<Template>,
@@ -277,7 +276,6 @@ impl Settings for CoreSettings {
         self.types_own = false;
         self.early_hints.enter();
         self.client_body_early_read.enter();
-        self.gzip_proxied_own = false;
         self.gzip_disable.enter();
         self.root_directive = None;
     }

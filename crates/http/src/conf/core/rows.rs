@@ -5,7 +5,9 @@ use proto::h1::Version;
 
 use super::setters as set;
 use super::{BodyInFile, CoreSettings, IfModifiedSince, LingeringClose, Satisfy, ServerTokens, gzip_proxied};
-use crate::rows::{Row, flag, number, offset, row, size, time, value, without_effect as none};
+use crate::rows::{
+    Row, flag, is_number, is_size, number, offset, row, size, time, value, without_effect as none,
+};
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 const TOP: Contexts = Contexts::HTTP_SERVER;
@@ -23,19 +25,19 @@ const NO_POOL: &str = "memory does not come from pools of a fixed size";
 const NO_AIO: &str = "files are read by sendfile or from the page cache";
 
 pub(super) static ROWS: [Row<CoreSettings>; 89] = [
-    none("variables_hash_max_size", BOTH, Arity::ONE, NO_HASH),
-    none("variables_hash_bucket_size", BOTH, Arity::ONE, NO_HASH),
-    none("server_names_hash_max_size", BOTH, Arity::ONE, NO_HASH),
-    none("server_names_hash_bucket_size", BOTH, Arity::ONE, NO_HASH),
-    none("types_hash_max_size", ALL, Arity::ONE, NO_HASH),
-    none("types_hash_bucket_size", ALL, Arity::ONE, NO_HASH),
-    none("connection_pool_size", TOP, Arity::ONE, NO_POOL),
-    none("request_pool_size", TOP, Arity::ONE, NO_POOL),
-    none("aio", ALL, Arity::ONE, NO_AIO),
+    none("variables_hash_max_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
+    none("variables_hash_bucket_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
+    none("server_names_hash_max_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
+    none("server_names_hash_bucket_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
+    none("types_hash_max_size", ALL, Arity::ONE, NO_HASH).checked(is_number),
+    none("types_hash_bucket_size", ALL, Arity::ONE, NO_HASH).checked(is_number),
+    none("connection_pool_size", TOP, Arity::ONE, NO_POOL).checked(is_size),
+    none("request_pool_size", TOP, Arity::ONE, NO_POOL).checked(is_size),
+    none("aio", ALL, Arity::ONE, NO_AIO).checked(set::aio),
     none("aio_write", ALL, Arity::FLAG, NO_AIO),
-    none("read_ahead", ALL, Arity::ONE, "the kernel reads ahead by itself"),
-    none("send_lowat", ALL, Arity::ONE, "it has no effect on Linux"),
-    none("directio_alignment", ALL, Arity::ONE, NO_AIO),
+    none("read_ahead", ALL, Arity::ONE, "the kernel reads ahead by itself").checked(is_size),
+    none("send_lowat", ALL, Arity::ONE, "it has no effect on Linux").checked(is_size),
+    none("directio_alignment", ALL, Arity::ONE, NO_AIO).checked(is_size),
     none("open_file_cache_events", ALL, Arity::FLAG, "it needs kqueue"),
     row("server", Contexts::HTTP, Arity::NOARGS, "", "Defines a virtual server.", set::nothing)
         .block(Contexts::SERVER),
@@ -190,7 +192,8 @@ pub(super) static ROWS: [Row<CoreSettings>; 89] = [
         "msie6",
         "Browsers without keep-alive.",
         set::keepalive_disable,
-    ),
+    )
+    .many(),
     value("satisfy", ALL, Arity::ONE, "all", "Whether all access modules must agree.", |s, d| {
         d.one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]).map(|v| s.satisfy = v)
     }),
@@ -275,9 +278,7 @@ pub(super) static ROWS: [Row<CoreSettings>; 89] = [
         "off",
         "Which answers to proxies get gzip.",
         |s: &mut CoreSettings, cx, d| {
-            let bits = d.bits(&gzip_proxied::NAMES, &mut cx.notices)?;
-            s.gzip_proxied = if s.gzip_proxied_own { s.gzip_proxied | bits } else { bits };
-            s.gzip_proxied_own = !d.is_default();
+            s.gzip_proxied = cx.bits(d, &gzip_proxied::NAMES)?;
             Ok(())
         },
     )

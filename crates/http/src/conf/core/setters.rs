@@ -161,14 +161,14 @@ pub(super) fn client_body_temp_path(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &D
 /// A directory for temporary files with the lengths of its subdirectories' names (`ngx_conf_set_path_slot`).
 ///
 /// # Errors
-/// `invalid value "…"` for a level that is not 1, 2 or 3.
+/// `invalid value` for a level that is not 1, 2 or 3.
 pub fn temp_path(cx: &mut Cx<'_>, d: &Directive) -> Result<TempPath, Error> {
     let path = cx.path(without_last_slash(&d.arg(0)?.bytes));
     let mut levels = [0; 3];
     for (level, word) in levels.iter_mut().zip(d.args.iter().skip(1)) {
         *level = match word.number() {
             Some(length @ 1..=3) => u8::try_from(length).unwrap_or(0),
-            _ => return Err(Error::at(word, format!("invalid value \"{}\"", word.as_str()))),
+            _ => return Err(Error::on(d, "invalid value")),
         };
     }
     Ok(TempPath { path, levels })
@@ -209,8 +209,15 @@ pub(super) fn keepalive_timeout(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Direct
 
 pub(super) fn keepalive_disable(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
     let names = [("none", 0), ("msie6", KEEPALIVE_DISABLE_MSIE6), ("safari", KEEPALIVE_DISABLE_SAFARI)];
-    s.keepalive_disable = d.bits(&names, &mut cx.notices)?;
+    s.keepalive_disable = cx.bits(d, &names)?;
     Ok(())
+}
+
+/// `on`, `off`, or threads, of a pool by name or of the usual one.
+pub(super) fn aio(d: &Directive) -> Done {
+    let word = d.arg(0)?;
+    let is_known = word.is("on") || word.is("off") || word.is("threads") || word.after("threads=").is_some();
+    if is_known { Ok(()) } else { Err(Error::on(d, "invalid value")) }
 }
 
 pub(super) fn max_ranges(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Directive) -> Done {
@@ -269,7 +276,9 @@ pub(super) fn disable_symlinks(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Direct
             b"if_not_owner" => mode = Some(Symlinks::Refused { only_foreign: true, from: None }),
             _ => match word.after("from=") {
                 Some(path) => from = Some(Template::compile_bytes(cx, word, path)?),
-                None => return Err(bad_parameter(d, word)),
+                None => {
+                    return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str())));
+                }
             },
         }
     }

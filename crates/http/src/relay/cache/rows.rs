@@ -58,8 +58,9 @@ macro_rules! relay_cache_rows {
                 Arity::MORE1,
                 $methods,
                 "Methods whose answers are kept.",
-                |s, cx, d| s.relay.cache_mut().set_methods(cx, d),
-            ),
+                |s: &mut $settings, cx, d| s.relay.cache_mut().set_methods(cx, d),
+            )
+            .many(),
             row(
                 concat!($prefix, "_cache_bypass"),
                 ALL,
@@ -110,8 +111,9 @@ macro_rules! relay_cache_rows {
                 Arity::MORE1,
                 "off",
                 "When a stale answer is better than none.",
-                |s, cx, d| s.relay.cache_mut().set_use_stale(cx, d),
-            ),
+                |s: &mut $settings, cx, d| s.relay.cache_mut().set_use_stale(cx, d),
+            )
+            .many(),
             flag(
                 concat!($prefix, "_cache_lock"),
                 ALL,

@@ -248,7 +248,7 @@ impl CacheSettings {
     /// # Errors
     /// `invalid value "…"`.
     pub fn set_methods(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-        self.methods = d.bits(&METHODS, &mut cx.notices)?;
+        self.methods = cx.bits(d, &METHODS)?;
         Ok(())
     }
 
@@ -257,7 +257,7 @@ impl CacheSettings {
     /// # Errors
     /// `invalid value "…"`.
     pub fn set_use_stale(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-        let bits = d.bits(&stale::NAMES, &mut cx.notices)?;
+        let bits = cx.bits(d, &stale::NAMES)?;
         self.use_stale = if bits & next::OFF != 0 { 0 } else { bits };
         Ok(())
     }
