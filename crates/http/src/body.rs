@@ -238,6 +238,28 @@ impl BodyReader {
         self.is_open
     }
 
+    /// Whether chunks that nobody has read are broken as far as they have come. What is good of them is kept.
+    pub(crate) fn is_broken(&mut self) -> bool {
+        if self.decoder.is_none()
+            || self.is_spent()
+            || !self.ahead.is_empty()
+            || self.at >= self.pending.len()
+        {
+            return false;
+        }
+        let mut ahead = Buf::with_capacity(self.pending.len());
+        let broken = loop {
+            match self.decode(&mut ahead, READ_SIZE) {
+                Ok(1..) if self.is_open => {}
+                Ok(_) => break false,
+                Err(error) => break matches!(error, BodyError::Invalid),
+            }
+        };
+        self.decoded = ahead.len() as u64;
+        self.ahead = ahead;
+        broken
+    }
+
     /// Takes what was read before anybody asked for it.
     #[must_use]
     pub fn take_ahead(&mut self) -> Buf {

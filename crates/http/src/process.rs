@@ -73,6 +73,9 @@ async fn conclude(r: &mut Request, mut outcome: Outcome, mut entry: Entry) {
         }
         outcome = match outcome {
             Outcome::Declined | Outcome::Sent => break,
+            Outcome::Send(_) if r.reader.is_open() && r.error_status == 0 && has_broken_body(r) => {
+                Outcome::Status(400)
+            }
             Outcome::Send(body) => output::send(r, body).await,
             Outcome::Status(_) | Outcome::Close | Outcome::Broken(_) if r.is_post_action => break,
             Outcome::Status(444) | Outcome::Close => {
@@ -108,6 +111,16 @@ async fn conclude(r: &mut Request, mut outcome: Outcome, mut entry: Entry) {
             }
         };
     }
+}
+
+/// Whether a body that the answer does not need is wrong in what has come of it (`ngx_http_discard_request_body`).
+#[cold]
+fn has_broken_body(r: &mut Request) -> bool {
+    let is_broken = r.reader.is_broken();
+    if is_broken {
+        r.log(Level::Error, format_args!("client sent invalid chunked body"));
+    }
+    is_broken
 }
 
 /// Ends a request whose answer was sent or given up: its subrequests have ended too, and it is logged.

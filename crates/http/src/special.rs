@@ -73,6 +73,8 @@ fn error_page(r: &mut Request, page_conf: &ErrorPage) -> Outcome {
     };
     r.error_status = status;
     r.expects_continue.set(false);
+    let mut target = target;
+    proto::h1::keep_one_line(&mut target);
     r.response.headers.set_known(Known::Location, b"Location", &target);
     if r.location().core.msie_refresh && is_msie(r) {
         return refresh(r);

@@ -218,7 +218,7 @@ impl Program {
                     let start = out.len();
                     out.extend_from_slice(&step.prefix);
                     let value_start = out.len();
-                    value.append(r, out);
+                    value.append_line(r, out);
                     match step.asks {
                         Some(Ask::Close) => {
                             asked.close |= is_close(out.get(value_start..).unwrap_or_default())

@@ -121,6 +121,15 @@ impl Template {
         self.append_with(r, out, Request::append_capture);
     }
 
+    /// As [`Self::append`], for the value of a field: what a variable holds begins no other field.
+    pub fn append_line(&self, r: &Request, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.append(r, out);
+        if matches!(self.0, Parts::List(_)) {
+            proto::h1::keep_one_line(out.get_mut(start..).unwrap_or_default());
+        }
+    }
+
     /// As [`Self::append`], with captures escaped as arguments where the client's path was escaped, so that
     /// what was decoded for matching is encoded again.
     pub fn append_quoted(&self, r: &Request, out: &mut Vec<u8>) {
@@ -193,6 +202,14 @@ impl Template {
     pub fn value(&self, r: &Request) -> Vec<u8> {
         let mut out = Vec::new();
         self.append(r, &mut out);
+        out
+    }
+
+    /// The value of a field, as [`Self::append_line`].
+    #[must_use]
+    pub fn line(&self, r: &Request) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.append_line(r, &mut out);
         out
     }
 

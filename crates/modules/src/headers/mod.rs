@@ -218,7 +218,7 @@ impl HeaderFilter for Headers {
             expires::apply(r);
         }
         for line in headers.iter().filter(|line| line.when.allows(status)) {
-            let value = line.value.value(r);
+            let value = line.value.line(r);
             set(r, line, &value);
         }
         if trailers.iter().any(|line| line.when.allows(status)) {
@@ -266,7 +266,7 @@ impl BodyFilter for Trailers {
         }
         let lines = std::mem::take(&mut self.0);
         for line in lines.iter().filter(|line| line.when.allows(r.response.status)) {
-            let value = line.value.value(r);
+            let value = line.value.line(r);
             if !value.is_empty() {
                 r.response.trailers.push(&line.name, &value);
             }

@@ -24,7 +24,7 @@ impl PhaseHandler for HeadersMore {
                 continue;
             }
             for field in &command.fields {
-                let value = field.value.value(r);
+                let value = field.value.line(r);
                 let is_meant = |name: &[u8]| field.is_meant(name);
                 if value.is_empty() {
                     r.remove_headers(is_meant);

@@ -46,7 +46,7 @@ impl HeaderFilter for HeadersMore {
                 continue;
             }
             for field in &command.fields {
-                let value = field.value.value(r);
+                let value = field.value.line(r);
                 if set(r, field, &value, command.how).is_none() {
                     return Filtered::Instead(Outcome::Broken(0));
                 }

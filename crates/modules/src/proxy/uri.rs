@@ -40,7 +40,9 @@ pub(super) fn append(r: &Request, out: &mut Vec<u8>) {
             let uri = r.contexts.get::<Evaluated>().map(|evaluated| &*evaluated.0.uri).unwrap_or_default();
             if !uri.is_empty() {
                 // With variables the path is the operator's as a whole.
+                let start = out.len();
                 out.extend_from_slice(uri);
+                proto::h1::keep_one_line(out.get_mut(start..).unwrap_or_default());
                 return;
             }
             (b"", b"")

@@ -164,6 +164,7 @@ impl Engine {
             let shown = String::from_utf8_lossy(&location).into_owned();
             r.log(Level::Notice, format_args!("rewritten redirect: \"{shown}\""));
         }
+        proto::h1::keep_one_line(&mut location);
         r.response.headers.set_known(Known::Location, b"Location", &location);
     }
 
@@ -210,8 +211,9 @@ fn answer(r: &mut Request, status: u16, text: &Template) -> Outcome {
     r.discard_body = true;
     // The text may show the status already.
     r.response.status = status;
-    let value = text.value(r);
+    let mut value = text.value(r);
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
+        proto::h1::keep_one_line(&mut value);
         r.response.headers.set_known(Known::Location, b"Location", &value);
         return Outcome::Status(status);
     }

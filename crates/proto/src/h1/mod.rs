@@ -10,6 +10,7 @@ mod framing;
 mod known;
 mod line;
 mod names;
+mod one_line;
 mod request;
 mod request_line;
 mod response;
@@ -28,6 +29,7 @@ pub use framing::{
 };
 pub use known::Known;
 pub use names::NameSet;
+pub use one_line::keep_one_line;
 pub use request::{HeadError, Progress, RequestHead};
 pub use request_line::{Method, PathFlags, Version};
 pub use response::{ResponseError, ResponseHead};
