@@ -480,10 +480,14 @@ async fn content(r: &mut Request) -> Outcome {
     match &cycle.http.location(r.location).content {
         Some(Content::Relay(protocol)) => return relay::run(r, protocol).await,
         Some(Content::Answer(handler)) => {
-            return match handler.answer(r) {
-                Answered::Now(outcome) => not_found_if_declined(outcome),
-                Answered::Wait(later) => not_found_if_declined(later.await),
+            let outcome = match handler.answer(r) {
+                Answered::Now(outcome) => outcome,
+                Answered::Wait(later) => later.await,
             };
+            // What it declines goes to those that every location has.
+            if !matches!(outcome, Outcome::Declined) {
+                return outcome;
+            }
         }
         None => {}
     }
@@ -505,10 +509,6 @@ async fn content(r: &mut Request) -> Outcome {
     }
     r.log(Level::Error, format_args!("no handler found"));
     Outcome::Status(404)
-}
-
-fn not_found_if_declined(outcome: Outcome) -> Outcome {
-    if matches!(outcome, Outcome::Declined) { Outcome::Status(404) } else { outcome }
 }
 
 impl Request {
