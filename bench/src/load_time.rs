@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode, Stdio};
 use crate::args::Args;
 use crate::error::{BenchError, Context};
 use crate::run::{Scratch, find, own_sibling};
-use crate::scale::Scale;
+use crate::sample::median;
+use crate::scale::{self, Scale};
 
 /// Runs whose time is read together.
 const TOGETHER: u32 = 5;
@@ -29,12 +30,14 @@ pub fn load_time(mut args: Args) -> Result<ExitCode, BenchError> {
     }
     let scratch = Scratch::new()?;
     println!("{:16}{:>12}{:>12}{:>10}", "CPU ms of -t", "a", "b", "ratio");
-    for scale in Scale::ALL {
-        let config = scratch.path.join(format!("{}.conf", scale.name()));
+    let tables = Scale::ALL.map(|scale| (scale.name(), scale.config(1)));
+    let groups = [("peers-10k", ""), ("peers-10k-hash", "hash $uri consistent;")]
+        .map(|(name, method)| (name, scale::group(method, 1)));
+    for (name, http) in tables.into_iter().chain(groups) {
+        let config = scratch.path.join(format!("{name}.conf"));
         let prefix = scratch.path.display();
         let text = format!(
-            "error_log stderr;\npid {prefix}/pid;\nevents {{}}\nhttp {{\n    access_log off;\n{}}}\n",
-            scale.config(1)
+            "error_log stderr;\npid {prefix}/pid;\nevents {{}}\nhttp {{\n    access_log off;\n{http}}}\n"
         );
         fs::write(&config, text).context(|| format!("cannot write {}", config.display()))?;
         let mut times = [Vec::new(), Vec::new()];
@@ -43,15 +46,10 @@ pub fn load_time(mut args: Args) -> Result<ExitCode, BenchError> {
                 times.push(test(binary, &scratch.path, &config)?);
             }
         }
-        let [a, b] = times.map(median);
-        println!("{:16}{a:>12.1}{b:>12.1}{:>10.2}", scale.name(), b / a.max(f64::MIN_POSITIVE));
+        let [a, b] = times.map(|times| median(times.into_iter()));
+        println!("{name:16}{a:>12.1}{b:>12.1}{:>10.2}", b / a.max(f64::MIN_POSITIVE));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// CPU milliseconds of one `-t`.
@@ -76,15 +74,4 @@ fn children_ticks() -> f64 {
     // The name, in parentheses, may hold anything.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     fields.split_whitespace().skip(13).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(Vec::new()), 0.0);
-    }
 }

@@ -11,6 +11,7 @@ mod http2;
 mod load;
 mod load_time;
 mod origin;
+mod pick;
 mod process;
 mod report;
 mod round;
@@ -31,6 +32,7 @@ const USAGE: &str = "\
 usage: tidegate-bench run    [--bin-a PATH] [--bin-b PATH] [--rows NAME,...] [--rounds N] [--seconds S]
                              [--server-core N] [--load-core N] [--idle N] [--json FILE] [--quick] [--list]
        tidegate-bench load-time [--bin-a PATH] [--bin-b PATH] [--rounds N]
+       tidegate-bench pick   [--peers N] [--rounds N]
        tidegate-bench origin [--listen ADDR:PORT]
        tidegate-bench load   --target ADDR:PORT [--path /100] [--body BYTES] [--connections N]
                              [--seconds S | --count N] [--warm-up S] [--pid PID] [--close] [--streams N] [--grpc]";
@@ -55,6 +57,7 @@ fn dispatch() -> Result<ExitCode, BenchError> {
     match command.as_str() {
         "run" => run::run(args),
         "load-time" => load_time::load_time(args),
+        "pick" => pick::pick(args),
         "origin" => load::serve_origin(args),
         "load" => load::load(args),
         "help" | "--help" | "-h" => {

@@ -22,6 +22,8 @@ pub enum Scale {
 const ENTRIES: u32 = 100_000;
 const REGEXES: u32 = 1_000;
 const SERVERS: u32 = 5_000;
+/// Servers of a large upstream group.
+const PEERS: u32 = 10_000;
 /// Requests that take turns.
 const ASKS: u32 = 4_096;
 
@@ -121,6 +123,21 @@ impl Scale {
             }
         }
     }
+}
+
+/// An upstream group of 10,000 servers that the balancer `method` spreads requests over, and a server on the port
+/// `listen` that passes them there. Nobody answers: it is for loading only.
+pub fn group(method: &str, listen: u16) -> String {
+    let mut text = format!("    upstream peers {{\n        {method}\n");
+    for number in 1..=PEERS {
+        let _ = writeln!(text, "        server {}:8080;", dotted(0x0a00_0000 | number));
+    }
+    let _ = write!(
+        text,
+        "    }}\n    server {{\n        listen 127.0.0.1:{listen};\n        \
+         location / {{ proxy_pass http://peers; }}\n    }}\n"
+    );
+    text
 }
 
 /// A network of 16 to 32 bits; the same number gives the same one.

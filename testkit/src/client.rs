@@ -46,7 +46,10 @@ impl Client {
         match self.stream.write_all(bytes) {
             Ok(()) => Ok(()),
             Err(error) => match error.kind() {
-                std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => Ok(()),
+                std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
+                    self.reader.was_reset = true;
+                    Ok(())
+                }
                 std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
                     Err(WireError::TimedOut(PATIENCE.as_millis()))
                 }
@@ -108,6 +111,12 @@ impl Client {
     /// [`WireError::TimedOut`] when it does not.
     pub fn rest(&mut self) -> Result<Vec<u8>, WireError> {
         self.rest_within(PATIENCE)
+    }
+
+    /// Whether the server reset the connection instead of ending it in order.
+    #[must_use]
+    pub fn was_reset(&self) -> bool {
+        self.reader.was_reset
     }
 
     /// Like [`Client::rest`], with a time of its own.

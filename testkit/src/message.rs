@@ -230,13 +230,15 @@ pub struct Reader {
     ahead: Vec<u8>,
     deadline: Instant,
     patience: Duration,
+    /// The other side did not end the connection in order but reset it.
+    pub was_reset: bool,
 }
 
 impl Reader {
     /// Reads from `stream`, each message for at most `patience`.
     #[must_use]
     pub fn new(stream: Stream, patience: Duration) -> Self {
-        Self { stream, ahead: Vec::new(), deadline: Instant::now() + patience, patience }
+        Self { stream, ahead: Vec::new(), deadline: Instant::now() + patience, patience, was_reset: false }
     }
 
     /// Begins a new message: the patience counts from now.
@@ -433,7 +435,10 @@ impl Reader {
             }
             Err(error) => match error.kind() {
                 std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => Err(timed_out()),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Ok(0),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => {
+                    self.was_reset = true;
+                    Ok(0)
+                }
                 _ => Err(error.into()),
             },
         }

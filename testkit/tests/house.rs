@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// Each crate may use only crates of later lines.
 const ORDER: &[&[&str]] = &[
     &["server"],
-    &["modules"],
-    &["http", "stream"],
+    &["modules", "stream"],
+    &["http"],
     &["cache", "upstream"],
     &["net"],
     &["proto", "conf", "os"],

@@ -5,9 +5,11 @@
 pub mod limit;
 pub mod lru;
 mod network;
+pub mod recency;
 mod secret;
 mod span;
 mod units;
+pub mod version;
 
 pub use network::Network;
 pub use secret::equal_in_constant_time;

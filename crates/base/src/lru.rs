@@ -2,6 +2,8 @@
 //!
 //! Entries lie in one vector and name each other by index, so finding, moving and removing one allocates nothing.
 
+use crate::recency::{Neighbours, Ordered, Recency};
+
 const NIL: u32 = u32::MAX;
 
 /// Where an entry lies; it stays there until it is removed.
@@ -14,9 +16,15 @@ struct Entry<V> {
     key: Box<[u8]>,
     /// The next entry with the same bucket, or the next free place.
     next: u32,
-    newer: u32,
-    older: u32,
+    neighbours: Neighbours,
     value: V,
+}
+
+impl<V> Ordered for Entry<V> {
+    #[inline]
+    fn neighbours(&mut self) -> &mut Neighbours {
+        &mut self.neighbours
+    }
 }
 
 /// The table. Hashes are the caller's, who should key them where the keys come from outside.
@@ -28,14 +36,13 @@ pub struct Lru<V> {
     /// The first entry of each bucket; a power of two of them.
     buckets: Vec<u32>,
     free: u32,
-    newest: u32,
-    oldest: u32,
+    order: Recency,
     len: usize,
 }
 
 impl<V> Default for Lru<V> {
     fn default() -> Self {
-        Self { entries: Vec::new(), buckets: Vec::new(), free: NIL, newest: NIL, oldest: NIL, len: 0 }
+        Self { entries: Vec::new(), buckets: Vec::new(), free: NIL, order: Recency::default(), len: 0 }
     }
 }
 
@@ -69,10 +76,7 @@ impl<V: Default> Lru<V> {
     /// Makes an entry the newest.
     #[inline]
     pub fn touch(&mut self, place: Place) {
-        if self.newest != place.0 {
-            self.unlink(place.0);
-            self.link(place.0);
-        }
+        self.order.touch(&mut self.entries, place.0);
     }
 
     /// Adds an entry as the newest. There must be none with this key.
@@ -85,7 +89,7 @@ impl<V: Default> Lru<V> {
         }
         let bucket = self.bucket(hash);
         let next = self.buckets[bucket];
-        let entry = Entry { hash, key: key.into(), next, newer: NIL, older: NIL, value };
+        let entry = Entry { hash, key: key.into(), next, neighbours: Neighbours::default(), value };
         let at = if let Some(free) = self.entries.get(self.free as usize) {
             let at = std::mem::replace(&mut self.free, free.next);
             self.entries[at as usize] = entry;
@@ -96,14 +100,14 @@ impl<V: Default> Lru<V> {
         };
         self.buckets[bucket] = at;
         self.len += 1;
-        self.link(at);
+        self.order.insert(&mut self.entries, at);
         Place(at)
     }
 
     /// Removes an entry and says how long its key was.
     pub fn remove(&mut self, place: Place) -> usize {
         let at = place.0;
-        self.unlink(at);
+        self.order.remove(&mut self.entries, at);
         let bucket = self.bucket(self.entries[at as usize].hash);
         let next = self.entries[at as usize].next;
         let mut before = self.buckets[bucket];
@@ -125,7 +129,7 @@ impl<V: Default> Lru<V> {
     /// The entry that was used longest ago.
     #[must_use]
     pub fn oldest(&self) -> Option<Place> {
-        (self.oldest != NIL).then_some(Place(self.oldest))
+        self.order.oldest().map(Place)
     }
 
     /// What an entry holds.
@@ -150,34 +154,12 @@ impl<V: Default> Lru<V> {
     fn grow(&mut self) {
         self.buckets.clear();
         self.buckets.resize((self.len * 2).next_power_of_two().max(8), NIL);
-        let mut at = self.newest;
-        while at != NIL {
+        let mut next = self.order.newest();
+        while let Some(at) = next {
             let bucket = self.bucket(self.entries[at as usize].hash);
             let entry = &mut self.entries[at as usize];
             entry.next = std::mem::replace(&mut self.buckets[bucket], at);
-            at = entry.older;
-        }
-    }
-
-    fn link(&mut self, at: u32) {
-        let older = std::mem::replace(&mut self.newest, at);
-        let entry = &mut self.entries[at as usize];
-        (entry.newer, entry.older) = (NIL, older);
-        match self.entries.get_mut(older as usize) {
-            Some(older) => older.newer = at,
-            None => self.oldest = at,
-        }
-    }
-
-    fn unlink(&mut self, at: u32) {
-        let (newer, older) = (self.entries[at as usize].newer, self.entries[at as usize].older);
-        match self.entries.get_mut(newer as usize) {
-            Some(newer) => newer.older = older,
-            None => self.newest = older,
-        }
-        match self.entries.get_mut(older as usize) {
-            Some(older) => older.newer = newer,
-            None => self.oldest = newer,
+            next = entry.neighbours.older();
         }
     }
 }

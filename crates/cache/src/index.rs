@@ -8,11 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use base::recency::{Neighbours, Ordered, Recency};
+
 use crate::filling::Filling;
 use crate::key::Key;
 use crate::stored::Hot;
-
-const NIL: u32 = u32::MAX;
 
 /// What shows that a file is still the one that was checked: never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,7 @@ impl Extra {
 
 struct Node {
     key: Key,
-    newer: u32,
-    older: u32,
+    neighbours: Neighbours,
     /// Unix seconds after which nobody has used it for too long.
     expires: u32,
     /// Unix seconds until which the error stands for an answer.
@@ -48,6 +47,13 @@ struct Node {
     stamp: u64,
     has_file: bool,
     extra: Option<Box<Extra>>,
+}
+
+impl Ordered for Node {
+    #[inline]
+    fn neighbours(&mut self) -> &mut Neighbours {
+        &mut self.neighbours
+    }
 }
 
 /// Bytes of a block.
@@ -95,8 +101,7 @@ pub(crate) struct Index {
     nodes: Vec<Node>,
     free: Vec<u32>,
     by_key: HashMap<Key, u32, Seed>,
-    newest: u32,
-    oldest: u32,
+    order: Recency,
     blocks: u64,
     /// Some entry may be an error.
     has_errors: bool,
@@ -113,8 +118,7 @@ impl Default for Index {
             nodes: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::default(),
-            newest: NIL,
-            oldest: NIL,
+            order: Recency::default(),
             blocks: 0,
             has_errors: false,
             watermark: usize::MAX,
@@ -152,8 +156,7 @@ impl Index {
     fn insert(&mut self, key: Key) -> &mut Node {
         let node = Node {
             key,
-            newer: NIL,
-            older: NIL,
+            neighbours: Neighbours::default(),
             expires: 0,
             error_until: 0,
             blocks: 0,
@@ -174,13 +177,13 @@ impl Index {
             }
         };
         self.by_key.insert(key, at);
-        self.link(at);
+        self.order.insert(&mut self.nodes, at);
         &mut self.nodes[at as usize]
     }
 
     fn remove(&mut self, key: &Key) -> HasFile {
         let Some(at) = self.by_key.remove(key) else { return HasFile::No };
-        self.unlink(at);
+        self.order.remove(&mut self.nodes, at);
         self.forget_hot(at);
         let node = &mut self.nodes[at as usize];
         node.extra = None;
@@ -191,33 +194,8 @@ impl Index {
     }
 
     fn touch(&mut self, at: u32, expires: u32) {
-        if self.newest != at {
-            self.unlink(at);
-            self.link(at);
-        }
+        self.order.touch(&mut self.nodes, at);
         self.nodes[at as usize].expires = expires;
-    }
-
-    fn link(&mut self, at: u32) {
-        let older = std::mem::replace(&mut self.newest, at);
-        let node = &mut self.nodes[at as usize];
-        (node.newer, node.older) = (NIL, older);
-        match self.nodes.get_mut(older as usize) {
-            Some(older) => older.newer = at,
-            None => self.oldest = at,
-        }
-    }
-
-    fn unlink(&mut self, at: u32) {
-        let (newer, older) = (self.nodes[at as usize].newer, self.nodes[at as usize].older);
-        match self.nodes.get_mut(newer as usize) {
-            Some(newer) => newer.older = older,
-            None => self.newest = older,
-        }
-        match self.nodes.get_mut(older as usize) {
-            Some(older) => older.newer = newer,
-            None => self.oldest = newer,
-        }
     }
 
     /// Somebody asks for an entry (`ngx_http_file_cache_exists`). With it goes an entry that had to make room.
@@ -265,7 +243,7 @@ impl Index {
     /// Removes the entry that was used longest ago, but for those that are being fetched.
     pub fn force(&mut self, expires: u32) -> Option<(Key, HasFile)> {
         for _ in 0..SKIPPED_MAX {
-            let at = self.oldest;
+            let at = self.order.oldest()?;
             let node = self.nodes.get(at as usize)?;
             if node.is_busy() {
                 self.touch(at, expires);
@@ -280,7 +258,7 @@ impl Index {
     /// Removes an entry that nobody has used for too long.
     pub fn expire(&mut self, now_s: u64, inactive_s: u64) -> Expired {
         for _ in 0..SKIPPED_MAX {
-            let at = self.oldest;
+            let Some(at) = self.order.oldest() else { return Expired::Wait(10) };
             let Some(node) = self.nodes.get(at as usize) else { return Expired::Wait(10) };
             let wait = u64::from(node.expires).saturating_sub(now_s);
             if wait > 0 {

@@ -134,10 +134,12 @@ impl BodyError {
                 Outcome::Status(413)
             }
             Self::MoreThanDeclared => {
+                condemn(r);
                 r.log(Level::Info, format_args!("client intended to send body data larger than declared"));
                 Outcome::Status(400)
             }
             Self::LessThanDeclared(came, declared) => {
+                condemn(r);
                 r.log(
                     Level::Info,
                     format_args!(
@@ -172,6 +174,13 @@ impl BodyError {
             }
             Self::File(_) => Outcome::Status(500),
         }
+    }
+}
+
+/// A body of another length than declared makes its request a malformed one (RFC 9113, 8.1.1).
+fn condemn(r: &Request) {
+    if let Some(stream) = r.stream() {
+        stream.condemn();
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use conf::resources::ListenAddr;
+use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use net::{Buf, Deadline, Stream};
 use os::errlog::{Level, Scope, Verbosity};
 use os::socket::PeerAddr;
@@ -43,6 +43,8 @@ pub struct Conn {
     listen_addr: Rc<ListenAddr>,
     /// Place of its listener among those of a generation of the configuration; `u32::MAX`: none.
     listener: Cell<(u32, u32)>,
+    /// Whether it is one, or datagrams of one client.
+    pub kind: SocketKind,
     /// Requests so far (`$connection_requests`).
     pub requests: Cell<u32>,
     /// When it was accepted, monotonic milliseconds.
@@ -62,6 +64,8 @@ pub struct Conn {
     /// PROXY protocol, where the listener asks for it.
     pub proxy: OnceCell<Box<ProxyInfo>>,
     local: OnceCell<Box<PeerAddr>>,
+    /// How often it was handed on from one listener to another.
+    pub passes: Cell<u8>,
     /// Place in the thread's list of connections.
     pub(crate) place: Cell<u32>,
 }
@@ -84,6 +88,7 @@ impl Conn {
             peer,
             listen_addr,
             listener: Cell::new((listener.0, place_of(Some(listener.1)))),
+            kind: SocketKind::Stream,
             requests: Cell::new(0),
             started_ms: net::timer::now_ms(),
             verbosity,
@@ -94,8 +99,51 @@ impl Conn {
             leftover: Cell::new(None),
             proxy: OnceCell::new(),
             local: OnceCell::new(),
+            passes: Cell::new(0),
             place: Cell::new(u32::MAX),
         }
+    }
+
+    /// What stands for the datagrams of one client, which come to a socket that all share. `local` is the address that
+    /// they were sent to.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn of_datagrams(
+        peer: PeerAddr,
+        number: u64,
+        listener: (u32, usize),
+        listen_addr: Rc<ListenAddr>,
+        local: PeerAddr,
+        verbosity: Verbosity,
+    ) -> io::Result<Self> {
+        // A socket of its own that nobody talks to: what waits for the client's end waits in vain.
+        let stream =
+            Stream::new(os::socket::open(&PeerAddr::Unix(PathBuf::new()), os::socket::Kind::Datagram)?)?;
+        let mut conn = Self::new(stream, peer, number, listener, listen_addr, verbosity);
+        conn.kind = SocketKind::Datagram;
+        let _ = conn.local.set(Box::new(local));
+        Ok(conn)
+    }
+
+    /// The same connection as if another listener had accepted it, on this local address.
+    #[must_use]
+    pub fn pass_on(
+        self,
+        client: PeerAddr,
+        listener: (u32, usize),
+        listen_addr: Rc<ListenAddr>,
+        local: PeerAddr,
+    ) -> Self {
+        let (leftover, passes) = (self.take_leftover(), self.passes.get().saturating_add(1));
+        let passed = Self::new(self.stream, client, self.number, listener, listen_addr, self.verbosity);
+        passed.keep_leftover(leftover);
+        passed.passes.set(passes);
+        let _ = passed.local.set(Box::new(local));
+        if let Some(proxy) = self.proxy.into_inner() {
+            let _ = passed.proxy.set(proxy);
+        }
+        passed
     }
 
     /// A connection that nobody uses, for requests that wait to be used again.
@@ -105,7 +153,7 @@ impl Conn {
     pub(crate) fn nobody() -> io::Result<Self> {
         let (fd, _) = os::socket::pair()?;
         let unnamed = || PathBuf::new();
-        let stream = Stream::new(fd)?;
+        let stream = Stream::local(fd)?;
         let listener = Rc::new(ListenAddr::Unix(unnamed()));
         Ok(Self::new(stream, PeerAddr::Unix(unnamed()), 0, (0, 0), listener, Verbosity::Configured))
     }
@@ -117,7 +165,8 @@ impl Conn {
         if generation == cycle.generation {
             return (index != u32::MAX).then_some(index as usize);
         }
-        let index = cycle.http.listeners.iter().position(|listener| listener.spec.addr == *self.listen_addr);
+        let is_own = |spec: &SocketSpec| spec.addr == *self.listen_addr && spec.kind == self.kind;
+        let index = cycle.http.listeners.iter().position(|listener| is_own(&listener.spec));
         self.listener.set((cycle.generation, place_of(index)));
         index
     }
@@ -193,22 +242,49 @@ impl Conn {
     pub fn log(&self, cycle: &Cycle, level: Level, message: fmt::Arguments<'_>) {
         let log = &cycle.globals.log;
         if log.enabled_for(level, self.scope()) {
-            let server = match &*self.listen_addr {
-                ListenAddr::Inet(addr) => addr.to_string(),
-                ListenAddr::Unix(path) => format!("unix:{}", path.display()),
-            };
-            log.log_for(
-                level,
-                self.scope(),
-                format_args!("{message}, client: {}, server: {server}", ClientName(&self.peer)),
-            );
+            log.log_for(level, self.scope(), format_args!("{message}{}", self.parties()));
         }
+    }
+
+    /// Both ends as nginx appends them to messages: the client's address and the one that is listened on.
+    #[must_use]
+    pub fn parties(&self) -> Parties<'_> {
+        self.parties_with(&self.peer)
+    }
+
+    /// As [`Self::parties`], where the client is known to be somebody else (`realip`).
+    #[must_use]
+    pub fn parties_with<'a>(&'a self, client: &'a PeerAddr) -> Parties<'a> {
+        Parties { conn: self, client }
+    }
+
+    /// The address that its listener listens on.
+    #[must_use]
+    pub fn listen_addr(&self) -> &ListenAddr {
+        &self.listen_addr
     }
 
     /// How messages about this connection are marked and filtered.
     #[must_use]
     pub fn scope(&self) -> Scope {
         Scope { connection: self.number, verbosity: self.verbosity }
+    }
+}
+
+/// See [`Conn::parties`].
+pub struct Parties<'a> {
+    conn: &'a Conn,
+    client: &'a PeerAddr,
+}
+
+impl fmt::Display for Parties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let udp = if self.conn.kind == SocketKind::Datagram { "udp " } else { "" };
+        write!(f, ", {udp}client: {}, server: ", ClientName(self.client))?;
+        match &*self.conn.listen_addr {
+            ListenAddr::Inet(addr) => addr.fmt(f),
+            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::conf::HttpConf;
 use crate::connection::Conn;
 use crate::request::Request;
 use crate::server::Handler;
+use crate::side::Side;
 
 /// Most handlers that a thread keeps for reuse.
 const KEPT_HANDLERS: usize = 1024;
@@ -44,7 +45,9 @@ pub struct Globals {
 
 /// A compiled configuration that is being served.
 pub struct Cycle {
-    /// The `http` block; empty without one.
+    /// Which block it is.
+    pub side: Side,
+    /// The `http` block, or the `stream` block in the cycle of that side; empty without one.
     pub http: HttpConf,
     /// The main and events contexts.
     pub globals: Globals,
@@ -55,10 +58,18 @@ pub struct Cycle {
 impl Cycle {
     /// A configuration ready to be served.
     #[must_use]
-    pub fn new(http: HttpConf, globals: Globals) -> Self {
+    pub fn new(side: Side, http: HttpConf, globals: Globals) -> Self {
         static GENERATION: AtomicU32 = AtomicU32::new(0);
-        Self { http, globals, generation: GENERATION.fetch_add(1, Ordering::Relaxed) + 1 }
+        Self { side, http, globals, generation: GENERATION.fetch_add(1, Ordering::Relaxed) + 1 }
     }
+}
+
+/// Both sides of a configuration at work.
+pub struct Cycles {
+    /// What `http` says.
+    pub http: Arc<Cycle>,
+    /// What `stream` says; made after the other, so its generation is the greater one.
+    pub stream: Arc<Cycle>,
 }
 
 /// Something that is to live as long as a cycle is in use.
@@ -71,6 +82,10 @@ pub struct Local {
 }
 
 impl Local {
+    fn of(cycle: &Arc<Cycle>, guard: &Guard) -> Rc<Self> {
+        Rc::new(Self { cycle: Arc::clone(cycle), _guard: Arc::clone(guard) })
+    }
+
     /// A configuration without a server.
     fn empty() -> Self {
         let globals = Globals {
@@ -81,7 +96,7 @@ impl Local {
             shutdown_timeout_ms: None,
         };
         Self {
-            cycle: Arc::new(Cycle { http: HttpConf::default(), globals, generation: 0 }),
+            cycle: Arc::new(Cycle { side: Side::Http, http: HttpConf::default(), globals, generation: 0 }),
             _guard: Arc::new(()),
         }
     }
@@ -101,6 +116,7 @@ pub struct Worker {
     /// Number among the worker's threads, from 0.
     pub index: usize,
     cycle: RefCell<Rc<Local>>,
+    stream: RefCell<Rc<Local>>,
     is_quitting: Cell<bool>,
     connections: RefCell<Vec<Option<Rc<Conn>>>>,
     free_places: RefCell<Vec<usize>>,
@@ -126,11 +142,12 @@ impl Worker {
     ///
     /// # Errors
     /// When no descriptor is left.
-    pub fn install(index: usize, cycle: Arc<Cycle>, guard: Guard) -> io::Result<Rc<Self>> {
+    pub fn install(index: usize, cycles: &Cycles, guard: &Guard) -> io::Result<Rc<Self>> {
         let nobody = Conn::nobody()?;
         let worker = Rc::new(Self {
             index,
-            cycle: RefCell::new(Rc::new(Local { cycle, _guard: guard })),
+            cycle: RefCell::new(Local::of(&cycles.http, guard)),
+            stream: RefCell::new(Local::of(&cycles.stream, guard)),
             is_quitting: Cell::new(false),
             connections: RefCell::default(),
             free_places: RefCell::default(),
@@ -169,9 +186,19 @@ impl Worker {
         Rc::clone(&self.cycle.borrow())
     }
 
-    /// Serves new requests under another configuration.
-    pub fn adopt(&self, cycle: Arc<Cycle>, guard: Guard) {
-        *self.cycle.borrow_mut() = Rc::new(Local { cycle, _guard: guard });
+    /// The configuration for new sessions of `stream`, or for new requests.
+    #[must_use]
+    pub fn cycle_of(&self, side: Side) -> Rc<Local> {
+        match side {
+            Side::Http => self.cycle(),
+            Side::Stream => Rc::clone(&self.stream.borrow()),
+        }
+    }
+
+    /// Serves new requests and sessions under another configuration.
+    pub fn adopt(&self, cycles: &Cycles, guard: &Guard) {
+        *self.cycle.borrow_mut() = Local::of(&cycles.http, guard);
+        *self.stream.borrow_mut() = Local::of(&cycles.stream, guard);
     }
 
     /// Whether no further request may follow on a connection.
@@ -195,7 +222,8 @@ impl Worker {
     }
 
     /// A request that belongs to no connection yet.
-    pub(crate) fn new_request(&self) -> Box<Request> {
+    #[must_use]
+    pub fn new_request(&self) -> Box<Request> {
         Box::new(Request::new(Rc::clone(&self.nothing), Rc::clone(&self.nobody)))
     }
 
@@ -229,7 +257,8 @@ impl Worker {
         handlers.drain(..surplus);
     }
 
-    pub(crate) fn enter(&self, conn: &Rc<Conn>) {
+    /// Counts a connection of a client among the thread's own.
+    pub fn enter(&self, conn: &Rc<Conn>) {
         let mut connections = self.connections.borrow_mut();
         let place = self.free_places.borrow_mut().pop().unwrap_or_else(|| {
             connections.push(None);

@@ -36,6 +36,7 @@ pub mod resolver;
 pub mod response;
 pub mod rows;
 pub mod server;
+pub mod side;
 pub mod special;
 pub mod status;
 pub mod subrequest;
@@ -44,7 +45,9 @@ pub mod texts;
 pub mod tls;
 mod trace;
 pub mod variables;
+mod watcher;
 mod websocket;
 
 pub use module::{Module, Registry};
 pub use request::Request;
+pub use side::Side;

@@ -2,12 +2,11 @@
 //!
 //! What is counted, and how, is theirs.
 
-use std::sync::Arc;
-
 use conf::zones::{Zone, ZoneData};
 use conf::{Directive, Error, Word};
 use os::errlog::Level;
 
+use crate::conf::Lines;
 use crate::conf::compile::Cx;
 use crate::module::Settings;
 use crate::request::Request;
@@ -104,8 +103,7 @@ pub trait Line: Clone + Send + Sync + 'static {
 /// The lines of one block, and what happens to requests that they refuse.
 #[derive(Clone, Debug)]
 pub struct Limits<L> {
-    lines: Arc<Vec<L>>,
-    is_inherited: bool,
+    lines: Lines<L>,
     /// At which level refusals are logged.
     pub log_level: Level,
     /// Their status.
@@ -116,19 +114,13 @@ pub struct Limits<L> {
 
 impl<L> Default for Limits<L> {
     fn default() -> Self {
-        Self {
-            lines: Arc::default(),
-            is_inherited: false,
-            log_level: Level::Error,
-            status: 503,
-            dry_run: false,
-        }
+        Self { lines: Lines::default(), log_level: Level::Error, status: 503, dry_run: false }
     }
 }
 
 impl<L: Line> Settings for Limits<L> {
     fn enter(&mut self) {
-        self.is_inherited = true;
+        self.lines.enter();
     }
 }
 
@@ -139,15 +131,12 @@ impl<L: Line> Limits<L> {
         &self.lines
     }
 
-    /// Begins a line for `zone`: the first of a block takes the place of those around it.
+    /// Begins a line for `zone`.
     ///
     /// # Errors
     /// `is duplicate`.
     pub fn begin(&mut self, d: &Directive, zone: &Zone<L::Counted>) -> Result<(), Error> {
-        if std::mem::take(&mut self.is_inherited) {
-            self.lines = Arc::default();
-        }
-        if self.lines.iter().any(|line| line.zone() == zone) {
+        if self.lines.own().iter().any(|line| line.zone() == zone) {
             return Err(Error::on(d, "is duplicate"));
         }
         Ok(())
@@ -155,7 +144,7 @@ impl<L: Line> Limits<L> {
 
     /// Adds the line that was [begun](Self::begin).
     pub fn push(&mut self, line: L) {
-        Arc::make_mut(&mut self.lines).push(line);
+        self.lines.push(line);
     }
 
     /// `limit_req_log_level` and its like.

@@ -11,6 +11,7 @@ use crate::conf::location::Content;
 use crate::error_log;
 use crate::relay::check::Subject;
 use crate::request::Request;
+use crate::side::Side;
 
 /// The error logs of one level of the configuration; `None` while it has none of its own.
 #[derive(Clone, Default)]
@@ -47,6 +48,9 @@ impl fmt::Display for Context<'_> {
         if let Some(subject) = r.contexts.get::<Subject>() {
             return subject.fmt(f);
         }
+        if r.cycle.side == Side::Stream {
+            return session(r, f);
+        }
         match r.client().ip() {
             Some(ip) => write!(f, ", client: {ip}")?,
             None => f.write_str(", client: unix:")?,
@@ -70,5 +74,45 @@ impl fmt::Display for Context<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The session of `stream` in which a message arose (`ngx_stream_proxy_log_error`).
+fn session(r: &Request, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Some(Doing(doing)) = r.contexts.get() {
+        write!(f, " while {doing}")?;
+    }
+    write!(f, "{}", r.conn.parties_with(r.client()))?;
+    let Some(state) = r.upstreams.last() else { return Ok(()) };
+    write!(f, ", upstream: \"{}\"", state.addr)?;
+    let Traffic { from_client, to_client, from_upstream, to_upstream } = Traffic::of(r);
+    write!(f, ", bytes from/to client:{from_client}/{to_client}")?;
+    write!(f, ", bytes from/to upstream:{from_upstream}/{to_upstream}")
+}
+
+/// What a session of `stream` is about, for its messages: put among its contexts while it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Doing(pub &'static str);
+
+/// The bytes that a session of `stream` has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Read from the client.
+    pub from_client: u64,
+    /// Sent to the client.
+    pub to_client: u64,
+    /// Read from the upstream of the last attempt.
+    pub from_upstream: u64,
+    /// Sent to it.
+    pub to_upstream: u64,
+}
+
+impl Traffic {
+    /// What a session has moved so far.
+    #[must_use]
+    pub fn of(r: &Request) -> Self {
+        let (from_upstream, to_upstream) =
+            r.upstreams.last().map_or((0, 0), |state| (state.received, state.sent));
+        Self { from_client: r.received, to_client: r.output.sent, from_upstream, to_upstream }
     }
 }

@@ -12,6 +12,7 @@ use crate::conf::compile::Cx;
 use crate::filters::HeaderFilter;
 use crate::phases::{Answer, Phase, PhaseHandler};
 use crate::rows::Row;
+use crate::side::Side;
 use crate::variables::{PrefixVariable, Variable};
 
 /// Settings of one module in one block.
@@ -63,7 +64,7 @@ impl Default for Slot {
     }
 }
 
-/// An nginx module of the http side, written anew.
+/// An nginx module, written anew: of `http`, of `stream`, or one that nginx has in both.
 pub trait Module: Sized + Send + Sync + 'static {
     /// nginx's name for it: `ngx_http_headers_module`.
     const NAME: &'static str;
@@ -175,6 +176,22 @@ pub(crate) struct Erased {
     pub set: fn(usize, &mut Cx<'_>, &Directive) -> Result<(), Error>,
 }
 
+impl Erased {
+    /// Whether the module has a part in this side: some directive of it may stand there. One without directives is
+    /// a module of `http`.
+    pub fn serves(&self, side: Side) -> bool {
+        self.rows.iter().any(|row| side.takes(row.contexts)) || (self.rows.is_empty() && side == Side::Http)
+    }
+}
+
+/// What the modules add to the way of a request, or of a session of `stream`.
+#[derive(Default)]
+pub(crate) struct Part {
+    pub phases: Vec<(Phase, &'static dyn PhaseHandler)>,
+    pub variables: Vec<&'static Variable>,
+    pub prefixes: Vec<&'static PrefixVariable>,
+}
+
 fn all_rows<M: Module>() -> impl Iterator<Item = &'static Row<M::Settings>> {
     M::rows().iter().chain(M::shared_rows().iter().copied().flatten())
 }
@@ -186,11 +203,9 @@ pub type ContentHandler = &'static dyn Answer;
 #[derive(Default)]
 pub struct Registry {
     pub(crate) modules: Vec<Erased>,
-    pub(crate) phases: Vec<(Phase, &'static dyn PhaseHandler)>,
+    pub(crate) parts: [Part; Side::COUNT],
     pub(crate) content: Vec<ContentHandler>,
     pub(crate) header_filters: Vec<&'static dyn HeaderFilter>,
-    pub(crate) variables: Vec<&'static Variable>,
-    pub(crate) prefixes: Vec<&'static PrefixVariable>,
 }
 
 impl Registry {
@@ -243,9 +258,28 @@ impl Registry {
         M::register(self);
     }
 
-    /// Adds a handler to a phase.
+    /// Adds a handler to a phase of requests.
     pub fn phase(&mut self, phase: Phase, handler: &'static dyn PhaseHandler) {
-        self.phases.push((phase, handler));
+        self.parts[Side::Http as usize].phases.push((phase, handler));
+    }
+
+    /// Adds a handler to a phase of sessions of `stream`.
+    pub fn stream_phase(&mut self, phase: Phase, handler: &'static dyn PhaseHandler) {
+        self.parts[Side::Stream as usize].phases.push((phase, handler));
+    }
+
+    /// Adds variables of `stream`.
+    pub fn stream_variables(&mut self, variables: &'static [Variable]) {
+        self.parts[Side::Stream as usize].variables.extend(variables);
+    }
+
+    /// Adds families of variables of `stream`.
+    pub fn stream_prefixes(&mut self, prefixes: &'static [PrefixVariable]) {
+        self.parts[Side::Stream as usize].prefixes.extend(prefixes);
+    }
+
+    pub(crate) fn part(&self, side: Side) -> &Part {
+        &self.parts[side as usize]
     }
 
     /// Adds a content handler that is tried in every location without one of its own.
@@ -258,14 +292,14 @@ impl Registry {
         self.header_filters.push(filter);
     }
 
-    /// Adds variables.
+    /// Adds variables of requests.
     pub fn variables(&mut self, variables: &'static [Variable]) {
-        self.variables.extend(variables);
+        self.parts[Side::Http as usize].variables.extend(variables);
     }
 
-    /// Adds families of variables such as `$http_*`.
+    /// Adds families of variables of requests such as `$http_*`.
     pub fn prefixes(&mut self, prefixes: &'static [PrefixVariable]) {
-        self.prefixes.extend(prefixes);
+        self.parts[Side::Http as usize].prefixes.extend(prefixes);
     }
 
     /// Every directive row of every module.

@@ -5,9 +5,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::chunk::Chunk;
 use crate::conf::Location;
+use crate::relay::Protocol;
 use crate::request::Request;
 
 /// A phase in which modules may act, in nginx's order. Rewrite runs per server and per location.
@@ -99,6 +101,17 @@ pub trait PhaseHandler: Send + Sync {
 
     /// Looks at the request and says what becomes of it.
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r>;
+}
+
+/// What serves the sessions of a `server` of `stream`.
+pub trait Serve: Send + Sync {
+    /// Serves one to its end, and gives the status that it is logged with.
+    fn serve<'r>(&'r self, r: &'r mut Request) -> LocalFuture<'r, u16>;
+
+    /// How peers are connected to, where sessions are passed on.
+    fn protocol(&self) -> Option<Arc<dyn Protocol>> {
+        None
+    }
 }
 
 /// What a content handler says.

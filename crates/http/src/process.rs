@@ -128,6 +128,18 @@ pub async fn log(r: &mut Request) {
     }
 }
 
+/// Asks the modules whether a session of `stream` may go on; if not, the status that it ends with.
+pub async fn admit(r: &mut Request) -> Result<(), u16> {
+    for phase in [Phase::PostRead, Phase::Rewrite, Phase::PreAccess, Phase::Access] {
+        match generic(r, phase).await {
+            None => {}
+            Some(Outcome::Status(status)) => return Err(status),
+            Some(_) => return Err(500),
+        }
+    }
+    Ok(())
+}
+
 /// Waits for the subrequests of a request whose answer was sent or given up.
 async fn subrequests_ended(r: &Request) {
     let Some(family) = r.family.as_deref().map(Rc::clone) else { return };
@@ -419,7 +431,7 @@ fn check_body_size(r: &Request) -> Option<Outcome> {
 
 /// `client_body_early_read`: the body is there before the first phase (`ngx_http_read_early_body`).
 async fn read_early(r: &mut Request) -> Result<(), Outcome> {
-    let conditions = std::sync::Arc::clone(&r.location().core.client_body_early_read);
+    let conditions = r.location().core.client_body_early_read.clone();
     if !conditions.iter().any(|condition| condition.holds(r)) {
         return Ok(());
     }
@@ -449,13 +461,13 @@ fn lookup(r: &Request, tree: &LocationTree, uri: &[u8]) -> Lookup {
             best.location = Some(id);
             regexes_tried = location.kind != location::Kind::PrefixOnly;
             if !location.nested.is_empty() {
-                let inner = lookup(r, &location.nested, uri);
-                if inner.is_final {
-                    return inner;
+                let nested = lookup(r, &location.nested, uri);
+                if nested.is_final {
+                    return nested;
                 }
-                if inner.location.is_some() {
+                if nested.location.is_some() {
                     // A `^~` inside does not forbid the expressions out here, as in nginx.
-                    best = inner;
+                    best = nested;
                 }
             }
         }
@@ -464,9 +476,9 @@ fn lookup(r: &Request, tree: &LocationTree, uri: &[u8]) -> Lookup {
     if regexes_tried && let Some((_, id)) = tree.regexes.find(uri, |regex| r.matches(regex, uri)) {
         let location = http.location(*id);
         if !location.nested.is_empty() {
-            let inner = lookup(r, &location.nested, uri);
-            if inner.location.is_some() {
-                return Lookup { is_final: true, ..inner };
+            let nested = lookup(r, &location.nested, uri);
+            if nested.location.is_some() {
+                return Lookup { is_final: true, ..nested };
             }
         }
         return Lookup { location: Some(*id), is_redirect: false, is_final: true };
@@ -479,6 +491,8 @@ async fn content(r: &mut Request) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
     match &cycle.http.location(r.location).content {
         Some(Content::Relay(protocol)) => return relay::run(r, protocol).await,
+        // Only the settings of `stream` have it, and their sessions do not come here.
+        Some(Content::Session(_)) => return Outcome::Status(500),
         Some(Content::Answer(handler)) => {
             let outcome = match handler.answer(r) {
                 Answered::Now(outcome) => outcome,

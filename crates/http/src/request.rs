@@ -178,7 +178,7 @@ pub struct Request {
     pub limit_rate: Option<u64>,
     /// `limit_rate_after` of this request, once known.
     pub limit_rate_after: Option<u64>,
-    /// It is a subrequest: [`Self::role`] says more.
+    /// It is a subrequest; `role` says which.
     pub is_subrequest: bool,
     /// What it is as a subrequest.
     pub(crate) role: Option<Box<Role>>,
@@ -267,7 +267,7 @@ impl Request {
     }
 
     /// Begins on a connection. A request that had another life before has been [reset](Self::reset).
-    pub(crate) fn begin(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
+    pub fn begin(&mut self, cycle: Rc<Local>, conn: Rc<Conn>) {
         self.cycle = cycle;
         self.conn = conn;
     }

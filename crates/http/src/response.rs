@@ -47,23 +47,8 @@ impl Headers {
 
     /// Appends a field whose [`Known`] is at hand.
     pub fn push_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
-        let text = &mut self.text;
-        text.reserve(name.len() + value.len() + 4);
-        let start = text.len();
-        text.extend_from_slice(name);
-        let name_end = text.len();
-        text.extend_from_slice(b": ");
-        let value_start = text.len();
-        text.extend_from_slice(value);
-        let value_end = text.len();
-        text.extend_from_slice(b"\r\n");
-        self.kinds |= known.bit();
-        self.items.push(Item {
-            name: Span::new(start, name_end),
-            value: Span::new(value_start, value_end),
-            known,
-            removed: false,
-        });
+        self.text.reserve(name.len() + value.len() + 4);
+        self.push_with(known, name, |text| text.extend_from_slice(value));
     }
 
     /// Appends a field whose value is written by `write`.

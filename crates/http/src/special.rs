@@ -162,13 +162,11 @@ fn write_page(out: &mut Vec<u8>, title: &str, heading: &str, status: u16) {
 
 fn tail(tokens: ServerTokens) -> &'static str {
     match tokens {
-        ServerTokens::On => "<hr><center>nginx/1.31.5</center>\r\n</body>\r\n</html>\r\n",
+        ServerTokens::On => {
+            concat!("<hr><center>nginx/", base::nginx_version!(), "</center>\r\n</body>\r\n</html>\r\n")
+        }
         ServerTokens::Off => "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
-        ServerTokens::Build => concat!(
-            "<hr><center>nginx/1.31.5 (tidegate/",
-            env!("CARGO_PKG_VERSION"),
-            ")</center>\r\n</body>\r\n</html>\r\n"
-        ),
+        ServerTokens::Build => concat!("<hr><center>", base::build!(), "</center>\r\n</body>\r\n</html>\r\n"),
     }
 }
 

@@ -5,12 +5,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use base::Span;
 use proto::h1::{Field, Known};
 use sha1::{Digest, Sha1};
 
 use crate::credentials::encode_base64;
 use crate::request::Request;
-use base::Span;
 
 /// The field of an answer that proves that the upstream understood.
 pub(crate) const ACCEPT: &[u8] = b"sec-websocket-accept";

@@ -2,15 +2,14 @@
 //!
 //! Rules are kept per family as in nginx: a client of a family without any rule is let through.
 
-use http::conf::Location;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use base::Network;
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::conf::core::Satisfy;
 use http::conf::network;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
@@ -38,17 +37,16 @@ enum Clients {
 /// The rules of one block.
 #[derive(Clone, Default)]
 pub struct AccessSettings {
-    rules: Arc<Vec<(Clients, Rule)>>,
-    is_inherited: bool,
+    rules: Lines<(Clients, Rule)>,
 }
 
 impl Settings for AccessSettings {
     fn enter(&mut self) {
-        self.is_inherited = true;
+        self.rules.enter();
     }
 }
 
-const PLACES: Contexts = Contexts::HTTP_ALL.or(Contexts::LIMIT_EXCEPT);
+const PLACES: Contexts = Contexts::HTTP_ALL.or(Contexts::LIMIT_EXCEPT).or(Contexts::STREAM_ALL);
 
 static ROWS: [Row<AccessSettings>; 2] = [
     row("allow", PLACES, Arity::ONE, "", "Lets clients through.", allow).many(),
@@ -65,6 +63,7 @@ fn deny(s: &mut AccessSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Er
 
 impl Module for Access {
     const NAME: &'static str = "ngx_http_access_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_access_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = AccessSettings;
     type Main = ();
@@ -75,6 +74,7 @@ impl Module for Access {
 
     fn register(registry: &mut Registry) {
         registry.phase(Phase::Access, &Access);
+        registry.stream_phase(Phase::Access, &Access);
     }
 }
 
@@ -87,10 +87,7 @@ impl AccessSettings {
             let invalid = || Error::at(word, format!("invalid parameter \"{}\"", word.as_str()));
             Clients::Some(network(cx, word).ok_or_else(invalid)?)
         };
-        if std::mem::take(&mut self.is_inherited) {
-            self.rules = Arc::default();
-        }
-        Arc::make_mut(&mut self.rules).push((clients, rule));
+        self.rules.push((clients, rule));
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! `ngx_http_addition_filter_module`: the answers of other locations in front of a body and behind it.
 
-use http::conf::Location;
 use std::io;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts};
 use http::chunk::Queue;
+use http::conf::Location;
 use http::conf::TypeSet;
 use http::filters::{BodyFilter, Filtered, HeaderFilter, More, Sees, Taken};
 use http::module::{Module, Registry, Settings, Slot};

@@ -2,12 +2,12 @@
 //!
 //! 2xx lets it through, 401 and 403 refuse it, anything else is an error.
 
-use http::conf::Location;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::body::RequestBody;
 use http::conf::compile::Cx;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
@@ -26,13 +26,12 @@ static SLOT: Slot = Slot::new();
 #[derive(Clone, Default)]
 pub struct AuthRequestSettings {
     uri: Option<Arc<[u8]>>,
-    variables: Arc<Vec<(VariableId, Template)>>,
-    is_inherited: bool,
+    variables: Lines<(VariableId, Template)>,
 }
 
 impl Settings for AuthRequestSettings {
     fn enter(&mut self) {
-        self.is_inherited = true;
+        self.variables.enter();
     }
 }
 
@@ -75,10 +74,7 @@ fn set_variable(s: &mut AuthRequestSettings, cx: &mut Cx<'_>, d: &Directive) -> 
     };
     let id = cx.define_assigned(&name.to_ascii_lowercase(), word)?;
     let value = Template::compile(cx, d.arg(1)?)?;
-    if std::mem::take(&mut s.is_inherited) {
-        s.variables = Arc::default();
-    }
-    Arc::make_mut(&mut s.variables).push((id, value));
+    s.variables.push((id, value));
     Ok(())
 }
 
@@ -90,7 +86,7 @@ impl PhaseHandler for AuthRequest {
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
         let settings = r.location().settings::<Self>();
         let Some(uri) = settings.uri.clone() else { return Verdict::Declined };
-        let variables = Arc::clone(&settings.variables);
+        let variables = settings.variables.clone();
         let Ok(mut sr) = r.subrequest(&uri, b"", Kind::Background, Start::Rewrite) else {
             return Verdict::Finish(Outcome::Status(500));
         };
@@ -106,7 +102,7 @@ impl PhaseHandler for AuthRequest {
 async fn decide(
     r: &mut Request,
     asked: Subrequest,
-    variables: Arc<Vec<(VariableId, Template)>>,
+    variables: Lines<(VariableId, Template)>,
 ) -> Verdict<'static> {
     let sr = match asked.ended(r).await {
         Ok(sr) => sr,

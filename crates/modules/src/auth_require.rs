@@ -2,11 +2,9 @@
 //!
 //! A value that is empty or `0` is not there.
 
-use std::sync::Arc;
-
 use conf::{Arity, Contexts, Directive, Error, parse_number};
-use http::conf::Location;
 use http::conf::compile::Cx;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
@@ -20,6 +18,7 @@ pub struct AuthRequire;
 static SLOT: Slot = Slot::new();
 
 /// The values of one line, and the status of a request that lacks one.
+#[derive(Clone)]
 struct Requirement {
     values: Vec<Template>,
     status: u16,
@@ -28,13 +27,12 @@ struct Requirement {
 /// Settings of one block.
 #[derive(Clone, Default)]
 pub struct AuthRequireSettings {
-    requirements: Arc<Vec<Arc<Requirement>>>,
-    is_inherited: bool,
+    requirements: Lines<Requirement>,
 }
 
 impl Settings for AuthRequireSettings {
     fn enter(&mut self) {
-        self.is_inherited = true;
+        self.requirements.enter();
     }
 }
 
@@ -66,9 +64,7 @@ impl Module for AuthRequire {
 }
 
 fn auth_require(s: &mut AuthRequireSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    if std::mem::take(&mut s.is_inherited) {
-        s.requirements = Arc::default();
-    }
+    let own = s.requirements.own();
     if d.args.len() == 1 && d.arg(0)?.is("off") {
         return Ok(());
     }
@@ -84,7 +80,7 @@ fn auth_require(s: &mut AuthRequireSettings, cx: &mut Cx<'_>, d: &Directive) -> 
             None => requirement.values.push(Template::compile(cx, word)?),
         }
     }
-    Arc::make_mut(&mut s.requirements).push(Arc::new(requirement));
+    own.push(requirement);
     Ok(())
 }
 

@@ -2,13 +2,13 @@
 //!
 //! It stands in front of gzip: a client that takes both gets the smaller.
 
-use http::conf::Location;
 use std::io;
 
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{BrotliEncoderOperation as Operation, BrotliEncoderStateStruct};
 use conf::{Arity, Contexts, Directive, Error};
 use http::coding::{self, Codes, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings, rows};
+use http::conf::Location;
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;

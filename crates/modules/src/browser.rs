@@ -3,9 +3,8 @@
 //! An agent may name several browsers; they are looked for in a fixed order with Opera first, since Opera named
 //! itself MSIE as well.
 
-use std::sync::Arc;
-
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Lines;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;
@@ -47,26 +46,24 @@ const UNREACHABLE: u64 = 4_001_000_000;
 #[derive(Clone, Default)]
 pub struct BrowserSettings {
     /// Places in [`MASKS`] with the least version that counts as modern, in the order of the places.
-    modern: Arc<Vec<(usize, u64)>>,
+    modern: Lines<(usize, u64)>,
     modern_unlisted: bool,
-    ancient: Arc<Vec<Box<[u8]>>>,
+    ancient: Lines<Box<[u8]>>,
     netscape4: bool,
     modern_value: Box<[u8]>,
     ancient_value: Box<[u8]>,
-    is_modern_inherited: bool,
-    is_ancient_inherited: bool,
 }
 
 impl Settings for BrowserSettings {
     fn enter(&mut self) {
-        self.is_modern_inherited = true;
-        self.is_ancient_inherited = true;
+        self.modern.enter();
+        self.ancient.enter();
     }
 
     /// Who does not list Opera does not mean Opera by MSIE.
     fn finish(&mut self, _: &mut Cx<'_>) -> Result<(), Error> {
         if !self.modern.is_empty() && self.modern.iter().all(|(place, _)| *place != OPERA) {
-            Arc::make_mut(&mut self.modern).insert(0, (OPERA, UNREACHABLE));
+            self.modern = [&[(OPERA, UNREACHABLE)], &*self.modern].concat().into();
         }
         Ok(())
     }
@@ -118,10 +115,8 @@ fn ancient_value(s: &mut BrowserSettings, d: &Directive) -> Result<(), Error> {
 }
 
 fn modern(s: &mut BrowserSettings, d: &Directive) -> Result<(), Error> {
-    if std::mem::take(&mut s.is_modern_inherited) {
-        s.modern = Arc::default();
-        s.modern_unlisted = false;
-    }
+    s.modern_unlisted &= s.modern.is_own();
+    let own = s.modern.own();
     let name = d.arg(0)?;
     let Some(version) = d.args.get(1) else {
         if !name.is("unlisted") {
@@ -137,22 +132,19 @@ fn modern(s: &mut BrowserSettings, d: &Directive) -> Result<(), Error> {
     if length < version.bytes.len() {
         return Err(Error::at(version, format!("invalid browser version \"{}\"", version.as_str())));
     }
-    let list = Arc::make_mut(&mut s.modern);
-    let at = list.partition_point(|(other, _)| *other <= place);
-    list.insert(at, (place, least));
+    let at = own.partition_point(|(other, _)| *other <= place);
+    own.insert(at, (place, least));
     Ok(())
 }
 
 fn ancient(s: &mut BrowserSettings, d: &Directive) -> Result<(), Error> {
-    if std::mem::take(&mut s.is_ancient_inherited) {
-        s.ancient = Arc::default();
-        s.netscape4 = false;
-    }
+    s.netscape4 &= s.ancient.is_own();
+    let own = s.ancient.own();
     for word in &d.args {
         if word.is("netscape4") {
             s.netscape4 = true;
         } else {
-            Arc::make_mut(&mut s.ancient).push(word.bytes.clone());
+            own.push(word.bytes.clone());
         }
     }
     Ok(())
@@ -238,9 +230,9 @@ mod tests {
 
     fn settings(modern: &[(usize, u64)], modern_unlisted: bool, ancient: &[&str]) -> BrowserSettings {
         BrowserSettings {
-            modern: Arc::new(modern.to_vec()),
+            modern: modern.to_vec().into(),
             modern_unlisted,
-            ancient: Arc::new(ancient.iter().map(|mark| mark.as_bytes().into()).collect()),
+            ancient: ancient.iter().map(|mark| mark.as_bytes().into()).collect::<Vec<_>>().into(),
             netscape4: true,
             ..BrowserSettings::default()
         }

@@ -2,13 +2,13 @@
 //!
 //! Little input can become very much output, so it stops whenever enough of that waits for the client.
 
-use http::conf::Location;
 use std::io;
 
 use conf::{Arity, Bufs, Contexts};
 use flate2::{Decompress, FlushDecompress, Status};
 use http::chunk::{Chunk, Queue};
 use http::coding::{self, Coding};
+use http::conf::Location;
 use http::filters::{BodyFilter, ENOUGH, Filtered, HeaderFilter, More, Taken};
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;

@@ -2,9 +2,8 @@
 //!
 //! The file is looked at first: it saves looking at the directory, which is there nearly always.
 
-use std::sync::Arc;
-
 use conf::{Arity, Contexts, Directive, Error, Level as ConfLevel};
+use http::conf::Lines;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::open_file::{self, OpenError, Want};
@@ -23,13 +22,12 @@ pub struct Index;
 /// Settings of [`Index`].
 #[derive(Clone, Default)]
 pub struct IndexSettings {
-    names: Arc<Vec<Template>>,
-    has_own: bool,
+    names: Lines<Template>,
 }
 
 impl Settings for IndexSettings {
     fn enter(&mut self) {
-        self.has_own = false;
+        self.names.enter();
     }
 }
 
@@ -61,7 +59,7 @@ impl Module for Index {
 }
 
 fn set_index(s: &mut IndexSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    let mut names = if s.has_own { s.names.to_vec() } else { Vec::new() };
+    let names = s.names.own();
     for (number, word) in d.args.iter().enumerate() {
         if word.bytes.first() == Some(&b'/') && number + 1 != d.args.len() {
             let sentence = "only the last index in \"index\" directive should be absolute";
@@ -72,8 +70,6 @@ fn set_index(s: &mut IndexSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<()
         }
         names.push(Template::compile(cx, word)?);
     }
-    s.names = Arc::new(names);
-    s.has_own = true;
     Ok(())
 }
 

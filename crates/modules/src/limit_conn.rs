@@ -2,13 +2,13 @@
 //!
 //! What is counted lies with the request and is counted no more when the request ends, however it does.
 
-use http::conf::Location;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use base::limit::{ConnectionTable, Entered, Held};
 use conf::zones::{Zone, ZoneData, name_and_size};
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::limits::{self, Limits, Line, ZoneKey};
 use http::module::{Module, Registry, Slot};
@@ -71,12 +71,12 @@ impl Line for ConnLimit {
 /// Settings of one block.
 pub type LimitConnSettings = Limits<ConnLimit>;
 
-const ALL: Contexts = Contexts::HTTP_ALL;
+const ALL: Contexts = Contexts::HTTP_ALL.or(Contexts::STREAM_ALL);
 
 static ROWS: [Row<LimitConnSettings>; 6] = [
     row(
         "limit_conn_zone",
-        Contexts::HTTP,
+        Contexts::HTTP.or(Contexts::STREAM),
         Arity::TWO,
         "",
         "Defines a zone for numbers of connections.",
@@ -92,7 +92,14 @@ static ROWS: [Row<LimitConnSettings>; 6] = [
         "Level at which refusals are logged.",
         Limits::set_log_level,
     ),
-    value("limit_conn_status", ALL, Arity::ONE, "503", "Status of refused requests.", Limits::set_status),
+    value(
+        "limit_conn_status",
+        Contexts::HTTP_ALL,
+        Arity::ONE,
+        "503",
+        "Status of refused requests.",
+        Limits::set_status,
+    ),
     flag("limit_conn_dry_run", ALL, "off", "Counts and logs without limiting.", |s, v| s.dry_run = v),
     refused("limit_zone", Contexts::HTTP, Arity::ANY, "nginx replaced it by \"limit_conn_zone\""),
 ];
@@ -104,6 +111,7 @@ static VARIABLES: [Variable; 1] = [Variable::new("limit_conn_status", |r, out| {
 
 impl Module for LimitConn {
     const NAME: &'static str = "ngx_http_limit_conn_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_limit_conn_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = LimitConnSettings;
     type Main = ();
@@ -115,6 +123,8 @@ impl Module for LimitConn {
     fn register(registry: &mut Registry) {
         registry.phase(Phase::PreAccess, &LimitConn);
         registry.variables(&VARIABLES);
+        registry.stream_phase(Phase::PreAccess, &LimitConn);
+        registry.stream_variables(&VARIABLES);
     }
 }
 

@@ -3,13 +3,13 @@
 //!
 //! With several limits each is asked in turn, and only a request that all let pass is counted anywhere.
 
-use http::conf::Location;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use base::limit::{Accounting, Asked, Limit, Pin, RequestTable};
 use conf::zones::{Zone, ZoneData, name_and_size};
 use conf::{Arity, Contexts, Directive, Error, parse_number};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::delay::{Held, hold_back};
 use http::limits::{self, Limits, Line, ZoneKey};

@@ -19,16 +19,19 @@ pub struct Map;
 
 static SLOT: Slot = Slot::new();
 
+const PLACES: Contexts = Contexts::HTTP.or(Contexts::STREAM);
+
 const NO_HASH: &str = "tables grow as they need to";
 
 static ROWS: [Row<()>; 3] = [
-    row("map", Contexts::HTTP, Arity::TWO, "", "Defines a variable by the value of another.", read).free(),
-    without_effect("map_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH).checked(is_number),
-    without_effect("map_hash_bucket_size", Contexts::HTTP, Arity::ONE, NO_HASH).checked(is_number),
+    row("map", PLACES, Arity::TWO, "", "Defines a variable by the value of another.", read).free(),
+    without_effect("map_hash_max_size", PLACES, Arity::ONE, NO_HASH).checked(is_number),
+    without_effect("map_hash_bucket_size", PLACES, Arity::ONE, NO_HASH).checked(is_number),
 ];
 
 impl Module for Map {
     const NAME: &'static str = "ngx_http_map_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_map_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();

@@ -2,19 +2,15 @@
 //!
 //! The value is the body; its type follows from the URI, and a flag of the value may say that it is gzipped.
 
-use std::sync::Arc;
-
 use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::{Chunk, Queue};
-use http::conf::Location;
 use http::conf::compile::Cx;
-use http::conf::location::Content;
+use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::settings::next;
 use http::relay::{
-    BodyLength, BodyUse, Closing, Codec, Decoded, HeadStep, Pass, Plan, Protocol, RelaySettings, Target,
-    Wire, push_peer_url,
+    BodyLength, BodyUse, Closing, Codec, Decoded, HeadStep, Pass, Plan, Protocol, RelaySettings, Wire,
 };
 use http::request::Request;
 use http::rows::{Row, number, row};
@@ -113,9 +109,13 @@ impl Protocol for Memcached {
         Wire::Other(Box::new(MemcachedCodec { key, gzip_flag, length: None, value: Value::default() }))
     }
 
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| text)
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
+    }
+
+    /// A check would have no key to ask for.
+    fn upstream(&self, _: &Location) -> Option<UpstreamId> {
+        None
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
@@ -132,8 +132,8 @@ impl Protocol for Memcached {
         Ok(())
     }
 
-    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url("memcached://", peer, out);
+    fn scheme(&self, _: &Request) -> &'static str {
+        "memcached://"
     }
 }
 
@@ -230,10 +230,9 @@ impl Codec for MemcachedCodec {
 
 fn pass(s: &mut MemcachedSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    s.pass = Some(Pass::compile(cx, word, &word.bytes)?);
+    s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
     s.key = Some(cx.variable(b"memcached_key", word)?);
-    cx.block.content = Some(Content::Relay(Arc::new(Memcached)));
-    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    cx.block.relay_by(Memcached);
     Ok(())
 }
 

@@ -2,11 +2,11 @@
 //!
 //! The client's answer does not wait for them; the next request of its connection does, as in nginx.
 
-use http::conf::Location;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::body;
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};

@@ -2,7 +2,6 @@
 //!
 //! Names that begin with a dot are left out, links are followed.
 
-use http::conf::Location;
 use std::collections::hash_map::RandomState;
 use std::fs::DirEntry;
 use std::hash::{BuildHasher, Hasher};
@@ -10,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use conf::Contexts;
+use http::conf::Location;
 use http::module::{Module, Registry, Settings, Slot};
 use http::paths::map_uri;
 use http::phases::{Answer, Answered, Outcome};

@@ -3,14 +3,13 @@
 //! It is taken once for a request: right after the head was read, or before access is checked where only the
 //! location says how.
 
-use http::conf::Location;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 use base::Network;
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::conf::network;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::output::push_decimal;
 use http::phases::{Phase, PhaseHandler, Verdict};
@@ -40,22 +39,29 @@ enum Told {
 #[derive(Clone, Default)]
 pub struct RealipSettings {
     /// Who is believed.
-    from: Arc<Vec<Network>>,
-    is_inherited: bool,
+    from: Lines<Network>,
     told: Told,
     recursive: bool,
 }
 
 impl Settings for RealipSettings {
     fn enter(&mut self) {
-        self.is_inherited = true;
+        self.from.enter();
     }
 }
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 
 static ROWS: [Row<RealipSettings>; 3] = [
-    row("set_real_ip_from", ALL, Arity::ONE, "", "Proxies that are believed.", set_real_ip_from).many(),
+    row(
+        "set_real_ip_from",
+        ALL.or(Contexts::STREAM_ALL),
+        Arity::ONE,
+        "",
+        "Proxies that are believed.",
+        set_real_ip_from,
+    )
+    .many(),
     value("real_ip_header", ALL, Arity::ONE, "X-Real-IP", "Where the client's address is told.", |s, d| {
         s.told = match &*d.arg(0)?.bytes {
             b"X-Real-IP" => Told::XRealIp,
@@ -86,6 +92,7 @@ static VARIABLES: [Variable; 2] = [
 
 impl Module for Realip {
     const NAME: &'static str = "ngx_http_realip_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_realip_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = RealipSettings;
     type Main = ();
@@ -98,15 +105,14 @@ impl Module for Realip {
         registry.phase(Phase::PostRead, &Realip);
         registry.phase(Phase::PreAccess, &Realip);
         registry.variables(&VARIABLES);
+        registry.stream_phase(Phase::PostRead, &OfSession);
+        registry.stream_variables(&VARIABLES);
     }
 }
 
 fn set_real_ip_from(s: &mut RealipSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    if std::mem::take(&mut s.is_inherited) {
-        s.from = Arc::default();
-    }
-    let from = Arc::make_mut(&mut s.from);
+    let from = s.from.own();
     if let Some(network) = network(cx, word) {
         from.push(network);
         return Ok(());
@@ -143,7 +149,31 @@ impl PhaseHandler for Realip {
     }
 }
 
+/// The module's part in a session of `stream`, where nothing but the PROXY protocol tells of the client.
+struct OfSession;
+
+impl PhaseHandler for OfSession {
+    fn concerns(&self, location: &Location) -> bool {
+        Realip.concerns(location)
+    }
+
+    fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
+        if let Some(client) = r.location().settings::<Realip>().proxied(r) {
+            r.real_client = Some(PeerAddr::Inet(client));
+        }
+        Verdict::Declined
+    }
+}
+
 impl RealipSettings {
+    /// The client that the PROXY protocol tells of.
+    fn proxied(&self, r: &Request) -> Option<SocketAddr> {
+        let search = Search { from: &self.from, recursive: self.recursive };
+        let source = &r.conn.proxy.get()?.source;
+        let client = search.one(r.conn.peer.ip(), source.address.as_bytes())?;
+        Some(SocketAddr::new(client.ip(), source.port))
+    }
+
     fn client(&self, r: &Request) -> Option<SocketAddr> {
         let search = Search { from: &self.from, recursive: self.recursive };
         let peer = r.conn.peer.ip();
@@ -155,11 +185,7 @@ impl RealipSettings {
                     fields.all(Known::XForwardedFor).map(|field| field.value.of(&r.head)).collect();
                 search.last(peer, &values)
             }
-            Told::ProxyProtocol => {
-                let source = &r.conn.proxy.get()?.source;
-                let client = search.one(peer, source.address.as_bytes())?;
-                Some(SocketAddr::new(client.ip(), source.port))
-            }
+            Told::ProxyProtocol => self.proxied(r),
             Told::Field(name) => {
                 let mut named =
                     fields.iter().filter(|field| field.name.of(&r.head).eq_ignore_ascii_case(name));

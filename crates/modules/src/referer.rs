@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error, Word};
+use http::conf::Lines;
 use http::conf::compile::Cx;
 use http::conf::server_name::ServerName;
 use http::module::{Module, Registry, Settings, Slot};
@@ -30,7 +31,7 @@ const REFERER_MIN: usize = 11;
 pub struct RefererSettings {
     /// Names of hosts, with the beginning of a path where one is written.
     names: Arc<Texts<Box<[u8]>>>,
-    regexes: Arc<Vec<Regex>>,
+    regexes: Lines<Regex>,
     /// Of `server_name`; they see the host alone.
     server_regexes: Arc<Vec<Regex>>,
     /// `none`: a request without the field.
@@ -40,13 +41,12 @@ pub struct RefererSettings {
     server_names: bool,
     /// The block has a line of its own, or a regular expression.
     is_own: bool,
-    has_own_regex: bool,
 }
 
 impl Settings for RefererSettings {
     fn enter(&mut self) {
         self.is_own = false;
-        self.has_own_regex = false;
+        self.regexes.enter();
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -129,11 +129,7 @@ impl RefererSettings {
         if pattern.is_empty() {
             return Err(Error::at(word, format!("empty regex in \"{}\"", word.as_str())));
         }
-        if !std::mem::replace(&mut self.has_own_regex, true) {
-            self.regexes = Arc::default();
-        }
-        let regex = Regex::compile(cx, word, pattern, Case::Insensitive)?;
-        Arc::make_mut(&mut self.regexes).push(regex);
+        self.regexes.push(Regex::compile(cx, word, pattern, Case::Insensitive)?);
         Ok(())
     }
 

@@ -2,16 +2,13 @@
 //!
 //! The request is one netstring; the answer is that of a CGI program.
 
-use std::sync::Arc;
-
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
-use http::conf::location::Content;
-use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::cgi::{self, Cgi};
-use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Target, Wire, push_peer_url};
+use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Wire};
 use http::request::Request;
 use http::rows::{Row, row};
 use net::Buf;
@@ -38,16 +35,6 @@ pub struct ScgiSettings {
     pass: Option<Pass>,
 }
 
-/// Fields of an answer that are not passed on.
-const HIDDEN: [&str; 6] = [
-    "Status",
-    "X-Accel-Expires",
-    "X-Accel-Redirect",
-    "X-Accel-Limit-Rate",
-    "X-Accel-Buffering",
-    "X-Accel-Charset",
-];
-
 impl Settings for ScgiSettings {
     fn enter(&mut self) {
         self.relay.enter();
@@ -56,7 +43,7 @@ impl Settings for ScgiSettings {
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.params.finish(&self.relay);
-        self.relay.finish(cx, "scgi", &HIDDEN)
+        self.relay.finish(cx, "scgi", &["Status"])
     }
 }
 
@@ -88,13 +75,8 @@ impl Protocol for Scgi {
         Wire::Other(Box::new(Cgi::default()))
     }
 
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| text)
-    }
-
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        location.settings::<Self>().pass.as_ref()?.known()
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
@@ -103,21 +85,20 @@ impl Protocol for Scgi {
         let mut variables = Buf::with_capacity(4096 + r.head.len());
         let out = variables.vec();
         settings.params.each(r, &settings.relay, |name, value| proto::scgi::push_variable(name, value, out));
-        proto::scgi::write(r.content_length.unwrap_or(0), &variables, plan.head.vec());
-        plan.body = cgi::plan_body(r, &settings.relay);
-        plan.tunnel = cgi::tunnel(r);
+        let mut head = Buf::empty();
+        proto::scgi::write(r.content_length.unwrap_or(0), &variables, head.vec());
+        *plan = cgi::plan(r, &settings.relay, head);
         Ok(())
     }
 
-    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url("scgi://", peer, out);
+    fn scheme(&self, _: &Request) -> &'static str {
+        "scgi://"
     }
 }
 
 fn pass(s: &mut ScgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    s.pass = Some(Pass::compile(cx, word, &word.bytes)?);
-    cx.block.content = Some(Content::Relay(Arc::new(Scgi)));
-    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
+    cx.block.relay_by(Scgi);
     Ok(())
 }

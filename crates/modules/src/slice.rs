@@ -2,13 +2,13 @@
 //!
 //! `$slice_range` is what the part is asked for with; whoever uses it has the rest of the parts fetched.
 
-use http::conf::Location;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
 use conf::Contexts;
 use http::chunk::Queue;
+use http::conf::Location;
 use http::filters::{BodyFilter, Filtered, HeaderFilter, More, Sees, Taken, Wait};
 use http::module::{Module, Registry, Settings, Slot};
 use http::output::push_decimal;

@@ -16,12 +16,19 @@ pub struct SplitClients;
 
 static SLOT: Slot = Slot::new();
 
-static ROWS: [Row<()>; 1] =
-    [row("split_clients", Contexts::HTTP, Arity::TWO, "", "Defines a variable by shares of clients.", read)
-        .free()];
+static ROWS: [Row<()>; 1] = [row(
+    "split_clients",
+    Contexts::HTTP.or(Contexts::STREAM),
+    Arity::TWO,
+    "",
+    "Defines a variable by shares of clients.",
+    read,
+)
+.free()];
 
 impl Module for SplitClients {
     const NAME: &'static str = "ngx_http_split_clients_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_split_clients_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();

@@ -2,10 +2,10 @@
 //!
 //! It is not inherited: a location without a line of its own tries nothing.
 
-use http::conf::Location;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::core::Replaced;
 use http::module::{Module, Registry, Settings, Slot};

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error, Word};
 use http::chunk::Queue;
-use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
+use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::settings::next;
 use http::relay::{
     BodyLength, BodyUse, Closing, Codec, Connected, Decoded, HeadStep, Opening, Pass, Plan, Protocol,
-    RelaySettings, Target, Wire, push_peer_url,
+    RelaySettings, Wire,
 };
 use http::request::Request;
 use http::rows::{Row, row, size, without_effect};
@@ -98,9 +98,13 @@ impl Protocol for Tunnel {
         Wire::Other(Box::new(Through))
     }
 
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| text)
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
+    }
+
+    /// A check would have nothing to ask.
+    fn upstream(&self, _: &Location) -> Option<UpstreamId> {
+        None
     }
 
     fn create(&self, _: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
@@ -108,8 +112,8 @@ impl Protocol for Tunnel {
         Ok(())
     }
 
-    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url("", peer, out);
+    fn scheme(&self, _: &Request) -> &'static str {
+        ""
     }
 }
 
@@ -154,7 +158,7 @@ impl Codec for Through {
 fn pass(s: &mut TunnelSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word: &Word = d.args.first().unwrap_or(&d.name);
     let address = if d.args.is_empty() { ASKED } else { &word.bytes };
-    s.pass = Some(Pass::compile(cx, word, address)?);
+    s.pass = Some(Pass::compile(cx, word, address, &[])?);
     cx.block.content = Some(Content::Relay(Arc::new(Tunnel)));
     if let Some(server) = &mut cx.server {
         server.allows_connect = true;

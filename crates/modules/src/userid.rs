@@ -2,12 +2,12 @@
 //!
 //! A client's number is made once: by `$uid_set` where that is read, else for the head of the answer.
 
-use http::conf::Location;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
 use http::credentials::{decode_base64, encode_base64};
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};

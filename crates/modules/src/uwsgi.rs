@@ -2,16 +2,13 @@
 //!
 //! The request is one packet of names and values; the answer is that of a CGI program.
 
-use std::sync::Arc;
-
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
-use http::conf::location::Content;
-use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::cgi::{self, Cgi};
-use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Target, Wire, push_peer_url};
+use http::relay::{BodyUse, Offer, Params, Pass, Plan, Protocol, RelaySettings, Schemes, Security, Wire};
 use http::request::Request;
 use http::rows::{Row, row, value};
 use net::Buf;
@@ -44,6 +41,8 @@ static ROWS: [Row<UwsgiSettings>; 4] = [
     }),
 ];
 
+const SCHEMES: Schemes = &[("uwsgi://", Security::Plain), ("suwsgi://", Security::Tls)];
+
 /// Settings of the module in one block.
 #[derive(Clone, Default)]
 pub struct UwsgiSettings {
@@ -51,15 +50,9 @@ pub struct UwsgiSettings {
     pub relay: RelaySettings,
     params: Params,
     pass: Option<Pass>,
-    /// The address is behind `suwsgi://`.
-    is_secure: bool,
     modifier1: u8,
     modifier2: u8,
 }
-
-/// Fields of an answer that are not passed on.
-const HIDDEN: [&str; 5] =
-    ["X-Accel-Expires", "X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
 
 impl Settings for UwsgiSettings {
     fn enter(&mut self) {
@@ -69,8 +62,8 @@ impl Settings for UwsgiSettings {
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.params.finish(&self.relay);
-        self.relay.finish(cx, "uwsgi", &HIDDEN)?;
-        if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
+        self.relay.finish(cx, "uwsgi", &[])?;
+        if self.pass.as_ref().is_some_and(Pass::may_need_tls) {
             self.relay.tls.make(cx, "uwsgi")?;
         }
         Ok(())
@@ -105,13 +98,8 @@ impl Protocol for Uwsgi {
         Wire::Other(Box::new(Cgi::default()))
     }
 
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| scheme(text).1)
-    }
-
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        location.settings::<Self>().pass.as_ref()?.known()
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
@@ -125,55 +113,23 @@ impl Protocol for Uwsgi {
             r.log(Level::Alert, format_args!("{error}"));
             return Err(Outcome::Status(500));
         }
-        plan.head = head;
-        plan.body = cgi::plan_body(r, &settings.relay);
-        plan.tunnel = cgi::tunnel(r);
+        *plan = cgi::plan(r, &settings.relay, head);
         Ok(())
     }
 
-    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
-        let settings = r.location().settings::<Self>();
-        let is_secure = match &settings.pass {
-            Some(Pass::Variable(template)) if !settings.is_secure => {
-                scheme(&template.value(r)).0 == Scheme::Suwsgi
-            }
-            _ => settings.is_secure,
-        };
-        is_secure.then_some(b"")
+    fn tls(&self, r: &Request) -> Option<Offer> {
+        (self.pass(r.location())?.security(r) == Security::Tls).then_some(Offer::default())
     }
 
-    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
-        let scheme = if self.tls(r).is_some() { "suwsgi://" } else { "uwsgi://" };
-        push_peer_url(scheme, peer, out);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
-    Uwsgi,
-    /// Over TLS.
-    Suwsgi,
-}
-
-/// The scheme of an address, which may have none, and what follows it.
-fn scheme(url: &[u8]) -> (Scheme, &[u8]) {
-    let behind = |prefix: &[u8]| {
-        let (start, rest) = url.split_at_checked(prefix.len())?;
-        start.eq_ignore_ascii_case(prefix).then_some(rest)
-    };
-    match behind(b"suwsgi://") {
-        Some(rest) => (Scheme::Suwsgi, rest),
-        None => (Scheme::Uwsgi, behind(b"uwsgi://").unwrap_or(url)),
+    fn scheme(&self, r: &Request) -> &'static str {
+        if self.tls(r).is_some() { "suwsgi://" } else { "uwsgi://" }
     }
 }
 
 fn pass(s: &mut UwsgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    let (scheme, address) = scheme(&word.bytes);
-    s.is_secure = scheme == Scheme::Suwsgi;
-    s.pass = Some(Pass::compile(cx, word, address)?);
-    cx.block.content = Some(Content::Relay(Arc::new(Uwsgi)));
-    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    s.pass = Some(Pass::compile(cx, word, &word.bytes, SCHEMES)?);
+    cx.block.relay_by(Uwsgi);
     Ok(())
 }
 

@@ -2,12 +2,12 @@
 //!
 //! It stands in front of brotli and gzip: it is the cheapest for what it saves.
 
-use http::conf::Location;
 use std::cell::RefCell;
 use std::io;
 
 use conf::{Arity, Contexts, Error};
 use http::coding::{self, Codes, Coding, Encode, Encoded, Encoder, Goal, Settings as CodingSettings, rows};
+use http::conf::Location;
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;

@@ -4,19 +4,60 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// Bytes that cost a task a share of its turn, where more wait behind them. With a turn's 128 shares a peer that sends
+/// as fast as it is read keeps the thread for half a megabyte at a time.
+const SHARE: usize = 4 << 10;
+
 /// A connected, nonblocking stream socket.
 pub(crate) struct Socket {
-    io: AsyncFd<OwnedFd>,
+    io: AsyncFd<Watched>,
+    /// Where room for more is waited for, while `io` does not tell of it.
+    room: Cell<Option<Box<AsyncFd<Watched>>>>,
+}
+
+/// A descriptor on the event loop, with what is known of it: beside it lies room that costs a connection nothing.
+struct Watched {
+    fd: OwnedFd,
+    events: Events,
     /// Bytes were seen but left in the socket, so no event will announce them again.
     left_unread: Cell<bool>,
     /// The last read took all that it might: more is likely to be there, and others must have their turn.
     was_full: Cell<bool>,
+}
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// What the event loop tells of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Events {
+    /// Bytes to read and room to write. TCP tells of room only after there was none.
+    Both,
+    /// Bytes to read. A Unix socket tells of room each time that its peer has read anything, so that every message would
+    /// wake its sender for nothing.
+    Reading,
+    /// Room to write: of a second descriptor, while it is waited for.
+    Room,
+}
+
+impl Events {
+    fn interest(self) -> Interest {
+        match self {
+            Self::Both => Interest::READABLE | Interest::WRITABLE,
+            Self::Reading => Interest::READABLE,
+            Self::Room => Interest::WRITABLE,
+        }
+    }
 }
 
 impl Socket {
@@ -24,13 +65,21 @@ impl Socket {
     ///
     /// # Errors
     /// The error of the registration, such as a full descriptor table.
-    pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
-        )]
-        let io = AsyncFd::new(fd)?;
-        Ok(Self { io, left_unread: Cell::new(false), was_full: Cell::new(false) })
+    pub fn new(fd: OwnedFd, events: Events) -> io::Result<Self> {
+        Ok(Self { io: watch(fd, events)?, room: Cell::default() })
+    }
+
+    fn watched(&self) -> &Watched {
+        self.io.get_ref()
+    }
+
+    /// The socket on this thread's event loop, which it was not made on.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn move_here(&self) -> io::Result<Self> {
+        let watched = self.watched();
+        Self::new(watched.fd.try_clone()?, watched.events)
     }
 
     /// Ready when a read would not block (or the peer has closed).
@@ -39,7 +88,7 @@ impl Socket {
     /// Only when the event loop is shutting down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // What has been announced needs no waker. Behind a full read the task's share is asked for, as reading does.
-        if self.left_unread.get() || (!self.was_full.get() && !self.is_quiet()) {
+        if self.watched().left_unread.get() || (!self.watched().was_full.get() && !self.is_quiet()) {
             return Poll::Ready(Ok(()));
         }
         self.io.poll_read_ready(cx).map_ok(drop)
@@ -56,7 +105,7 @@ impl Socket {
             match os::io::peek(self.io.as_fd(), &mut [0]) {
                 Ok(0) => return Poll::Ready(()),
                 Ok(_) => {
-                    self.left_unread.set(true);
+                    self.watched().left_unread.set(true);
                     guard.clear_ready();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
@@ -68,7 +117,7 @@ impl Socket {
 
     /// Whether nothing has arrived, as far as the event loop knows: neither bytes nor the end.
     pub fn is_quiet(&self) -> bool {
-        !self.left_unread.get() && self.io.try_io(Interest::READABLE, |_| Ok(())).is_err()
+        !self.watched().left_unread.get() && self.io.try_io(Interest::READABLE, |_| Ok(())).is_err()
     }
 
     /// Reads what has been announced and is less than `max`, without a waker and without a share of the task's
@@ -76,7 +125,7 @@ impl Socket {
     fn recv_announced(&self, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
         let mut received = None;
         let done = self.io.try_io(Interest::READABLE, |fd| {
-            let count = os::io::recv_append(fd.as_fd(), into, max)?;
+            let count = os::io::recv_append(fd.fd.as_fd(), into, max)?;
             received = Some(count);
             // Read to its end, the socket has to be announced anew.
             if count > 0 && count < max { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -93,19 +142,19 @@ impl Socket {
     /// # Errors
     /// The error of `recv(2)`.
     pub fn poll_recv(&self, cx: &mut Context<'_>, into: &mut Vec<u8>, max: usize) -> Poll<io::Result<usize>> {
-        if self.left_unread.take() {
+        if self.watched().left_unread.take() {
             match os::io::recv_append(self.io.as_fd(), into, max) {
                 Err(error) if is_transient(&error) => {}
                 done => {
-                    self.left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
+                    self.watched().left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
                     return Poll::Ready(done);
                 }
             }
         }
-        if !self.was_full.replace(false)
+        if !self.watched().was_full.replace(false)
             && let Some(done) = self.recv_announced(into, max)
         {
-            self.was_full.set(done.as_ref().is_ok_and(|count| *count == max));
+            self.watched().was_full.set(done.as_ref().is_ok_and(|count| *count == max));
             return Poll::Ready(done);
         }
         loop {
@@ -116,7 +165,10 @@ impl Socket {
                     if count > 0 && count < max && !guard.ready().is_read_closed() {
                         guard.clear_ready();
                     }
-                    self.was_full.set(count == max);
+                    self.watched().was_full.set(count == max);
+                    if count == max {
+                        charge(cx, count);
+                    }
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
@@ -124,6 +176,32 @@ impl Socket {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Takes one datagram. A short one says nothing of whether there are more, so only the kernel's word ends it.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`.
+    pub fn poll_recv_datagram(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        while let Poll::Ready(guard) = self.io.poll_read_ready(cx) {
+            match os::io::recv_append(self.io.as_fd(), into, max) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard?.clear_ready(),
+                done => return Poll::Ready(done),
+            }
+        }
+        // That nobody listens at the other end is announced to those who wait for room, not to readers.
+        while let Poll::Ready(guard) = self.io.poll_write_ready(cx) {
+            if let Some(error) = os::socket::take_error(self.io.as_fd())? {
+                return Poll::Ready(Err(error));
+            }
+            guard?.clear_ready();
+        }
+        Poll::Pending
     }
 
     /// Runs a system call that writes; waits for room only after it was refused.
@@ -139,8 +217,32 @@ impl Socket {
             Err(error) if is_transient(&error) => {}
             done => return Poll::Ready(done),
         }
+        self.poll_room_with(cx, call)
+    }
+
+    /// Ready when a nonblocking connect has ended, with its error if it failed.
+    pub fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_room_with(cx, |fd| os::socket::take_error(fd)?.map_or(Ok(0), Err)).map_ok(drop)
+    }
+
+    /// Waits for room, and then runs a call that needs it.
+    fn poll_room_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let watched = self.watched();
+        let own = match (watched.events, self.room.take()) {
+            (Events::Both | Events::Room, _) => None,
+            (Events::Reading, Some(room)) => Some(room),
+            (Events::Reading, None) => Some(Box::new(watch(watched.fd.try_clone()?, Events::Room)?)),
+        };
         loop {
-            let mut guard = ready!(self.io.poll_write_ready(cx))?;
+            let Poll::Ready(ready) = own.as_deref().unwrap_or(&self.io).poll_write_ready(cx) else {
+                self.room.set(own);
+                return Poll::Pending;
+            };
+            let mut guard = ready?;
             match call(self.io.as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -148,12 +250,16 @@ impl Socket {
             }
         }
     }
+}
 
-    /// Ready when a nonblocking connect has ended, with its error if it failed.
-    pub fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.io.poll_write_ready(cx)).map(drop)?;
-        Poll::Ready(os::socket::take_error(self.io.as_fd())?.map_or(Ok(()), Err))
-    }
+/// Registers a descriptor with this thread's event loop.
+fn watch(fd: OwnedFd, events: Events) -> io::Result<AsyncFd<Watched>> {
+    let watched = Watched { fd, events, left_unread: Cell::new(false), was_full: Cell::new(false) };
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
+    )]
+    AsyncFd::with_interest(watched, events.interest())
 }
 
 impl AsFd for Socket {
@@ -162,6 +268,80 @@ impl AsFd for Socket {
     }
 }
 
+/// Takes from the task's turn what reading `count` bytes was worth, but for the share that every read costs.
+fn charge(cx: &mut Context<'_>, count: usize) {
+    for _ in 1..count / SHARE {
+        if pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending() {
+            return;
+        }
+    }
+}
+
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const PIECE: usize = 64 << 10;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime")
+    }
+
+    #[test]
+    fn room_is_waited_for_where_there_is_none() {
+        let (mut peer, ours) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("a flag");
+        let write = |fd: BorrowedFd<'_>| os::io::send(fd, &[b'x'; PIECE]);
+        runtime().block_on(async {
+            let socket = Socket::new(OwnedFd::from(ours), Events::Reading).expect("a registration");
+            for _ in 0..3 {
+                let mut waiting = 0;
+                let fill = |cx: &mut Context<'_>| {
+                    while let Poll::Ready(sent) = socket.poll_write_with(cx, write) {
+                        waiting += sent.expect("a peer that listens");
+                    }
+                    Poll::Ready(())
+                };
+                poll_fn(fill).await;
+                // The peer reads once this task waits.
+                let reader =
+                    std::thread::spawn(move || peer.read_exact(&mut vec![0; waiting]).map(|()| peer));
+                let sent = poll_fn(|cx| socket.poll_write_with(cx, write)).await.expect("room");
+                peer = reader.join().expect("no panic").expect("bytes");
+                peer.read_exact(&mut vec![0; sent]).expect("bytes");
+            }
+        });
+    }
+
+    #[test]
+    fn a_peer_with_much_to_say_gives_others_their_turn() {
+        let (mut peer, ours) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("a flag");
+        let pieces = runtime().block_on(async {
+            let socket = Socket::new(OwnedFd::from(ours), Events::Reading).expect("a registration");
+            peer.write_all(&[b'x'; PIECE]).expect("room");
+            poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
+            let mut into = Vec::with_capacity(PIECE);
+            // In one turn, with a peer that is as fast as we are.
+            poll_fn(|cx| {
+                let read = |_: &usize| {
+                    into.clear();
+                    let is_read = socket.poll_recv(cx, &mut into, PIECE).is_ready();
+                    is_read && peer.write_all(&[b'x'; PIECE]).is_ok()
+                };
+                Poll::Ready((0..1000).take_while(read).count())
+            })
+            .await
+        });
+        let turn = 128 * SHARE / PIECE;
+        assert!((turn..=turn + 2).contains(&pieces), "{pieces}");
+    }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, Waker};
 
 use crate::Deadline;
-use crate::socket::Socket;
+use crate::socket::{Events, Socket};
 use crate::tls::Session;
 
 /// A connected, nonblocking stream socket, plain or under TLS.
@@ -20,12 +20,20 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Registers a connected nonblocking socket with this thread's event loop.
+    /// Registers a connected nonblocking TCP socket with this thread's event loop.
     ///
     /// # Errors
     /// The error of the registration, such as a full descriptor table.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: Socket::new(fd)?, session: OnceCell::new() })
+        Ok(Self { socket: Socket::new(fd, Events::Both)?, session: OnceCell::new() })
+    }
+
+    /// As [`Self::new`], for a Unix socket.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn local(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { socket: Socket::new(fd, Events::Reading)?, session: OnceCell::new() })
     }
 
     /// The TLS session; none on a plain connection.
@@ -77,6 +85,19 @@ impl Stream {
             None => self.socket.poll_recv(cx, into, max),
             Some(session) => session.poll_recv(&self.socket, cx, into, max),
         }
+    }
+
+    /// Takes one datagram, where the other end is one.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`, such as that nobody listens there.
+    pub fn poll_recv_datagram(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.socket.poll_recv_datagram(cx, into, max)
     }
 
     /// Waits until there is something to read, at most until `deadline`.
@@ -216,8 +237,7 @@ impl Stream {
     /// The error of the registration.
     pub fn move_here(mut self) -> io::Result<Self> {
         let session = std::mem::take(&mut self.session);
-        let fd = self.socket.as_fd().try_clone_to_owned()?;
-        Ok(Self { socket: Socket::new(fd)?, session })
+        Ok(Self { socket: self.socket.move_here()?, session })
     }
 }
 

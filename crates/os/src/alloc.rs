@@ -3,10 +3,14 @@
 //! The event loop keeps two of those for each connection. The system's allocator leaves gaps around them that make a
 //! sixth of what an idle connection takes; here they lie side by side. What was given back is used again, and as much
 //! stays as there ever was at once.
+//!
+//! Pieces belong to no thread: any may give back what another took, and one that ends leaves nothing behind. The locks are
+//! held for a few instructions that neither allocate nor panic. No signal has a handler, and a process forks only while it
+//! has one thread (`process::fork`), so nobody finds a lock that its own thread or its parent holds.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The alignment of a piece, and the size of a small one, bytes.
 const LINES: usize = 128;
@@ -14,6 +18,9 @@ const LINES: usize = 128;
 const NATURAL: usize = 16;
 /// Bytes that are taken from the system at once.
 const BLOCK: usize = 64 << 10;
+
+// Nothing of a block is left over, and a piece that waits has room for an address.
+const _: () = assert!(BLOCK.is_multiple_of(2 * LINES) && LINES >= size_of::<*mut u8>());
 
 /// The allocator; to be named as `#[global_allocator]`.
 pub struct Allocator {
@@ -28,17 +35,18 @@ impl Allocator {
         Self { single: Mutex::new(Pieces::of(LINES)), double: Mutex::new(Pieces::of(2 * LINES)) }
     }
 
-    /// The pieces that a layout is served from; none where the system serves it.
+    /// The pieces that a layout is served from, always the same; none where the system serves it.
     #[inline]
-    fn pieces(&self, layout: Layout) -> Option<&Mutex<Pieces>> {
+    fn pieces(&self, layout: Layout) -> Option<MutexGuard<'_, Pieces>> {
         if layout.align() <= NATURAL || layout.align() > LINES {
             return None;
         }
-        match layout.size() {
-            0..=LINES => Some(&self.single),
-            size if size <= 2 * LINES => Some(&self.double),
-            _ => None,
-        }
+        let pieces = match layout.size() {
+            0..=LINES => &self.single,
+            size if size <= 2 * LINES => &self.double,
+            _ => return None,
+        };
+        Some(pieces.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -102,15 +110,15 @@ impl Pieces {
     }
 }
 
-// SAFETY: a layout is always served from the same place, so what is freed came from where it goes. Pieces are at least
-// as large as their layouts, aligned to `LINES`, and on the list only while nobody has them.
+// SAFETY: size and alignment alone say where a layout is served from, so what is freed came from where it goes. Pieces are
+// at least as large as their layouts, aligned to `LINES`, and on the list only while nobody has them. Nothing unwinds.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.pieces(layout) {
             // SAFETY: the caller's layout.
             None => unsafe { System.alloc(layout) },
-            Some(pieces) => pieces.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            Some(mut pieces) => pieces.take(),
         }
     }
 
@@ -120,26 +128,22 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: `alloc` had it from there.
             None => unsafe { System.dealloc(ptr, layout) },
             // SAFETY: `alloc` had it from there, and the caller has done with it.
-            Some(pieces) => unsafe { pieces.lock().unwrap_or_else(PoisonError::into_inner).give(ptr) },
+            Some(mut pieces) => unsafe { pieces.give(ptr) },
         }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match self.pieces(layout) {
+        let piece = match self.pieces(layout) {
             // SAFETY: the caller's layout.
-            None => unsafe { System.alloc_zeroed(layout) },
-            Some(_) => {
-                // SAFETY: the caller's layout; what comes of it is that large.
-                unsafe {
-                    let piece = self.alloc(layout);
-                    if !piece.is_null() {
-                        piece.write_bytes(0, layout.size());
-                    }
-                    piece
-                }
-            }
+            None => return unsafe { System.alloc_zeroed(layout) },
+            Some(mut pieces) => pieces.take(),
+        };
+        if !piece.is_null() {
+            // SAFETY: a piece is at least as large as its layout, and nobody else's by now.
+            unsafe { piece.write_bytes(0, layout.size()) };
         }
+        piece
     }
 
     #[inline]
@@ -149,7 +153,8 @@ unsafe impl GlobalAlloc for Allocator {
             return unsafe { System.realloc(ptr, layout, new_size) };
         }
         let Ok(new) = Layout::from_size_align(new_size, layout.align()) else { return null_mut() };
-        // SAFETY: both are at least as large as the smaller size, and the old one is given back once it is copied.
+        // SAFETY: the caller had `ptr` for `layout`. Both are at least as large as the smaller size and do not overlap, and
+        // the old one is given back once it is copied.
         unsafe {
             let moved = self.alloc(new);
             if !moved.is_null() {
@@ -217,27 +222,127 @@ mod tests {
         }
     }
 
+    /// Something that was taken, filled with a byte of its own.
+    struct Taken {
+        start: *mut u8,
+        layout: Layout,
+        mark: u8,
+    }
+
+    // SAFETY: what it points to is its own.
+    unsafe impl Send for Taken {}
+
+    impl Taken {
+        fn new(allocator: &Allocator, layout: Layout, mark: u8) -> Self {
+            // SAFETY: the size is not zero, and what was taken is written within its layout.
+            let start = unsafe {
+                let start = if mark.is_multiple_of(2) {
+                    allocator.alloc(layout)
+                } else {
+                    allocator.alloc_zeroed(layout)
+                };
+                assert!(!start.is_null() && start.addr().is_multiple_of(layout.align()));
+                if !mark.is_multiple_of(2) {
+                    assert!(std::slice::from_raw_parts(start, layout.size()).iter().all(|byte| *byte == 0));
+                }
+                start.write_bytes(mark, layout.size());
+                start
+            };
+            Self { start, layout, mark }
+        }
+
+        fn resize(&mut self, allocator: &Allocator, size: usize) {
+            self.check();
+            // SAFETY: it was taken with this layout and is written within the new one.
+            unsafe {
+                self.start = allocator.realloc(self.start, self.layout, size);
+                let kept = self.layout.size().min(size);
+                assert!(std::slice::from_raw_parts(self.start, kept).iter().all(|byte| *byte == self.mark));
+                self.start.write_bytes(self.mark, size);
+            }
+            self.layout = layout(size, self.layout.align());
+        }
+
+        fn give(self, allocator: &Allocator) {
+            self.check();
+            // SAFETY: it was taken with this layout and is used no more.
+            unsafe { allocator.dealloc(self.start, self.layout) };
+        }
+
+        /// Whether nobody else has written to it.
+        fn check(&self) {
+            // SAFETY: all of it was written when it was taken.
+            let bytes = unsafe { std::slice::from_raw_parts(self.start, self.layout.size()) };
+            assert!(bytes.iter().all(|byte| *byte == self.mark), "{:?}", self.layout);
+        }
+    }
+
+    /// The next of a sequence that looks random.
+    fn draw(state: &mut u64, below: usize) -> usize {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) as usize % below
+    }
+
     #[test]
-    fn threads_share_the_pieces() {
+    fn threads_give_back_what_others_took() {
         static ALLOCATOR: Allocator = Allocator::new();
+        const SIZES: [usize; 7] = [1, 8, 127, 128, 129, 256, 400];
+        const ALIGNS: [usize; 5] = [8, 32, 64, 128, 256];
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..4).map(|_| std::sync::mpsc::channel::<Taken>()).unzip();
         std::thread::scope(|scope| {
-            for number in 0..4u8 {
+            for (number, receiver) in receivers.into_iter().enumerate() {
+                let senders = senders.clone();
                 scope.spawn(move || {
-                    let layout = layout(200, 64);
-                    for round in 0..2000 {
-                        // SAFETY: each piece is written within its layout, and given back once.
-                        unsafe {
-                            let pieces: Vec<*mut u8> =
-                                (0..round % 7).map(|_| ALLOCATOR.alloc(layout)).collect();
-                            pieces.iter().for_each(|piece| piece.write_bytes(number, 200));
-                            for piece in pieces {
-                                assert_eq!((*piece, *piece.add(199)), (number, number));
-                                ALLOCATOR.dealloc(piece, layout);
+                    let mut state = number as u64;
+                    let mut held: Vec<Taken> = Vec::new();
+                    for round in 0..5000_usize {
+                        match draw(&mut state, 6) {
+                            0..=2 => {
+                                let size = SIZES[draw(&mut state, SIZES.len())];
+                                let align = ALIGNS[draw(&mut state, ALIGNS.len())];
+                                let mark = (round * 4 + number) as u8;
+                                held.push(Taken::new(&ALLOCATOR, layout(size, align), mark));
                             }
+                            3 if !held.is_empty() => {
+                                let place = draw(&mut state, held.len());
+                                held[place].resize(&ALLOCATOR, SIZES[draw(&mut state, SIZES.len())]);
+                            }
+                            4 if !held.is_empty() => {
+                                let place = draw(&mut state, held.len());
+                                let _ = senders[draw(&mut state, 4)].send(held.swap_remove(place));
+                            }
+                            _ if !held.is_empty() => {
+                                let place = draw(&mut state, held.len());
+                                held.swap_remove(place).give(&ALLOCATOR);
+                            }
+                            _ => {}
                         }
+                        receiver.try_iter().for_each(|taken| taken.give(&ALLOCATOR));
                     }
+                    drop(senders);
+                    held.into_iter().chain(receiver).for_each(|taken| taken.give(&ALLOCATOR));
                 });
             }
+            drop(senders);
         });
+    }
+
+    #[test]
+    fn what_was_given_back_is_all_that_is_used() {
+        let allocator = Allocator::new();
+        let taken: Vec<Taken> =
+            (0..2048).map(|mark| Taken::new(&allocator, layout(256, 128), mark as u8)).collect();
+        let mut places: Vec<usize> = taken.iter().map(|taken| taken.start.addr()).collect();
+        taken.into_iter().for_each(|taken| taken.give(&allocator));
+        let again: Vec<Taken> =
+            (0..2048).map(|mark| Taken::new(&allocator, layout(200, 64), mark as u8)).collect();
+        let mut seen: Vec<usize> = again.iter().map(|taken| taken.start.addr()).collect();
+        again.into_iter().for_each(|taken| taken.give(&allocator));
+        places.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, places);
+        places.dedup();
+        assert_eq!(places.len(), 2048, "no piece is given out twice");
     }
 }

@@ -43,13 +43,6 @@ pub fn is_root() -> bool {
     effective_uid() == 0
 }
 
-/// The effective group id of this process.
-#[must_use]
-pub fn effective_gid() -> u32 {
-    // SAFETY: the call has no arguments and cannot fail.
-    unsafe { libc::getegid() }
-}
-
 /// User id and primary group id of a user; `None` when there is none of that name.
 ///
 /// # Errors

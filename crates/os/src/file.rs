@@ -180,30 +180,6 @@ pub fn chown(path: &Path, uid: u32) -> io::Result<()> {
     std::os::unix::fs::chown(path, Some(uid), None)
 }
 
-/// Whether reads go past the page cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caching {
-    /// Through the page cache.
-    Cached,
-    /// `O_DIRECT`: offset, length and memory must be aligned to the device's blocks (`directio_alignment`).
-    Direct,
-}
-
-/// Switches an open file between cached and direct reads.
-///
-/// # Errors
-/// Those of `fcntl(2)`; `InvalidInput` where the file system cannot.
-pub fn set_caching(fd: BorrowedFd<'_>, caching: Caching) -> io::Result<()> {
-    // SAFETY: plain integers are passed and the descriptor is open.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    let flags = match caching {
-        Caching::Cached => flags & !libc::O_DIRECT,
-        Caching::Direct => flags | libc::O_DIRECT,
-    };
-    // SAFETY: as above.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
-}
-
 /// Tells the kernel that a file will be read from front to back (`read_ahead`).
 ///
 /// # Errors

@@ -15,7 +15,8 @@ use crate::syscall::{check, check_len, retry};
 /// Those of `recv(2)`.
 #[inline]
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    recv_raw(fd, buf.as_mut_ptr(), buf.len(), 0)
+    // SAFETY: the slice can be written.
+    unsafe { recv_raw(fd, buf.as_mut_ptr(), buf.len(), 0) }
 }
 
 /// Receives into memory that need not be initialised; the count says how much of its front now is.
@@ -24,7 +25,8 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 /// Those of `recv(2)`.
 #[inline]
 pub fn recv_uninit(fd: BorrowedFd<'_>, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-    recv_raw(fd, buf.as_mut_ptr().cast(), buf.len(), 0)
+    // SAFETY: the slice can be written.
+    unsafe { recv_raw(fd, buf.as_mut_ptr().cast(), buf.len(), 0) }
 }
 
 /// Receives at most `max` bytes behind the end of `buf`, which grows only where its spare room is smaller.
@@ -50,12 +52,15 @@ pub fn recv_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize) -> io::Res
 /// Those of `recv(2)`.
 #[inline]
 pub fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    recv_raw(fd, buf.as_mut_ptr(), buf.len(), libc::MSG_PEEK)
+    // SAFETY: the slice can be written.
+    unsafe { recv_raw(fd, buf.as_mut_ptr(), buf.len(), libc::MSG_PEEK) }
 }
 
+/// # Safety
+/// `len` bytes from `start` on can be written.
 #[inline]
-fn recv_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, flags: libc::c_int) -> io::Result<usize> {
-    // SAFETY: every caller passes a writable range of `len` bytes that lives across the call.
+unsafe fn recv_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, flags: libc::c_int) -> io::Result<usize> {
+    // SAFETY: the caller vouches for the range, and the kernel keeps to it.
     retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), start.cast(), len, flags) }))
 }
 
@@ -92,15 +97,6 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
     send_vectored_raw(fd, slices, libc::MSG_NOSIGNAL)
 }
 
-/// As [`send_vectored`], with the word that more follows at once.
-///
-/// # Errors
-/// Those of `sendmsg(2)`.
-#[inline]
-pub fn send_vectored_more(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    send_vectored_raw(fd, slices, libc::MSG_NOSIGNAL | libc::MSG_MORE)
-}
-
 #[inline]
 fn send_vectored_raw(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>], flags: libc::c_int) -> io::Result<usize> {
     const IOV_MAX: usize = 1024;
@@ -135,32 +131,6 @@ pub fn sendfile(
     Ok(sent)
 }
 
-/// How [`splice`] moves bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Splice {
-    /// What is moved is all for now.
-    Last,
-    /// More follows at once.
-    More,
-}
-
-/// Moves at most `len` bytes from `input` to `output`, one of which is a pipe; never blocks on the pipe.
-///
-/// Zero is the end of the stream.
-///
-/// # Errors
-/// Those of `splice(2)`.
-#[inline]
-pub fn splice(input: BorrowedFd<'_>, output: BorrowedFd<'_>, len: usize, mode: Splice) -> io::Result<usize> {
-    let more = if mode == Splice::More { libc::SPLICE_F_MORE } else { 0 };
-    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | more;
-    let none = std::ptr::null_mut();
-    // SAFETY: both descriptors are open; null offsets mean that none is read or written.
-    retry(|| {
-        check_len(unsafe { libc::splice(input.as_raw_fd(), none, output.as_raw_fd(), none, len, flags) })
-    })
-}
-
 /// A pipe, close-on-exec and non-blocking: reading end, writing end.
 ///
 /// # Errors
@@ -173,24 +143,14 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
-/// Asks for a pipe that holds `bytes`, and says how many it got.
-///
-/// # Errors
-/// Those of `fcntl(F_SETPIPE_SZ)`; `PermissionDenied` above the system's limit.
-pub fn set_pipe_size(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
-    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    // SAFETY: plain integers are passed and the descriptor is open.
-    let size = check(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) })?;
-    Ok(size.unsigned_abs() as usize)
-}
-
 /// Reads from a place in a file; zero is its end.
 ///
 /// # Errors
 /// Those of `pread(2)`.
 #[inline]
 pub fn pread(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    pread_raw(fd, buf.as_mut_ptr(), buf.len(), offset)
+    // SAFETY: the slice can be written.
+    unsafe { pread_raw(fd, buf.as_mut_ptr(), buf.len(), offset) }
 }
 
 /// As [`pread`], at most `max` bytes behind the end of `buf`, which grows only where its spare room is smaller.
@@ -201,15 +161,18 @@ pub fn pread(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usiz
 pub fn pread_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize, offset: u64) -> io::Result<usize> {
     buf.reserve(max);
     let spare = buf.spare_capacity_mut();
-    let read = pread_raw(fd, spare.as_mut_ptr().cast(), spare.len().min(max), offset)?;
+    // SAFETY: the spare room can be written.
+    let read = unsafe { pread_raw(fd, spare.as_mut_ptr().cast(), spare.len().min(max), offset) }?;
     // SAFETY: the kernel has initialised `read` bytes behind the old length, all inside the capacity.
     unsafe { buf.set_len(buf.len() + read) };
     Ok(read)
 }
 
-fn pread_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, offset: u64) -> io::Result<usize> {
+/// # Safety
+/// `len` bytes from `start` on can be written.
+unsafe fn pread_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, offset: u64) -> io::Result<usize> {
     let at = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // SAFETY: every caller passes a writable range of `len` bytes that lives across the call.
+    // SAFETY: the caller vouches for the range, and the kernel keeps to it.
     retry(|| check_len(unsafe { libc::pread(fd.as_raw_fd(), start.cast(), len, at) }))
 }
 
@@ -293,16 +256,5 @@ mod tests {
         drop(a);
         assert_eq!(recv_append(b.as_fd(), &mut all, 64).expect("end"), 0);
         assert!(send(b.as_fd(), b"x").is_err());
-    }
-
-    #[test]
-    fn splice_carries_through_a_pipe() {
-        let (a, b) = UnixStream::pair().expect("pair");
-        let (reading, writing) = pipe().expect("pipe");
-        send(a.as_fd(), b"through").expect("send");
-        assert_eq!(splice(b.as_fd(), writing.as_fd(), 100, Splice::Last).expect("in"), 7);
-        assert_eq!(splice(reading.as_fd(), b.as_fd(), 100, Splice::More).expect("out"), 7);
-        let mut buf = [0; 16];
-        assert_eq!(recv(a.as_fd(), &mut buf).expect("recv"), 7);
     }
 }

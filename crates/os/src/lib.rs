@@ -6,6 +6,7 @@
 pub mod alloc;
 pub mod clock;
 pub mod credentials;
+pub mod datagram;
 pub mod epoll;
 pub mod errlog;
 pub mod errno;

@@ -3,7 +3,7 @@
 //! What is sound in a single-threaded process only is refused where the process has more threads.
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -69,13 +69,17 @@ pub fn hostname() -> String {
     name.to_string_lossy().to_lowercase()
 }
 
-/// Whether this process has one thread; true where `/proc` cannot tell.
-fn is_single_threaded() -> bool {
-    std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.take(2).count() < 2)
-}
-
+/// Makes sure that this process has one thread.
 fn single_threaded() -> io::Result<()> {
-    if is_single_threaded() {
+    // SAFETY: a plain integer is passed. The kernel parts no threads: it refuses where there are others, and does
+    // nothing where there are none (unshare(2)).
+    let is_alone = match check(unsafe { libc::unshare(libc::CLONE_THREAD) }) {
+        Ok(_) => true,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => false,
+        // Some containers forbid the call.
+        Err(_) => std::fs::read_dir("/proc/self/task")?.take(2).count() == 1,
+    };
+    if is_alone {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::Unsupported, "the process has more than one thread"))
@@ -174,10 +178,10 @@ pub fn inheritable(fd: BorrowedFd<'_>) -> io::Result<std::os::fd::OwnedFd> {
 
 /// Takes over a descriptor that the parent program left under a number; it becomes close-on-exec.
 ///
-/// # Errors
-/// `InvalidInput` for a standard descriptor or a number under which no socket is open.
+/// Whatever this program opens is close-on-exec from the beginning, and such a descriptor is not taken.
 ///
-/// The number must not belong to anything in this program: call it before anything else is opened.
+/// # Errors
+/// `InvalidInput` for a standard descriptor, one of this program's own, or a number under which no socket is open.
 pub fn adopt_socket(number: RawFd) -> io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::FromRawFd;
     if number <= STDERR {
@@ -191,8 +195,13 @@ pub fn adopt_socket(number: RawFd) -> io::Result<std::os::fd::OwnedFd> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: plain integers are passed.
+    if check(unsafe { libc::fcntl(number, libc::F_GETFD) })? & libc::FD_CLOEXEC != 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: plain integers are passed.
     check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: it is open, and the caller says that it came from the parent and has no owner yet.
+    // SAFETY: it is open and was not close-on-exec, so it came from the parent and was not taken over before. What
+    // `inheritable` gives is neither, but is for a program that is executed next.
     Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(number) })
 }
 
@@ -279,38 +288,28 @@ pub fn exec(path: &Path, args: &[&OsStr], env: &[(&OsStr, &OsStr)]) -> io::Resul
     Err(io::Error::last_os_error())
 }
 
-/// Replaces the whole environment of this process.
+/// Replaces the whole environment of this process. What has a name that nobody could ask for is left out.
 ///
 /// # Errors
 /// `Unsupported` when the process has more than one thread, since others could be reading.
-pub fn replace_env(vars: &[(std::ffi::OsString, std::ffi::OsString)]) -> io::Result<()> {
+pub fn replace_env(vars: &[(OsString, OsString)]) -> io::Result<()> {
     single_threaded()?;
-    let old: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
-    for name in old {
-        // SAFETY: no other thread exists that could read the environment.
-        unsafe { std::env::remove_var(name) };
+    // SAFETY: no other thread exists that could read the environment.
+    if unsafe { libc::clearenv() } != 0 {
+        return Err(io::ErrorKind::OutOfMemory.into());
     }
-    for (name, value) in vars {
+    for (name, value) in vars.iter().filter(|(name, value)| is_variable(name, value)) {
         // SAFETY: as above.
         unsafe { std::env::set_var(name, value) };
     }
     Ok(())
 }
 
-/// Has the kernel send this process a signal when its parent dies.
-///
-/// # Errors
-/// Those of `prctl(2)`.
-pub fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal.number().unsigned_abs()))
-}
-
-/// Lets this process dump core although it has changed its user.
-///
-/// # Errors
-/// Those of `prctl(2)`.
-pub fn set_dumpable() -> io::Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, 1)
+/// Whether these can stand in an environment.
+fn is_variable(name: &OsStr, value: &OsStr) -> bool {
+    !name.is_empty()
+        && !name.as_bytes().contains(&b'=')
+        && ![name, value].iter().any(|text| text.as_bytes().contains(&0))
 }
 
 pub(crate) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
@@ -328,7 +327,7 @@ pub fn exit_now(code: i32) -> ! {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, IntoRawFd};
 
     #[test]
     fn a_process_with_threads_does_not_fork() {
@@ -338,6 +337,19 @@ mod tests {
         assert_eq!(replace_env(&[]).expect_err("refused").kind(), io::ErrorKind::Unsupported);
         drop(stop);
         let _ = other.join();
+    }
+
+    #[test]
+    fn variables_have_names() {
+        let check = |name: &str, value: &str, expected: bool| {
+            assert_eq!(is_variable(name.as_ref(), value.as_ref()), expected, "{name:?} {value:?}");
+        };
+        check("TZ", "UTC", true);
+        check("TZ", "", true);
+        check("", "x", false);
+        check("a=b", "x", false);
+        check("a\0", "x", false);
+        check("a", "x\0", false);
     }
 
     #[test]
@@ -365,6 +377,11 @@ mod tests {
         assert!(adopt_socket(file.as_raw_fd()).is_err());
         assert!(adopt_socket(1).is_err());
         assert!(adopt_socket(100_000).is_err());
+        let (own, _) = crate::socket::pair().expect("pair");
+        assert!(adopt_socket(own.as_raw_fd()).is_err(), "it has an owner");
+        let left = inheritable(own.as_fd()).expect("copy").into_raw_fd();
+        let taken = adopt_socket(left).expect("it was left by somebody");
+        assert!(adopt_socket(taken.as_raw_fd()).is_err(), "it was taken");
         assert!(kill(Pid(0), Signal::Term).is_err());
         assert!(kill(Pid(-1), Signal::Term).is_err());
     }

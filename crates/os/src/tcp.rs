@@ -1,4 +1,4 @@
-//! Options of one connection: delay, cork, keepalive, linger, buffers, and what TCP knows of its path.
+//! Options of one connection: delay, keepalive, linger, buffers, and what TCP knows of its path.
 //!
 //! Each function is one system call; a caller that ignores the error loses speed, not correctness.
 
@@ -28,22 +28,6 @@ impl Switch {
 /// Those of `setsockopt(2)`.
 pub fn set_nodelay(fd: BorrowedFd<'_>, switch: Switch) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, switch.value())
-}
-
-/// `TCP_CORK` (nginx's `tcp_nopush`): only full segments leave until it is cleared.
-///
-/// # Errors
-/// Those of `setsockopt(2)`.
-pub fn set_cork(fd: BorrowedFd<'_>, switch: Switch) -> io::Result<()> {
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_CORK, switch.value())
-}
-
-/// `TCP_QUICKACK`: acknowledge at once, for the time being.
-///
-/// # Errors
-/// Those of `setsockopt(2)`.
-pub fn set_quickack(fd: BorrowedFd<'_>, switch: Switch) -> io::Result<()> {
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_QUICKACK, switch.value())
 }
 
 /// `SO_LINGER` with zero seconds: closing resets the connection (`reset_timedout_connection`).
@@ -101,30 +85,6 @@ pub fn set_rcvbuf(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)
 }
 
-/// `TCP_USER_TIMEOUT`, milliseconds that sent data may stay unacknowledged.
-///
-/// # Errors
-/// Those of `setsockopt(2)`.
-pub fn set_user_timeout_ms(fd: BorrowedFd<'_>, ms: u32) -> io::Result<()> {
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms)
-}
-
-/// `TCP_NOTSENT_LOWAT`, bytes: writable only while fewer are queued unsent.
-///
-/// # Errors
-/// Those of `setsockopt(2)`.
-pub fn set_notsent_lowat(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)
-}
-
-/// `SO_SNDLOWAT` does not exist for writing on Linux; `SO_RCVLOWAT` does: bytes before readiness.
-///
-/// # Errors
-/// Those of `setsockopt(2)`.
-pub fn set_rcvlowat(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
-    set_option(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
-}
-
 /// What `$tcpinfo_rtt`, `$tcpinfo_rttvar`, `$tcpinfo_snd_cwnd` and `$tcpinfo_rcv_space` show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpInfo {
@@ -175,14 +135,10 @@ mod tests {
         let fd = stream.as_fd();
         set_nodelay(fd, Switch::On).expect("nodelay");
         assert!(stream.nodelay().expect("nodelay"));
-        set_cork(fd, Switch::On).expect("cork");
-        set_cork(fd, Switch::Off).expect("cork");
         let times = Keepalive { idle_sec: Some(30), interval_sec: None, count: Some(4) };
         set_keepalive(fd, Some(times)).expect("keepalive");
         set_keepalive(fd, None).expect("keepalive");
         set_reset_on_close(fd).expect("linger");
-        set_user_timeout_ms(fd, 1000).expect("user timeout");
-        set_notsent_lowat(fd, 16384).expect("lowat");
         assert!(tcp_info(fd).expect("info").snd_cwnd > 0);
     }
 }

@@ -4,6 +4,7 @@
 //! Nothing here reads a socket or a clock; what is accepted and refused follows nginx's own parsers.
 
 pub mod cgi;
+pub mod client_hello;
 pub mod date;
 pub mod fastcgi;
 pub mod h1;

@@ -9,12 +9,13 @@ use conf::resources::Resources;
 use conf::{Directive, Error, Order, Schema, Sources, Style, Tree};
 use os::errlog::{ErrorLog, Level};
 
+use crate::bundle::Bundle;
 use crate::core_conf::{self, CoreConf};
 use crate::engine::{Engine, Input, Running};
 use crate::first_fault::{Pretend, first_fault};
 use crate::paths::Paths;
 use crate::reporter::Reporter;
-use crate::system::SystemResources;
+use crate::system::{Purpose, SystemResources};
 
 /// What stays the same from one configuration to the next.
 #[derive(Debug)]
@@ -203,6 +204,29 @@ fn names_stderr(lines: &[Directive]) -> bool {
         (line.row.name == "error_log" && line.args.first().is_some_and(|word| word.is("stderr")))
             || names_stderr(line.body())
     })
+}
+
+/// Reads, compiles and opens for serving; `None` where something is wrong, which was reported then. `previous` is what
+/// runs by now, and `before` what it has opened.
+pub(crate) fn load_to_serve<E: Engine>(
+    setup: &Setup,
+    reporter: &Reporter,
+    before: &Bundle,
+    previous: Option<&Arc<Running<E::Cycle>>>,
+) -> Option<(Loaded<E>, Bundle)> {
+    let mut told = Told::default();
+    let mut resources = SystemResources::new(Purpose::Serve, reporter, before);
+    let result = load::<E>(setup, &mut resources, previous, &mut told);
+    told.report_notices(reporter);
+    match result {
+        Ok(loaded) => Some((loaded, resources.finish())),
+        Err(error) => {
+            if resources.tell_failure().is_none() {
+                report(reporter, &error, &told.sources);
+            }
+            None
+        }
+    }
 }
 
 /// Reports a message about the configuration, with line, caret and fix where a terminal shows it.

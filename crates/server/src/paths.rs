@@ -57,12 +57,6 @@ impl Paths {
     pub fn full(&self, name: &Path) -> PathBuf {
         self.prefix.join(name)
     }
-
-    /// The path of a certificate, key or other part of the configuration.
-    #[must_use]
-    pub fn full_conf(&self, name: &Path) -> PathBuf {
-        self.conf_dir.join(name)
-    }
 }
 
 #[cfg(test)]
@@ -81,7 +75,6 @@ mod tests {
         assert_eq!(paths.conf_file, Path::new("/srv/x/conf/a.conf"));
         assert_eq!(paths.error_log.as_deref(), Some(Path::new("/srv/x/e.log")));
         assert_eq!(paths.full(Path::new("logs/a")), Path::new("/srv/x/logs/a"));
-        assert_eq!(paths.full_conf(Path::new("a.pem")), Path::new("/srv/x/conf/a.pem"));
         assert_eq!(paths.full(Path::new("/abs")), Path::new("/abs"));
 
         let paths = Paths::new(&Options::default()).expect("paths");

@@ -11,11 +11,10 @@ use os::signal::{Signal, SignalFd, wait_readable};
 
 use crate::bundle::Bundle;
 use crate::engine::Engine;
-use crate::load::{Loaded, Setup, Told, load, report};
+use crate::load::{Loaded, Setup, load_to_serve};
 use crate::master::{redirect_stderr, remove_unlistened};
 use crate::pool::Pool;
 use crate::reporter::{Console, Reporter};
-use crate::system::{Purpose, SystemResources};
 use crate::worker::{environment, log_signal, reopen_logs};
 
 /// Milliseconds that threads have to write their logs after `TERM`.
@@ -109,20 +108,8 @@ impl<E: Engine> Single<E> {
     fn reload(&mut self) {
         let reporter = self.reporter();
         reporter.notice(format_args!("reconfiguring"));
-        let mut told = Told::default();
-        let mut resources = SystemResources::new(Purpose::Serve, &reporter, &self.bundle);
-        let result = load::<E>(&self.setup, &mut resources, Some(&self.loaded.cycle), &mut told);
-        told.report_notices(&reporter);
-        let loaded = match result {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                if resources.tell_failure().is_none() {
-                    report(&reporter, &error, &told.sources);
-                }
-                return;
-            }
-        };
-        let bundle = resources.finish();
+        let loaded = load_to_serve::<E>(&self.setup, &reporter, &self.bundle, Some(&self.loaded.cycle));
+        let Some((loaded, bundle)) = loaded else { return };
         if let Err(error) = self.pool.adopt(&loaded.core, &loaded.error_log, &loaded.cycle) {
             reporter.alert(format_args!("could not start threads {}", Errno(&error)));
             return;

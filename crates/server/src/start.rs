@@ -13,11 +13,10 @@ use crate::bundle::Bundle;
 use crate::cli::{self, Options, Testing};
 use crate::core_conf::{Daemon, Processes};
 use crate::engine::Engine;
-use crate::load::{Loaded, Setup, Told, load, report};
+use crate::load::{Setup, load_to_serve};
 use crate::master::{self, Origin, redirect_stderr};
 use crate::paths::Paths;
 use crate::reporter::{Console, Reporter};
-use crate::system::{Purpose, SystemResources};
 use crate::worker::SIGNALS;
 use crate::{demo, directives, new_binary, pid_file, signaller, single, test_mode, version};
 
@@ -96,27 +95,6 @@ fn first_reporter(paths: &Paths, testing: Testing) -> Reporter {
     Reporter { log: Arc::new(ErrorLog::new(vec![Sink::new(target, level)])), console }
 }
 
-/// Compiles and opens for serving; `None` when something is wrong, which has been reported then.
-pub(crate) fn compile<E: Engine>(
-    setup: &Setup,
-    reporter: &Reporter,
-    before: &Bundle,
-) -> Option<(Loaded<E>, Bundle)> {
-    let mut told = Told::default();
-    let mut resources = SystemResources::new(Purpose::Serve, reporter, before);
-    let result = load::<E>(setup, &mut resources, None, &mut told);
-    told.report_notices(reporter);
-    match result {
-        Ok(loaded) => Some((loaded, resources.finish())),
-        Err(error) => {
-            if resources.tell_failure().is_none() {
-                report(reporter, &error, &told.sources);
-            }
-            None
-        }
-    }
-}
-
 fn serve<E: Engine>(
     setup: Setup,
     reporter: Reporter,
@@ -124,7 +102,7 @@ fn serve<E: Engine>(
     origin: Option<Origin>,
     args: Vec<OsString>,
 ) -> ExitCode {
-    let Some((loaded, bundle)) = compile::<E>(&setup, &reporter, &before) else {
+    let Some((loaded, bundle)) = load_to_serve::<E>(&setup, &reporter, &before, None) else {
         return ExitCode::FAILURE;
     };
     // What was inherited and is not used closes here, as does the log that was there until now.
@@ -168,7 +146,7 @@ fn serve<E: Engine>(
 /// What nginx notes about itself and the system at every start (`ngx_os_status`).
 fn tell_system(reporter: &Reporter) {
     reporter.notice(format_args!("using the \"epoll\" event method"));
-    reporter.notice(format_args!("{} (tidegate/{})", version::NGINX, env!("CARGO_PKG_VERSION")));
+    reporter.notice(format_args!("{}", base::version::BUILD));
     if let Ok((soft, hard)) = os::limits::nofile() {
         reporter.notice(format_args!("getrlimit(RLIMIT_NOFILE): {soft}:{hard}"));
     }

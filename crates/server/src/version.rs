@@ -4,12 +4,11 @@
 
 use std::fmt::Write as _;
 
+use base::version::BUILD;
+
 use crate::cli::Show;
 use crate::engine::Module;
 use crate::paths::{CONF_PATH, ERROR_LOG_PATH, GROUPS, PID_PATH, PREFIX, USER};
-
-/// The nginx whose behaviour this program has.
-pub const NGINX: &str = "nginx/1.31.5";
 
 /// Modules that nginx builds unless told otherwise, as `--without-X_module` names them.
 const STANDARD: &[&str] = &[
@@ -102,7 +101,7 @@ const PLAIN: &[&str] = &["mail", "stream", "threads", "file-aio"];
 
 /// The text for standard error.
 pub fn text(show: Show, modules: &[Module]) -> String {
-    let mut out = format!("nginx version: {NGINX} (tidegate/{})\n", env!("CARGO_PKG_VERSION"));
+    let mut out = format!("nginx version: {BUILD}\n");
     if show.help {
         out.push_str(&help());
     }

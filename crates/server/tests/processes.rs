@@ -188,6 +188,13 @@ fn what_only_a_new_process_can_have_gets_one() {
 }
 
 #[test]
+fn a_variable_without_a_name_ends_nobody() {
+    let server = Server::start("env =x; env A=b;", "one");
+    server.answers("one");
+    server.logged("exited with code", 0);
+}
+
+#[test]
 fn logs_are_reopened_in_master_and_worker() {
     let server = Server::start("", "one");
     server.answers("one");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::group::{Group, GroupError, Member, Origin, Policy, Server};
 use crate::now::Now;
-use crate::peer::{Admin, Health, PeerAddr};
+use crate::peer::{Health, PeerAddr};
 use crate::server::Resolve;
 
 /// Whether peers wait for active health checks.
@@ -306,12 +306,6 @@ impl Server {
             Resolve::AtLoad => self.members.iter().all(|member| member.origin == Origin::Unresolved),
         }
     }
-
-    /// Whether it takes no requests by the operator's will.
-    #[must_use]
-    pub fn is_down(&self) -> bool {
-        self.spec.admin == Admin::Down
-    }
 }
 
 fn is_same(member: &Member, addr: &PeerAddr, origin: &Origin) -> bool {
@@ -334,6 +328,7 @@ fn number(server: &mut Server, next_id: &mut u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::Admin;
     use crate::testing::{requests, sec, server};
     use crate::{Balancer, Named, Role};
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use conf::resources::{LogFile, Resources, SocketSpec};
 use conf::{Body, Contexts, Order, Row, Schema, Sources, Style};
+use http::Side;
 use http::conf::compile;
 use http::module::Registry;
 use server::core_conf::{self, CoreConf};
@@ -21,6 +22,8 @@ use crate::dice::Dice;
 pub(crate) const LINES: &[&[u8]] = &[
     b"events { worker_connections 10; } ",
     b"http { ",
+    b"stream { ",
+    b"send \"\\x00\"; expect ~ a; ",
     b"server { ",
     b"location / { ",
     b"location ~ ^/(a|b)$ { ",
@@ -76,7 +79,7 @@ const ARGUMENTS: &[&str] = &[
 ];
 
 /// Where a directive stands, from the outside in.
-const SURROUNDINGS: [(Contexts, &str, &str); 9] = [
+const SURROUNDINGS: [(Contexts, &str, &str); 13] = [
     (Contexts::MAIN, "events {} ", ""),
     (Contexts::EVENTS, "events { ", " }"),
     (Contexts::HTTP, "events {} http { ", " }"),
@@ -90,6 +93,14 @@ const SURROUNDINGS: [(Contexts, &str, &str); 9] = [
     (Contexts::IF_SERVER, "events {} http { server { if ($uri) { ", " } } }"),
     (Contexts::IF_LOCATION, "events {} http { server { location / { if ($uri) { ", " } } } }"),
     (Contexts::MATCH, "events {} http { match a { ", " } }"),
+    (Contexts::STREAM, "events {} stream { ", " }"),
+    (
+        Contexts::STREAM_SERVER,
+        "events {} stream { upstream u { zone z 64k; server 127.0.0.1:1; } server { listen 1; proxy_pass u; ",
+        " } }",
+    ),
+    (Contexts::STREAM_UPSTREAM, "events {} stream { upstream u { server 127.0.0.1:1; ", " } }"),
+    (Contexts::STREAM_MATCH, "events {} stream { match a { ", " } }"),
 ];
 
 /// One directive or a few at a place where they may stand, with arguments by chance: what parses, and mostly is refused.
@@ -119,7 +130,7 @@ pub fn directives(dice: &mut Dice) -> Vec<u8> {
 
 static SCHEMA: LazyLock<Schema> =
     LazyLock::new(|| Schema::new(core_conf::ROWS.iter().chain(HttpEngine::rows())));
-static REGISTRY: LazyLock<Registry> = LazyLock::new(modules::registry);
+static REGISTRY: LazyLock<Registry> = LazyLock::new(server::http_engine::registry);
 
 /// What a configuration finds outside: nothing.
 struct Nothing<'t>(&'t [u8]);
@@ -162,13 +173,18 @@ pub(crate) fn configuration(text: &[u8]) {
     };
     let (tree, broken) =
         conf::parse_as_far_as_good(&paths.conf_file, &SCHEMA, &mut nothing, None, &mut sources);
-    let block = tree.directives.iter().find(|line| line.name.is("http"));
+    let sides = [(Side::Http, "http"), (Side::Stream, "stream")]
+        .map(|(side, name)| (side, tree.directives.iter().find(|line| line.name.is(name))));
     let own = compile::Paths { prefix: paths.prefix.clone(), conf_prefix: paths.conf_dir.clone() };
     let mut wrong: Vec<_> = match broken {
         Some(error) => vec![error],
         None => CoreConf::compile(&tree, &paths, HttpEngine::modules(), &mut notices)
             .and_then(|core| {
-                compile::compile(&REGISTRY, block, &own, core.threads, &mut nothing, &mut notices).map(|_| ())
+                sides.iter().try_for_each(|(side, block)| {
+                    let threads = core.threads;
+                    compile::compile(&REGISTRY, *side, *block, &own, threads, &mut nothing, &mut notices)
+                        .map(drop)
+                })
             })
             .err()
             .into_iter()
@@ -178,7 +194,17 @@ pub(crate) fn configuration(text: &[u8]) {
         let before = error.order.unwrap_or(Order::END_OF_BLOCK);
         let modules = HttpEngine::modules();
         wrong.extend(CoreConf::wrong_line(&tree, &paths, modules, before, &mut notices));
-        wrong.extend(compile::wrong_line(&REGISTRY, block, &own, &mut nothing, before, &mut notices));
+        for (side, block) in sides {
+            wrong.extend(compile::wrong_line(
+                &REGISTRY,
+                side,
+                block,
+                &own,
+                &mut nothing,
+                before,
+                &mut notices,
+            ));
+        }
     }
     for error in wrong.iter().chain(&notices) {
         let said = error.render(&sources, Style::Plain);

@@ -31,7 +31,7 @@ const fn entry(name: &'static str, read: fn(&[u8]), fragments: &'static [&'stati
 }
 
 /// All of them.
-pub const ENTRIES: [Entry; 14] = [
+pub const ENTRIES: [Entry; 15] = [
     entry("request_head", h1::request_head, h1::HEADS),
     entry("response_head", h1::response_head, h1::HEADS),
     entry("chunked", h1::chunked, h1::CHUNKS),
@@ -42,6 +42,7 @@ pub const ENTRIES: [Entry; 14] = [
     entry("cgi", gateways::cgi_head, gateways::CGI),
     entry("memcached", gateways::memcached, gateways::CACHED),
     entry("proxy_protocol", words::proxy_protocol, words::WORDS),
+    entry("client_hello", words::client_hello, words::HELLOS),
     entry("uri", words::uri, words::WORDS),
     entry("fields", words::fields, words::WORDS),
     entry("dns", names::dns, names::MESSAGES),

@@ -1,7 +1,8 @@
-//! Single values: URIs and paths, the PROXY protocol, dates, ranges, hosts.
+//! Single values: URIs and paths, the PROXY protocol, hellos of TLS, dates, ranges, hosts.
 //!
 //! A path that was made plain never climbs.
 
+use proto::client_hello::{self, Peeked};
 use proto::uri::{MergeSlashes, Unescape};
 use proto::{date, haproxy, range};
 
@@ -47,6 +48,31 @@ pub(crate) fn proxy_protocol(text: &[u8]) {
             let _ = header.tlv(name);
         }
     }
+}
+
+pub(crate) const HELLOS: &[&[u8]] = &[
+    b"\x16\x03\x01\0\x40",
+    b"\x16\x03\x01\0\x04",
+    b"\x01\0\0\x3c",
+    b"\x03\x03",
+    &[7; 32],
+    b"\0\0\x02\x13\x01\x01\0",
+    b"\0\x0e",
+    b"\0\0\0\x0a\0\x08\0\0\x05a.com",
+    b"\0\x10\0\x05\0\x03\x02h2",
+    b"\0\x2b\0\x03\x02\x03\x04",
+    b"\x80\x2e\x01\0\x02",
+    b"\0",
+];
+
+/// What was told of a beginning is told of all that begins with it.
+pub(crate) fn client_hello(bytes: &[u8]) {
+    let whole = client_hello::peek(bytes);
+    if let Peeked::Hello(hello) = &whole {
+        assert!(hello.name.len() + hello.protocols.len() <= bytes.len());
+    }
+    let part = client_hello::peek(bytes.get(..bytes.len() / 2).unwrap_or_default());
+    assert!(part == Peeked::More || part == whole);
 }
 
 pub(crate) fn uri(text: &[u8]) {

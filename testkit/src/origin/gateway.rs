@@ -20,6 +20,7 @@ impl Connection<'_> {
     pub(super) fn gateway_request(&mut self) -> Result<Message, WireError> {
         match self.spec.speech {
             Speech::Http | Speech::Dns => self.reader.head(),
+            Speech::Tcp => Ok(connection()),
             Speech::Fastcgi => fastcgi(&mut self.reader),
             Speech::Uwsgi => uwsgi(&mut self.reader),
             Speech::Scgi => scgi(&mut self.reader),
@@ -177,4 +178,16 @@ fn take(rest: &mut &[u8], length: usize) -> Result<Vec<u8>, WireError> {
     let (taken, left) = rest.split_at_checked(length).ok_or_else(short)?;
     *rest = left;
     Ok(taken.to_vec())
+}
+
+/// What stands for a connection over which nothing was said yet.
+fn connection() -> Message {
+    Message {
+        start: "CONNECTION *".into(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        framing: Framing::None,
+        ending: Ending::Whole,
+        trailers: Vec::new(),
+    }
 }

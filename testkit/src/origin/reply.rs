@@ -63,6 +63,12 @@ impl Connection<'_> {
                     self.reader.begin();
                     self.reader.rest()?;
                 }
+                ReplyAct::Hear(text) => {
+                    self.flush(&mut out)?;
+                    if !self.hear(&unescape(text).unwrap_or_default())? {
+                        return Ok(After::Close);
+                    }
+                }
                 ReplyAct::Tunnel => {
                     self.flush(&mut out)?;
                     return self.tunnel();
@@ -88,6 +94,20 @@ impl Connection<'_> {
         self.wrapped(out)?;
         out.clear();
         Ok(())
+    }
+
+    /// Reads until a text has come; says whether it has.
+    fn hear(&mut self, wanted: &[u8]) -> Result<bool, WireError> {
+        let mut heard = Vec::new();
+        while !heard.windows(wanted.len().max(1)).any(|part| part == wanted) {
+            self.reader.begin();
+            let bytes = self.reader.some()?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            heard.extend_from_slice(&bytes);
+        }
+        Ok(true)
     }
 
     fn tunnel(&mut self) -> Result<After, WireError> {
@@ -122,7 +142,7 @@ impl Plan {
             |act: &ReplyAct| !matches!(act, ReplyAct::Wait(_) | ReplyAct::Hold(_) | ReplyAct::Stderr(_));
         let first = acts.iter().position(body).unwrap_or(acts.len());
         let headless = !acts.iter().any(|act| matches!(act, ReplyAct::Status(_) | ReplyAct::Raw(_)));
-        if headless && !acts.get(first).is_some_and(speaks) {
+        if speech != Speech::Tcp && headless && !acts.get(first).is_some_and(speaks) {
             acts.insert(first, ReplyAct::Status("200 OK".into()));
         }
         let chunked = acts.iter().any(|act| matches!(act, ReplyAct::Chunk(_)));
@@ -163,7 +183,7 @@ impl Plan {
             Speech::Http | Speech::Dns => {}
             Speech::Memcached => return After::Keep,
             Speech::Fastcgi if request.start.ends_with("+keep") => return After::Keep,
-            Speech::Fastcgi | Speech::Uwsgi | Speech::Scgi => return After::Close,
+            Speech::Fastcgi | Speech::Uwsgi | Speech::Scgi | Speech::Tcp => return After::Close,
         }
         let connection = request.header("Connection").unwrap_or_default().to_lowercase();
         let old = request.start.ends_with("HTTP/1.0") && connection != "keep-alive";

@@ -31,6 +31,8 @@ pub enum Speech {
     Memcached,
     /// DNS over UDP; texts are records.
     Dns,
+    /// Nothing in particular: a connection is a request for `*`, and answers are raw texts.
+    Tcp,
 }
 
 /// An origin as the script describes it.
@@ -107,6 +109,8 @@ pub enum ReplyAct {
     Close,
     /// Says nothing more until the peer closes.
     Stall,
+    /// Reads until this text has come; closes where it never does.
+    Hear(String),
     /// Sends back whatever comes.
     Tunnel,
     /// Reads until the other side has said all.

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use self::program::Program;
 use crate::client::Client;
 use crate::message::Message;
 use crate::origin::Origins;
@@ -23,7 +24,6 @@ use crate::places::Places;
 use crate::process::{Binary, Kind, ProcessError, Server, signal};
 use crate::script::{Addressee, Oracle, Patience, Scenario, Step, StepKind};
 use crate::transcript::Transcript;
-use program::Program;
 
 /// How long something that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(8);

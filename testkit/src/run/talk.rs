@@ -234,9 +234,10 @@ impl Run<'_> {
     fn expected(&mut self, expected: &Expect, client: &mut Client, talk: &mut Talk) -> Result<(), String> {
         let took = talk.begun.elapsed().as_millis();
         match expected {
-            Expect::Closed => {
+            Expect::Closed | Expect::Ended => {
                 talk.ended = true;
                 match client.rest() {
+                    Ok(_) if *expected == Expect::Ended && client.was_reset() => Err("it was reset".into()),
                     Ok(rest) if rest.is_empty() => Ok(()),
                     Ok(rest) => Err(format!("before it closed came: {}", show_some(&rest, 400))),
                     Err(WireError::TimedOut(ms)) => Err(format!("still open after {ms} ms")),

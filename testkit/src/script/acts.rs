@@ -96,6 +96,7 @@ fn expect(text: &str) -> Result<Expect, String> {
         }
         "truncated" => Expect::Truncated,
         "closed" => Expect::Closed,
+        "ended" => Expect::Ended,
         "open" => Expect::Open,
         "refused" => Expect::Refused(rest),
         "nothing" => Expect::Nothing,
@@ -184,6 +185,7 @@ pub(super) fn reply_act(text: &str) -> Result<ReplyAct, String> {
         "take" => ReplyAct::Take,
         "close" => ReplyAct::Close,
         "stall" => ReplyAct::Stall,
+        "hear" => ReplyAct::Hear(escaped(rest)?),
         "tunnel" => ReplyAct::Tunnel,
         "drain" => ReplyAct::Drain,
         _ => match text.split_once(':') {

@@ -299,6 +299,8 @@ pub enum Expect {
     Truncated,
     /// The server closes.
     Closed,
+    /// The server closes in order: whoever is still sending does not lose the answer.
+    Ended,
     /// The server does not close.
     Open,
     /// There is no connection, for this reason among others: the handshake fails.

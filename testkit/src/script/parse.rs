@@ -133,6 +133,7 @@ fn origin(block: &Block<'_>) -> Result<Option<OriginSpec>, ScriptError> {
         "scgi" => (Speech::Scgi, behind),
         "memcached" => (Speech::Memcached, behind),
         "dns" => (Speech::Dns, behind),
+        "tcp" => (Speech::Tcp, behind),
         _ => (Speech::Http, rest),
     };
     let mut spec = OriginSpec { number, door, speech, rules: Vec::new() };

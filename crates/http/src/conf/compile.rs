@@ -1,4 +1,4 @@
-//! From the words of the `http` block to the running configuration.
+//! From the words of the `http` or the `stream` block to the running configuration.
 //!
 //! A block's own lines are applied first and its nested blocks after them, so that a nested block inherits also
 //! what is written below it, as in nginx.
@@ -23,7 +23,9 @@ use super::upstreams::{Defaults, UpstreamBlock, UpstreamId, Upstreams};
 use super::{HttpConf, Server, ServerId, core, listen};
 use crate::module::{Module, Registry, Slots};
 use crate::regex::Regex;
+use crate::relay::Protocol;
 use crate::relay::check::HealthCheck;
+use crate::side::Side;
 use crate::tls::ServerTls;
 use crate::variables::Table;
 
@@ -102,7 +104,9 @@ pub struct Cx<'a> {
     pub checks: Vec<(UpstreamId, Arc<HealthCheck>)>,
     /// A local address is `transparent`, which takes a privilege.
     pub needs_net_raw: bool,
-    /// Where the `http` block ends: nginx names it for what it finds when all lines were read.
+    /// Which block is being compiled.
+    pub side: Side,
+    /// Where that block ends: nginx names it for what it finds when all lines were read.
     end: Option<Spot>,
     pass: Pass,
     ends: Ends,
@@ -131,22 +135,23 @@ enum Pass {
     LinesBefore(Order),
 }
 
-/// Compiles the `http` block; without one there is nothing to serve.
+/// Compiles the block of a side; without one there is nothing to serve.
 ///
 /// # Errors
 /// A line that cannot be made to work, not always the first, or what is wrong with all of them together.
 pub fn compile(
     registry: &Registry,
-    http: Option<&Directive>,
+    side: Side,
+    block: Option<&Directive>,
     paths: &Paths,
     threads: usize,
     resources: &mut dyn Resources,
     notices: &mut Vec<Error>,
 ) -> Result<HttpConf, Error> {
-    let mut cx = Cx::new(registry, paths, resources);
+    let mut cx = Cx::new(registry, side, paths, resources);
     cx.upstreams.threads = threads;
-    cx.end = http.and_then(|http| http.close).map(|place| Spot { place, line: place.line });
-    let read = cx.read(http);
+    cx.end = block.and_then(|block| block.close).map(|place| Spot { place, line: place.line });
+    let read = cx.read(block);
     let done = match read {
         Ok(servers) => cx.finish(servers, notices),
         Err(error) => {
@@ -162,21 +167,22 @@ pub fn compile(
 /// first. Only that one is looked for, so nothing is compiled.
 pub fn wrong_line(
     registry: &Registry,
-    http: Option<&Directive>,
+    side: Side,
+    block: Option<&Directive>,
     paths: &Paths,
     resources: &mut dyn Resources,
     before: Order,
     notices: &mut Vec<Error>,
 ) -> Option<Error> {
-    let mut cx = Cx::new(registry, paths, resources);
+    let mut cx = Cx::new(registry, side, paths, resources);
     cx.pass = Pass::LinesBefore(before);
-    let wrong = cx.read(http).err();
+    let wrong = cx.read(block).err();
     notices.extend(cx.notices.into_iter().filter(|notice| notice.order.is_some_and(|order| order < before)));
     wrong.filter(|error| error.order.is_some_and(|order| order < before.min(Order::NEVER)))
 }
 
 impl<'a> Cx<'a> {
-    fn new(registry: &'a Registry, paths: &'a Paths, resources: &'a mut dyn Resources) -> Self {
+    fn new(registry: &'a Registry, side: Side, paths: &'a Paths, resources: &'a mut dyn Resources) -> Self {
         let mut slots = Slots::default();
         for module in &registry.modules {
             slots.push((module.default_settings)());
@@ -190,13 +196,14 @@ impl<'a> Cx<'a> {
         let mut cx = Self {
             resources,
             paths,
-            block: Block::new(slots, Contexts::HTTP, LocationId(0), registry.modules.len()),
+            block: Block::new(slots, side.top(), LocationId(0), registry.modules.len()),
             server: None,
             upstream: None,
             upstreams: Upstreams::default(),
             zones: Zones::default(),
             checks: Vec::new(),
             needs_net_raw: false,
+            side,
             end: None,
             pass: Pass::Whole,
             ends: Ends::default(),
@@ -211,7 +218,7 @@ impl<'a> Cx<'a> {
             locations: Vec::new(),
             rows,
         };
-        // Location 0 is the http block itself: it serves requests whose head was bad before a server was known.
+        // Location 0 is the block itself: it serves requests whose head was bad before a server was known.
         cx.block.id = cx.new_location();
         cx
     }
@@ -226,7 +233,7 @@ impl<'a> Cx<'a> {
     fn apply_defaults(&mut self) -> Result<(), Error> {
         for module in &self.registry.modules {
             for (index, row) in module.rows.iter().enumerate() {
-                if !row.contexts.has(Contexts::HTTP) || row.body != conf::Body::None {
+                if !row.contexts.has(self.side.top()) || row.body != conf::Body::None {
                     continue;
                 }
                 if let Some(directive) = Directive::from_default(row)? {
@@ -238,15 +245,16 @@ impl<'a> Cx<'a> {
     }
 
     /// Reads the whole block.
-    fn read(&mut self, http: Option<&Directive>) -> Result<Vec<(Server, ServerDraft)>, Error> {
+    fn read(&mut self, block: Option<&Directive>) -> Result<Vec<(Server, ServerDraft)>, Error> {
         self.apply_defaults()?;
         let mut servers = Vec::new();
-        for block in self.read_block(http.map(Directive::body).unwrap_or_default(), true)? {
+        for block in self.read_block(block.map(Directive::body).unwrap_or_default(), true)? {
             let Nested::Server(directive) = block else { continue };
             servers.push(self.compile_server(directive)?);
         }
         if self.pass == Pass::Whole {
-            for module in &self.registry.modules {
+            let (registry, side) = (self.registry, self.side);
+            for module in registry.modules.iter().filter(|module| module.serves(side)) {
                 let done = (module.finish_main)(self);
                 self.ends.take(End::of(module.name), done);
             }
@@ -282,7 +290,7 @@ impl<'a> Cx<'a> {
                 continue;
             }
             match (line.name.as_str().as_ref(), &line.body) {
-                ("server", Some(_)) if self.block.context == Contexts::HTTP => {
+                ("server", Some(_)) if self.block.context == self.side.top() => {
                     nested.push(Nested::Server(line))
                 }
                 ("location", Some(_)) => nested.push(Nested::Location(line)),
@@ -297,8 +305,9 @@ impl<'a> Cx<'a> {
             }
         }
         for index in 0..self.registry.modules.len() {
-            if self.pass == Pass::Whole && (all_finish || self.block.touched[index]) {
-                let module = &self.registry.modules[index];
+            let module = &self.registry.modules[index];
+            let is_due = (all_finish && module.serves(self.side)) || self.block.touched[index];
+            if self.pass == Pass::Whole && is_due {
                 let done = (module.finish_block)(self);
                 self.ends.take(End::of(module.name), done);
             }
@@ -377,12 +386,12 @@ impl<'a> Cx<'a> {
     fn compile_server(&mut self, directive: &Directive) -> Result<(Server, ServerDraft), Error> {
         self.server = Some(ServerDraft { word: Some(directive.name.clone()), ..ServerDraft::default() });
         let id = self.new_location();
-        let outer = self.nested_block(Contexts::SERVER, id);
+        let outer = self.nested_block(self.side.server(), id);
         self.block.name = Box::default();
         let nested = self.read_block(directive.body(), false)?;
         for index in 0..self.registry.modules.len() {
-            if self.pass == Pass::Whole {
-                let module = &self.registry.modules[index];
+            let module = &self.registry.modules[index];
+            if self.pass == Pass::Whole && module.serves(self.side) {
                 let done = (module.finish_server)(self);
                 self.ends.take(End::of(module.name), done);
             }
@@ -391,6 +400,9 @@ impl<'a> Cx<'a> {
         self.close_block(outer, tree);
         let mut draft = self.server.take().unwrap_or_default();
         if draft.listens.is_empty() {
+            if self.side == Side::Stream {
+                return Err(Error::at_close(directive, "no \"listen\" is defined for server"));
+            }
             draft.listens.push(listen::ListenDraft::default_address());
         }
         if draft.names.is_empty() {
@@ -557,7 +569,7 @@ impl<'a> Cx<'a> {
             Ok(()) => Ok(()),
         };
         ends.take(End::of("ngx_http_proxy_module"), zones);
-        let root = Block::new(self.block.slots.clone(), Contexts::HTTP, LocationId(0), 0);
+        let root = Block::new(self.block.slots.clone(), self.side.top(), LocationId(0), 0);
         self.close_block(root, LocationTree::default());
         let mut drafts = Vec::new();
         let mut built = Vec::new();
@@ -574,14 +586,14 @@ impl<'a> Cx<'a> {
         ends.settle()?;
         notices.append(&mut conflicts);
         listen::open(&listeners, self.resources)?;
-        Concerned::find(self.registry, self.locations.iter_mut().flatten());
+        Concerned::find(self.registry, self.side, self.locations.iter_mut().flatten());
         let conf = HttpConf {
             servers: built,
             locations: self.locations.into_iter().flatten().collect(),
             listeners,
             variables: self.table,
-            known_variables: self.registry.variables.clone(),
-            known_families: self.registry.prefixes.clone(),
+            known_variables: self.registry.part(self.side).variables.clone(),
+            known_families: self.registry.part(self.side).prefixes.clone(),
             upstreams: upstreams.unwrap_or_default(),
             checks: self.checks,
             zones: self.zones,
@@ -659,6 +671,12 @@ impl Block {
     #[must_use]
     pub fn id(&self) -> LocationId {
         self.id
+    }
+
+    /// Requests of the block are passed on by a protocol: what every `*_pass` of a location says besides where to.
+    pub fn relay_by(&mut self, protocol: impl Protocol + 'static) {
+        self.content = Some(Content::Relay(Arc::new(protocol)));
+        self.auto_redirect = self.name.last() == Some(&b'/');
     }
 
     fn new(slots: Slots, context: Contexts, id: LocationId, modules: usize) -> Self {

@@ -7,6 +7,7 @@ use super::location::Location;
 use crate::filters::HeaderFilter;
 use crate::module::{ContentHandler, Registry};
 use crate::phases::{Phase, PhaseHandler};
+use crate::side::Side;
 
 /// The modules that a location concerns, each list in the registry's order.
 #[derive(Default)]
@@ -27,30 +28,45 @@ impl Concerned {
     }
 
     /// Fills in the lists of every location. Locations with the same modules share theirs.
-    pub(super) fn find<'l>(registry: &Registry, locations: impl Iterator<Item = &'l mut Location>) {
+    pub(super) fn find<'l>(
+        registry: &Registry,
+        side: Side,
+        locations: impl Iterator<Item = &'l mut Location>,
+    ) {
         let mut known: HashMap<Vec<bool>, Arc<Self>> = HashMap::new();
         for location in locations {
-            let of_phases = registry.phases.iter().map(|(_, handler)| handler.concerns(location));
-            let of_content = registry.content.iter().map(|handler| handler.concerns(location));
-            let of_filters = registry.header_filters.iter().map(|filter| filter.concerns(location));
+            let of_phases = registry.part(side).phases.iter().map(|(_, handler)| handler.concerns(location));
+            let (content, filters) = answers(registry, side);
+            let of_content = content.iter().map(|handler| handler.concerns(location));
+            let of_filters = filters.iter().map(|filter| filter.concerns(location));
             let choice: Vec<bool> = of_phases.chain(of_content).chain(of_filters).collect();
-            let found = known.entry(choice).or_insert_with_key(|choice| Arc::new(Self::of(registry, choice)));
+            let found =
+                known.entry(choice).or_insert_with_key(|choice| Arc::new(Self::of(registry, side, choice)));
             location.concerned = Arc::clone(found);
         }
     }
 
     /// The lists of the modules that were chosen.
-    fn of(registry: &Registry, choice: &[bool]) -> Self {
+    fn of(registry: &Registry, side: Side, choice: &[bool]) -> Self {
         let mut concerned = Self::default();
         let mut choice = choice.iter().copied();
         let mut is_chosen = || choice.next().unwrap_or(true);
-        for (phase, handler) in &registry.phases {
+        for (phase, handler) in &registry.part(side).phases {
             if is_chosen() {
                 concerned.phases[*phase as usize].push(*handler);
             }
         }
-        concerned.content = registry.content.iter().filter(|_| is_chosen()).copied().collect();
-        concerned.header_filters = registry.header_filters.iter().filter(|_| is_chosen()).copied().collect();
+        let (content, filters) = answers(registry, side);
+        concerned.content = content.iter().filter(|_| is_chosen()).copied().collect();
+        concerned.header_filters = filters.iter().filter(|_| is_chosen()).copied().collect();
         concerned
+    }
+}
+
+/// What answers requests and changes answers; a session of `stream` has neither.
+fn answers(registry: &Registry, side: Side) -> (&[ContentHandler], &[&'static dyn HeaderFilter]) {
+    match side {
+        Side::Http => (&registry.content, &registry.header_filters),
+        Side::Stream => (&[], &[]),
     }
 }

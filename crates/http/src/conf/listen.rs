@@ -14,6 +14,7 @@ use super::compile::ServerDraft;
 use super::ends::{End, Ends};
 use super::server_name::{ServerName, VirtualHosts};
 use super::{Server, ServerId};
+use crate::side::Side;
 
 /// nginx's backlog on Linux.
 const BACKLOG: i32 = 511;
@@ -82,21 +83,37 @@ impl ListenDraft {
     ///
     /// # Errors
     /// nginx's sentences for bad addresses and parameters.
-    pub fn read(directive: &Directive) -> Result<Vec<Self>, Error> {
+    pub fn read(directive: &Directive, side: Side) -> Result<Vec<Self>, Error> {
         let word = directive.arg(0)?;
         let mut template = Self::at(ListenAddr::Unix("".into()), Some(word.clone()));
         template.order = Some(directive.order);
         for parameter in directive.args.iter().skip(1) {
-            template.read_parameter(parameter)?;
+            template.read_parameter(parameter, side)?;
         }
-        let addresses = addresses(word)?;
+        if template.spec.kind == SocketKind::Datagram {
+            template.check_datagrams(directive)?;
+        }
+        let addresses = addresses(word, side)?;
         Ok(addresses
             .into_iter()
             .map(|addr| Self { spec: SocketSpec { addr, ..template.spec.clone() }, ..template.clone() })
             .collect())
     }
 
-    fn read_parameter(&mut self, word: &Word) -> Result<(), Error> {
+    /// Refuses what only connections can have.
+    fn check_datagrams(&self, directive: &Directive) -> Result<(), Error> {
+        let of_connections = ["backlog", "deferred", "fastopen", "so_keepalive", "ssl", "proxy_protocol"];
+        for word in directive.args.iter().skip(1) {
+            let text = word.as_str();
+            let name = text.split('=').next().unwrap_or_default();
+            if of_connections.contains(&name) {
+                return Err(Error::at(word, format!("\"{name}\" parameter is incompatible with \"udp\"")));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_parameter(&mut self, word: &Word, side: Side) -> Result<(), Error> {
         let (name, value) = match word.bytes.iter().position(|byte| *byte == b'=') {
             Some(at) => (&word.bytes[..at], Some(&word.bytes[at + 1..])),
             None => (&*word.bytes, None),
@@ -142,11 +159,15 @@ impl ListenDraft {
                 self.options.ssl = true;
                 is_socket_option = false;
             }
-            (b"http2", None) => {
+            (b"http2", None) if side == Side::Http => {
                 self.options.http2 = true;
                 is_socket_option = false;
             }
-            (b"quic", None) => {
+            (b"udp", None) if side == Side::Stream => {
+                self.spec.kind = SocketKind::Datagram;
+                is_socket_option = false;
+            }
+            (b"quic", None) if side == Side::Http => {
                 let sentence =
                     format!("the \"{}\" parameter of \"listen\" is not supported yet", word.as_str());
                 return Err(Error::at(word, sentence));
@@ -197,8 +218,8 @@ fn keepalive(value: &[u8], word: &Word) -> Result<Option<TcpKeepalive>, Error> {
     Ok(Some(keepalive))
 }
 
-/// The addresses of a `listen` line (`ngx_parse_url` with a default port of 80).
-fn addresses(word: &Word) -> Result<Vec<ListenAddr>, Error> {
+/// The addresses of a `listen` line (`ngx_parse_url`, in `http` with a default port of 80).
+fn addresses(word: &Word, side: Side) -> Result<Vec<ListenAddr>, Error> {
     let text = word.as_str();
     let refuse = |why: &str| Error::at(word, format!("{why} in \"{text}\" of the \"listen\" directive"));
     if let Some(path) = text.strip_prefix("unix:") {
@@ -226,9 +247,11 @@ fn addresses(word: &Word) -> Result<Vec<ListenAddr>, Error> {
     } else {
         (text.to_string(), None)
     };
-    let ports = ports
-        .as_deref()
-        .map_or(Ok((80, 80)), |ports| port_range(ports).ok_or_else(|| refuse("invalid port")))?;
+    let ports = match ports.as_deref() {
+        Some(ports) => port_range(ports).ok_or_else(|| refuse("invalid port"))?,
+        None if side == Side::Http => (80, 80),
+        None => return Err(refuse("no port")),
+    };
     let ips = ips(&host).map_err(refuse)?;
     let pairs = (ports.0..=ports.1).flat_map(|port| ips.iter().map(move |ip| SocketAddr::new(*ip, port)));
     Ok(pairs.map(ListenAddr::Inet).collect())
@@ -405,7 +428,7 @@ fn merge_all<'a>(servers: impl Iterator<Item = (ServerId, &'a ServerDraft)>) -> 
     Ok(merged)
 }
 
-/// An address under TLS needs a certificate (`ngx_http_ssl_init`).
+/// An address under TLS needs a certificate (`ngx_http_ssl_init`, `ngx_stream_ssl_init`).
 fn check_certificates(
     entry: &Merged,
     default: ServerId,
@@ -443,7 +466,8 @@ fn merge(merged: &mut Vec<Merged>, server: ServerId, listen: &ListenDraft) -> Re
         Some(word) => Error::at(word, sentence),
         None => Error::bare(sentence),
     };
-    let Some(entry) = merged.iter_mut().find(|entry| entry.draft.spec.addr == listen.spec.addr) else {
+    let is_same = |spec: &SocketSpec| spec.addr == listen.spec.addr && spec.kind == listen.spec.kind;
+    let Some(entry) = merged.iter_mut().find(|entry| is_same(&entry.draft.spec)) else {
         let explicit_default = listen.is_default.then_some(server);
         let mut draft = listen.clone();
         draft.spec.reuseport = listen.reuseport.then_some(0);
@@ -479,7 +503,8 @@ fn takes_in(listener: &Listener, entry: &Merged) -> bool {
     else {
         return false;
     };
-    wide.ip().is_unspecified()
+    listener.spec.kind == entry.draft.spec.kind
+        && wide.ip().is_unspecified()
         && !own.ip().is_unspecified()
         && wide.port() == own.port()
         && wide.is_ipv4() == own.is_ipv4()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::concerned::Concerned;
 use super::core::CoreSettings;
 use crate::module::{Module, Slots};
-use crate::phases::Answer;
+use crate::phases::{Answer, Serve};
 use crate::regex::{Regex, RegexList};
 use crate::relay::Protocol;
 
@@ -23,6 +23,8 @@ pub enum Content {
     Answer(Arc<dyn Answer>),
     /// The request is passed to an upstream.
     Relay(Arc<dyn Protocol>),
+    /// Sessions of `stream` are served.
+    Session(Arc<dyn Serve>),
 }
 
 /// How a location is written.

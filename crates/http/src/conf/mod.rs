@@ -6,6 +6,7 @@ pub mod compile;
 pub mod concerned;
 pub mod core;
 mod ends;
+mod lines;
 pub mod listen;
 pub mod location;
 mod network;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use conf::Error;
 use conf::zones::Zones;
 
+pub use self::lines::Lines;
 pub use self::location::{Location, LocationId, LocationTree};
 pub use self::network::network;
 pub use self::type_set::TypeSet;

@@ -17,7 +17,7 @@ use super::upstream_url::{UriPart, parse_upstream_url};
 use crate::relay::queue::QueueConf;
 use crate::relay::state_file::StateFile;
 use crate::relay::sticky::Sticky;
-use crate::relay::{KeepaliveConf, Naming, Upstream};
+use crate::relay::{HeadMoment, KeepaliveConf, Naming, Upstream};
 use crate::resolver::ResolverConf;
 use crate::variables::Template;
 
@@ -49,6 +49,8 @@ pub struct UpstreamBlock {
     pub has_balancer: bool,
     /// `hash KEY`.
     pub key: Option<Template>,
+    /// What `least_time` measures.
+    pub head_moment: HeadMoment,
     /// Idle connections.
     pub limits: Limits,
     /// `keepalive … local`.
@@ -81,6 +83,7 @@ impl UpstreamBlock {
             balancer: Balancer::RoundRobin,
             has_balancer: false,
             key: None,
+            head_moment: HeadMoment::default(),
             limits: Limits::default(),
             is_local: true,
             zone: None,
@@ -240,6 +243,7 @@ impl Finish<'_> {
         let timeout_ms = block.resolver_timeout.unwrap_or(self.defaults.resolver_timeout);
         let mut upstream = Upstream::new(&block.name, live, keepalive, self.threads);
         upstream.key = block.key;
+        upstream.head_moment = block.head_moment;
         upstream.zone = block.zone;
         upstream.state = block.state;
         upstream.sticky = block.sticky;

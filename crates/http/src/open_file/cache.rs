@@ -5,10 +5,11 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::rc::Rc;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use base::lru::{Lru, Place};
 use os::file::FileInfo;
 
 use super::{Links, OpenError, Opened, Want, info_now, open_now};
@@ -66,103 +67,87 @@ impl OpenFileCache {
 }
 
 /// What is known of a path.
+#[derive(Default)]
 enum Found {
     /// A file that is kept open.
     File(Arc<File>, FileInfo),
     /// A file that was not used often enough to be kept open.
+    #[default]
     Rare,
     Dir(FileInfo),
     Failed(OpenError),
 }
 
+#[derive(Default)]
 struct Entry {
-    name: Rc<[u8]>,
     found: Found,
     links: Links,
     uses: u32,
     checked_ms: u64,
     used_ms: u64,
-    newer: Option<usize>,
-    older: Option<usize>,
 }
 
-/// The entries of one thread, in a list by last use.
+/// The entries of one thread.
 struct Store {
     max: usize,
     inactive_ms: u64,
-    by_name: HashMap<Rc<[u8]>, usize>,
-    entries: Vec<Option<Entry>>,
-    free: Vec<usize>,
-    newest: Option<usize>,
-    oldest: Option<usize>,
+    entries: Lru<Entry>,
+    hashing: RandomState,
 }
 
 impl Store {
     fn new(max: usize, inactive_ms: u64) -> Self {
-        Self {
-            max,
-            inactive_ms,
-            by_name: HashMap::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
-            newest: None,
-            oldest: None,
-        }
+        Self { max, inactive_ms, entries: Lru::default(), hashing: RandomState::new() }
     }
 
     fn open(&mut self, path: &[u8], want: Want, rules: &Rules, now_ms: u64) -> Result<Opened, OpenError> {
-        let result = match self.by_name.get(path).copied() {
+        let hash = self.hashing.hash_one(path);
+        let result = match self.entries.find(hash, path) {
             Some(at) => self.reopen(at, path, want, rules, now_ms),
-            None => self.open_new(path, want, rules, now_ms),
+            None => self.open_new(hash, path, want, rules, now_ms),
         };
         self.expire(now_ms, EXPIRED_AT_ONCE);
         result
     }
 
-    fn open_new(&mut self, path: &[u8], want: Want, rules: &Rules, now_ms: u64) -> Result<Opened, OpenError> {
-        let result = open_fresh(path, want, rules.links);
-        if result.is_err() && !rules.keeps_errors {
-            return result;
-        }
-        if self.by_name.len() >= self.max
-            && let Some(oldest) = self.oldest
-        {
-            self.remove(oldest);
-        }
-        let name: Rc<[u8]> = path.into();
-        let entry = Entry {
-            name: Rc::clone(&name),
-            found: found(&result, 1, rules),
-            links: rules.links,
-            uses: 1,
-            checked_ms: now_ms,
-            used_ms: now_ms,
-            newer: None,
-            older: None,
-        };
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            self.entries.len() - 1
-        });
-        self.entries[at] = Some(entry);
-        self.by_name.insert(name, at);
-        self.link(at);
-        result
-    }
-
-    fn reopen(
+    fn open_new(
         &mut self,
-        at: usize,
+        hash: u64,
         path: &[u8],
         want: Want,
         rules: &Rules,
         now_ms: u64,
     ) -> Result<Opened, OpenError> {
-        self.unlink(at);
-        self.link(at);
-        let Some(entry) = self.entries.get_mut(at).and_then(Option::as_mut) else {
-            return open_fresh(path, want, rules.links);
+        let result = open_fresh(path, want, rules.links);
+        if result.is_err() && !rules.keeps_errors {
+            return result;
+        }
+        if self.entries.len() >= self.max
+            && let Some(oldest) = self.entries.oldest()
+        {
+            self.entries.remove(oldest);
+        }
+        let entry = Entry {
+            found: found(&result, 1, rules),
+            links: rules.links,
+            uses: 1,
+            checked_ms: now_ms,
+            used_ms: now_ms,
         };
+        self.entries.insert(hash, path, entry);
+        result
+    }
+
+    fn reopen(
+        &mut self,
+        at: Place,
+        path: &[u8],
+        want: Want,
+        rules: &Rules,
+        now_ms: u64,
+    ) -> Result<Opened, OpenError> {
+        self.entries.touch(at);
+        let entry = self.entries.value_mut(at);
         entry.uses = entry.uses.saturating_add(1);
         entry.used_ms = now_ms;
         let is_valid = now_ms.saturating_sub(entry.checked_ms) < rules.valid_ms && entry.links == rules.links;
@@ -183,7 +168,7 @@ impl Store {
             Found::Rare | Found::Failed(_) => open_fresh(path, want, rules.links),
         };
         if result.is_err() && !rules.keeps_errors {
-            self.remove(at);
+            self.entries.remove(at);
             return result;
         }
         entry.found = found(&result, entry.uses, rules);
@@ -195,49 +180,11 @@ impl Store {
     /// Removes up to `count` entries that were not used for too long.
     fn expire(&mut self, now_ms: u64, count: usize) {
         for _ in 0..count {
-            let Some(oldest) = self.oldest else { return };
-            let Some(entry) = self.entries.get(oldest).and_then(Option::as_ref) else { return };
-            if now_ms.saturating_sub(entry.used_ms) <= self.inactive_ms {
+            let Some(oldest) = self.entries.oldest() else { return };
+            if now_ms.saturating_sub(self.entries.value(oldest).used_ms) <= self.inactive_ms {
                 return;
             }
-            self.remove(oldest);
-        }
-    }
-
-    fn remove(&mut self, at: usize) {
-        self.unlink(at);
-        if let Some(entry) = self.entries.get_mut(at).and_then(Option::take) {
-            self.by_name.remove(&entry.name);
-            self.free.push(at);
-        }
-    }
-
-    fn entry(&mut self, at: Option<usize>) -> Option<&mut Entry> {
-        self.entries.get_mut(at?)?.as_mut()
-    }
-
-    fn link(&mut self, at: usize) {
-        let second = self.newest.replace(at);
-        if let Some(entry) = self.entry(Some(at)) {
-            (entry.newer, entry.older) = (None, second);
-        }
-        match self.entry(second) {
-            Some(entry) => entry.newer = Some(at),
-            None => self.oldest = Some(at),
-        }
-    }
-
-    fn unlink(&mut self, at: usize) {
-        let Some((newer, older)) = self.entry(Some(at)).map(|entry| (entry.newer, entry.older)) else {
-            return;
-        };
-        match self.entry(newer) {
-            Some(entry) => entry.older = older,
-            None => self.newest = older,
-        }
-        match self.entry(older) {
-            Some(entry) => entry.newer = newer,
-            None => self.oldest = newer,
+            self.entries.remove(oldest);
         }
     }
 }
@@ -361,9 +308,11 @@ mod tests {
         }
         let mut look = |name: &str, now| {
             let _ = store.open(&dir.path(name), Want::File, &rules, now);
-            let mut names: Vec<_> = store.by_name.keys().filter_map(|name| name.last().copied()).collect();
-            names.sort_unstable();
-            String::from_utf8(names).expect("ASCII")
+            let is_kept = |name: &&str| {
+                let path = dir.path(name);
+                store.entries.find(store.hashing.hash_one(&*path), &path).is_some()
+            };
+            [".", "a", "b", "c"].iter().filter(|name| is_kept(name)).copied().collect::<String>()
         };
         assert_eq!(look("a", 0), "a");
         assert_eq!(look("b", 1), "ab");

@@ -11,8 +11,7 @@ use super::codec::{BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Plain};
 use super::exchange::{MAX_FIELDS, READING};
 use super::http1::log_head_error;
 use super::settings::next;
-use super::{BodyUse, PlanBody, RelaySettings, SWITCHING_PROTOCOLS};
-use crate::body::RequestBody;
+use super::{BodyUse, Plan, PlanBody, RelaySettings, SWITCHING_PROTOCOLS};
 use crate::chunk::Queue;
 use crate::request::Request;
 
@@ -112,18 +111,10 @@ pub fn body_use(r: &Request, settings: &RelaySettings) -> BodyUse {
     if settings.pass_request_body && !r.reader.is_chunked() { BodyUse::Stream } else { BodyUse::Whole }
 }
 
-/// The client's body as it goes out, with nothing around it.
+/// The request with this head: the client's body follows with nothing around it, and the application may open a tunnel
+/// where the client asked for one.
 #[must_use]
-pub fn plan_body(r: &Request, settings: &RelaySettings) -> PlanBody {
-    match &r.body {
-        body if body.is_whole() && settings.pass_request_body => PlanBody::Whole,
-        RequestBody::Streaming => PlanBody::Stream,
-        _ => PlanBody::None,
-    }
-}
-
-/// The status by which the application opens a tunnel, where the client asked for one.
-#[must_use]
-pub fn tunnel(r: &Request) -> Option<u16> {
-    r.header(Known::Upgrade).map(|_| SWITCHING_PROTOCOLS)
+pub fn plan(r: &Request, settings: &RelaySettings, head: Buf) -> Plan {
+    let tunnel = r.header(Known::Upgrade).map(|_| SWITCHING_PROTOCOLS);
+    Plan { head, body: PlanBody::of(r, settings), tunnel, ..Plan::default() }
 }

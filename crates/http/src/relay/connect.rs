@@ -124,6 +124,18 @@ pub enum OpenError {
     Tls(TlsError),
 }
 
+/// How a new connection begins.
+pub struct Start<'a> {
+    /// The location that it is for.
+    pub location: u32,
+    /// TLS.
+    pub wanted: Option<&'a Wanted>,
+    /// What is sent before all else, TLS included.
+    pub greeting: &'a [u8],
+    /// What the peer is spoken to over.
+    pub kind: Kind,
+}
+
 /// Opens a connection to the peer.
 ///
 /// # Errors
@@ -133,29 +145,37 @@ pub async fn open(
     upstream: &Upstream,
     settings: &RelaySettings,
     peer: &Peer,
-    location: u32,
-    wanted: Option<&Wanted>,
+    start: Start<'_>,
     deadline: &Deadline,
 ) -> Result<Connected, OpenError> {
+    let Start { location, wanted, greeting, kind } = start;
     let addr = match &peer.addr {
         PeerAddr::Inet(addr) => OsAddr::Inet(*addr),
         PeerAddr::Unix(path) => OsAddr::Unix(path.clone()),
     };
     let (bind, transparency) = bind_address(r, &settings.bind);
-    let fd = os::socket::open(&addr, Kind::Stream).map_err(OpenError::Socket)?;
-    set_options(fd.as_fd(), settings).map_err(OpenError::Socket)?;
+    let fd = os::socket::open(&addr, kind).map_err(OpenError::Socket)?;
+    set_options(fd.as_fd(), settings, kind).map_err(OpenError::Socket)?;
     if let (OsAddr::Inet(_), Some(local)) = (&addr, bind) {
-        os::socket::bind_local(fd.as_fd(), local, Kind::Stream, transparency)
+        os::socket::bind_local(fd.as_fd(), local, kind, transparency)
             .map_err(|error| OpenError::Bind(local, error))?;
     }
     let state = os::socket::connect(fd.as_fd(), &addr).map_err(OpenError::Refused)?;
-    let stream = Stream::new(fd).map_err(OpenError::Socket)?;
+    let stream = match addr {
+        OsAddr::Inet(_) => Stream::new(fd),
+        OsAddr::Unix(_) => Stream::local(fd),
+    };
+    let stream = stream.map_err(OpenError::Socket)?;
     if state == ConnectState::InProgress {
         deadline.set_after(settings.connect_timeout);
         stream.connected(deadline).await.map_err(|error| match error.raw_os_error() {
             None if error.kind() == io::ErrorKind::TimedOut => OpenError::TimedOut,
             _ => OpenError::Failed(error),
         })?;
+    }
+    if !greeting.is_empty() {
+        deadline.set_after(settings.send_timeout);
+        stream.send_all(greeting, deadline).await.map_err(OpenError::Failed)?;
     }
     if let Some(wanted) = wanted {
         deadline.set_after(settings.connect_timeout);
@@ -175,14 +195,14 @@ pub async fn open(
 }
 
 /// What must be set before the connection is begun: the window follows from the buffer.
-fn set_options(fd: BorrowedFd<'_>, settings: &RelaySettings) -> io::Result<()> {
+fn set_options(fd: BorrowedFd<'_>, settings: &RelaySettings, kind: Kind) -> io::Result<()> {
     if settings.socket_rcvbuf > 0 {
         os::tcp::set_rcvbuf(fd, settings.socket_rcvbuf)?;
     }
     if settings.socket_sndbuf > 0 {
         os::tcp::set_sndbuf(fd, settings.socket_sndbuf)?;
     }
-    if settings.socket_keepalive {
+    if settings.socket_keepalive && kind == Kind::Stream {
         os::tcp::set_keepalive(fd, Some(os::tcp::Keepalive::default()))?;
     }
     Ok(())

@@ -135,8 +135,14 @@ impl Relay<'_> {
         // A request for which a connection is at hand is not to carry what another way to one takes.
         let conn = match idle {
             Some(conn) => conn,
-            None if is_shared => Box::pin(self.join_others(r, wanted, deadline)).await?,
-            None => Box::pin(self.open(r, wanted, deadline)).await?,
+            None => {
+                let peer = self.attempt.peer().ok_or_else(|| not_connected(next::ERROR))?;
+                if is_shared {
+                    Box::pin(self.join(r, peer, wanted, deadline)).await?
+                } else {
+                    Box::pin(self.open(r, peer, wanted, deadline)).await?
+                }
+            }
         };
         self.talk_over(r, conn, deadline).await
     }
@@ -179,28 +185,6 @@ impl Relay<'_> {
         Ok(conn)
     }
 
-    /// A connection to the peer that was picked, for several requests at once.
-    async fn join_others(
-        &self,
-        r: &mut Request,
-        wanted: Option<&Wanted>,
-        deadline: &Deadline,
-    ) -> Result<Connected, Trouble> {
-        let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
-        self.join(r, peer, wanted, deadline).await
-    }
-
-    /// A new connection to the peer that was picked.
-    async fn open(
-        &self,
-        r: &mut Request,
-        wanted: Option<&Wanted>,
-        deadline: &Deadline,
-    ) -> Result<Connected, Trouble> {
-        let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
-        self.open_to(r, peer, wanted, deadline).await
-    }
-
     /// What TLS towards the peer must be, where the protocol speaks it.
     pub(super) fn wanted(&self, r: &Request) -> Result<Option<Wanted>, Trouble> {
         let Some(alpn) = self.protocol.tls(r) else { return Ok(None) };
@@ -211,7 +195,7 @@ impl Relay<'_> {
     }
 
     /// Opens a connection to a peer.
-    pub(super) async fn open_to(
+    pub(super) async fn open(
         &self,
         r: &mut Request,
         peer: &Peer,
@@ -220,8 +204,9 @@ impl Relay<'_> {
     ) -> Result<Connected, Trouble> {
         let fail = not_connected;
         let opened = {
-            let opening =
-                connect::open(r, &self.upstream, self.settings, peer, self.location, wanted, deadline);
+            let (location, greeting, kind) = (self.location, &self.greeting[..], self.kind);
+            let start = connect::Start { location, wanted, greeting, kind };
+            let opening = connect::open(r, &self.upstream, self.settings, peer, start, deadline);
             let mut opening = std::pin::pin!(opening);
             let is_abort_ignored = r.ignores_client_abort;
             poll_fn(|cx| {

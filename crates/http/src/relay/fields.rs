@@ -3,18 +3,36 @@
 //! First `Host`, then the lines of `proxy_set_header` (or `grpc_set_header`) and nginx's own, then what the client
 //! sent besides them.
 
-use crate::request::Request;
-use crate::variables::Template;
 use base::Span;
+use conf::{Directive, Error};
 use proto::h1::{Fields, Known, NameSet};
 
-/// One line of `proxy_set_header`.
+use crate::conf::Lines;
+use crate::conf::compile::Cx;
+use crate::request::Request;
+use crate::variables::Template;
+
+/// One line of `proxy_set_header` or `grpc_set_header`.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// The name as written.
     pub name: Box<[u8]>,
     /// The value.
     pub value: Template,
+}
+
+impl Lines<Line> {
+    /// The setter of the directive.
+    ///
+    /// # Errors
+    /// Those of [`Template::compile`].
+    pub fn set(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
+        // What nginx sets by itself is in the tables below.
+        if !d.is_default() {
+            self.push(Line { name: d.arg(0)?.bytes.clone(), value: Template::compile(cx, d.arg(1)?)? });
+        }
+        Ok(())
+    }
 }
 
 /// A field that nginx sets where the configuration does not; a name alone keeps the client's from being passed.

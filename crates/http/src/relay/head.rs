@@ -57,7 +57,11 @@ impl Relay<'_> {
             }
         };
         let is_tunnel = self.plan.tunnel == Some(status);
-        if status == SWITCHING_PROTOCOLS && !is_tunnel && r.stream().is_some() {
+        if status == SWITCHING_PROTOCOLS && !is_tunnel && r.stream().is_none() {
+            // The client did not ask for it (RFC 9110, 15.2.2). nginx passes it on; whoever takes what follows for a
+            // tunnel is to find nothing there.
+            r.keepalive = false;
+        } else if status == SWITCHING_PROTOCOLS && !is_tunnel {
             // HTTP/2 has no such status, and no way to say what the client did not ask for (RFC 9113, 8.6).
             r.log(Level::Error, format_args!("upstream switched protocols unasked while {READING}"));
             return Err(fail(next::INVALID_HEADER));
@@ -211,6 +215,8 @@ impl Heading<'_> {
         r.response.content_length = match length {
             BodyLength::Known(length) => Some(length),
             // What a body would have been long is said for HEAD and 304 too.
+            // RFC 9110, 8.6.
+            BodyLength::None if head.status == 204 => None,
             BodyLength::None => {
                 head.fields.value(Known::ContentLength, text).and_then(proto::h1::content_length)
             }

@@ -24,7 +24,12 @@ pub struct Http1 {
     extra: Extra,
     /// Bytes of early hints so far.
     hinted: usize,
+    /// Interim answers so far.
+    interim: u32,
 }
+
+/// Interim answers in front of one that counts: more than an upstream that reports its progress sends.
+const MAX_INTERIM: u32 = 1000;
 
 /// The status of early hints (RFC 8297).
 const EARLY_HINTS: u16 = 103;
@@ -73,6 +78,14 @@ impl Codec for Http1 {
                     if !(100..200).contains(&head.status) || head.status == 101 {
                         return Ok(HeadStep::Complete { text: 0, body: head.length });
                     }
+                    self.interim += 1;
+                    if self.interim > MAX_INTERIM {
+                        r.log(
+                            Level::Error,
+                            format_args!("upstream sent too many interim responses while {READING}"),
+                        );
+                        return Err(next::INVALID_HEADER);
+                    }
                     let (length, is_hint) = (head.length, head.status == EARLY_HINTS);
                     if is_hint && !r.location().core.early_hints.is_empty() {
                         self.pass_hints(r, buf, settings);
@@ -86,6 +99,10 @@ impl Codec for Http1 {
                         Level::Error,
                         format_args!("upstream sent no valid HTTP/1.0 header while {READING}"),
                     );
+                    if self.interim > 0 {
+                        // It can speak HTTP/1.1, so this is no HTTP/0.9.
+                        return Err(next::INVALID_HEADER);
+                    }
                     // As nginx: all that comes is the body of a 200.
                     r.upstream_head.head.reset();
                     r.upstream_head.head.status = 200;

@@ -47,7 +47,7 @@ impl Relay<'_> {
                 }
                 Found::Wait(opening) => opening,
                 Found::Open(ticket) => {
-                    let conn = self.open_to(r, peer, wanted, deadline).await?;
+                    let conn = self.open(r, peer, wanted, deadline).await?;
                     let limits =
                         self.upstream.keepalive.map(|keepalive| keepalive.limits).unwrap_or_default();
                     return Ok(match conn.link {

@@ -17,10 +17,12 @@ mod http2;
 mod join;
 mod params;
 mod pass;
+pub mod pipe;
 mod pump;
 pub mod queue;
 mod rows;
 mod send;
+pub mod session;
 pub mod settings;
 mod state;
 pub mod state_file;
@@ -36,7 +38,9 @@ use std::sync::Arc;
 
 use ::upstream::{Attempt, Key, NoPeer, Now};
 use net::Buf;
+pub use net::tls::Offer;
 use os::errlog::Level;
+use os::socket::Kind;
 use proto::h1::Method;
 
 pub use self::codec::{
@@ -47,11 +51,11 @@ pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
 pub use self::http2::{Http2, Session};
 pub use self::params::Params;
-pub use self::pass::{Pass, push_peer_url};
+pub use self::pass::{Pass, Schemes, Security, push_peer_url, split_scheme};
 pub use self::settings::RelaySettings;
 pub use self::state::{UpstreamHead, UpstreamState};
 pub use self::target::Target;
-pub use self::upstream::{KeepaliveConf, Naming, PeerConn, Upstream};
+pub use self::upstream::{HeadMoment, KeepaliveConf, Naming, PeerConn, Upstream};
 
 use self::exchange::{Failure, Heard};
 use self::head::Heading;
@@ -59,6 +63,7 @@ use self::queue::{Bell, Stranded};
 use self::sticky::Visit;
 use crate::body;
 use crate::body::RequestBody;
+use crate::conf::UpstreamId;
 use crate::conf::location::Location;
 use crate::phases::Outcome;
 use crate::request::Request;
@@ -130,6 +135,19 @@ pub enum PlanBody {
     Whole,
     /// As it comes from the client.
     Stream,
+}
+
+impl PlanBody {
+    /// The client's body as far as the location passes it on.
+    #[must_use]
+    pub fn of(r: &Request, settings: &RelaySettings) -> Self {
+        match &r.body {
+            _ if !settings.pass_request_body => Self::None,
+            body if body.is_whole() => Self::Whole,
+            RequestBody::Streaming => Self::Stream,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The status by which an upstream agrees to an upgrade (RFC 9110, 15.2.2).
@@ -212,20 +230,27 @@ pub trait Protocol: Send + Sync {
         Wire::default()
     }
 
+    /// Where a location's requests go, if that is said without a path.
+    fn pass<'l>(&self, _location: &'l Location) -> Option<&'l Pass> {
+        None
+    }
+
     /// Where this request goes.
     ///
     /// # Errors
     /// What becomes of a request whose target cannot be made out.
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome>;
+    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
+        self.pass(r.location()).ok_or(Outcome::Status(500))?.target(r)
+    }
 
     /// Appends what tells one answer from another where the configuration does not say it.
     fn cache_key(&self, r: &Request, out: &mut Vec<u8>) {
         cache::push_default_key(r, out);
     }
 
-    /// The upstream that all requests of a location go to, where it is known at load.
-    fn upstream(&self, _location: &Location) -> Option<crate::conf::UpstreamId> {
-        None
+    /// The upstream that all requests of a location go to, where it is known at load and can be checked.
+    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
+        self.pass(location)?.known()
     }
 
     /// Whether it is gRPC, which has health checks of its own.
@@ -240,12 +265,22 @@ pub trait Protocol: Send + Sync {
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome>;
 
     /// The protocol that TLS offers to carry where this request goes over TLS; empty for none in particular.
-    fn tls(&self, _r: &Request) -> Option<&'static [u8]> {
+    fn tls(&self, _r: &Request) -> Option<Offer> {
         None
     }
 
-    /// The scheme and the path that the error log shows the upstream with.
-    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>);
+    /// What a session of `stream` sends to a peer before all else, TLS included.
+    fn greeting(&self, _r: &Request) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// What the error log shows in front of the peer.
+    fn scheme(&self, r: &Request) -> &'static str;
+
+    /// How the error log shows the upstream: with the scheme, and with a path where the protocol has one.
+    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
+        push_peer_url(self.scheme(r), peer, out);
+    }
 
     /// `Location` and `Refresh` of the answer.
     fn rewrite_redirect(&self, _r: &Request, _value: &[u8], _out: &mut Vec<u8>) -> Rewritten {
@@ -274,9 +309,12 @@ struct Relay<'a> {
     heard: Heard,
     started_ms: u64,
     location: u32,
+    /// What a peer is sent as soon as it is connected to, before TLS.
+    greeting: Vec<u8>,
+    kind: Kind,
     /// Bytes of the client's body were taken from it: they cannot be sent again.
     body_is_spent: bool,
-    /// A head was answered by the last peer's failure; kept for what the client gets in the end.
+    /// Some of the request has reached a peer, which may act on it.
     is_request_sent: bool,
     /// The last peer took all of the request: only then may its connection serve another.
     is_request_whole: bool,
@@ -342,6 +380,8 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
         heard: Heard::default(),
         started_ms: net::timer::now_ms(),
         location: r.location.0,
+        greeting: Vec::new(),
+        kind: Kind::Stream,
         body_is_spent: false,
         is_request_sent: false,
         is_request_whole: false,
@@ -480,7 +520,7 @@ impl Relay<'_> {
     }
 
     /// Whether another peer may be tried after a failure; if not, the status of the answer
-    /// (`ngx_http_upstream_next`). The only place that decides whether a request is repeated.
+    /// (`ngx_http_upstream_next`).
     fn give_up(&mut self, r: &mut Request, failure: &Failure) -> Option<u16> {
         let outcome = match failure.kind {
             settings::next::HTTP_403 | settings::next::HTTP_404 | settings::next::UNPROCESSED => {
@@ -493,8 +533,7 @@ impl Relay<'_> {
             r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing));
         }
         self.bell.ring();
-        let is_unprocessed = failure.kind == settings::next::UNPROCESSED;
-        if failure.is_stale && (is_unprocessed || failure.kind == settings::next::ERROR) {
+        if failure.is_stale && matches!(failure.kind, settings::next::UNPROCESSED | settings::next::ERROR) {
             self.attempt.grant_try();
         }
         let status = failure.status();
@@ -503,44 +542,34 @@ impl Relay<'_> {
         {
             state.status = status;
         }
-        if failure.is_final {
-            return Some(status);
-        }
-        let mut kind = if is_unprocessed { settings::next::ERROR } else { failure.kind };
-        if self.is_request_sent && !is_unprocessed && !is_idempotent(r) {
-            kind |= settings::next::NON_IDEMPOTENT;
-        }
-        let allowed = self.settings.next_upstream;
-        let is_late = self.settings.next_upstream_timeout > 0
-            && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
-        // A codec that takes the body from the client itself does not tell.
-        self.body_is_spent |= matches!(r.body, RequestBody::Streaming) && r.reader.is_spent();
-        if self.attempt.tries() == 0 || allowed & kind != kind || self.body_is_spent || is_late {
-            return Some(status);
-        }
-        None
+        let may_go_on = !failure.is_final && self.may_repeat(r, failure.kind, self.attempt.tries());
+        if may_go_on { None } else { Some(status) }
     }
 
     /// As [`Self::give_up`] for an answer whose status asks for the next peer, while there is one
     /// (`ngx_http_upstream_test_next`).
     fn wants_next(&self, r: &Request, status: u16) -> Option<u32> {
+        let kind = settings::next::of_status(status);
+        let others = self.attempt.tries().saturating_sub(1);
+        (kind != 0 && self.may_repeat(r, kind, others)).then_some(kind)
+    }
+
+    /// Whether the request may be sent again after such a failure, with so many tries left. The only place that
+    /// decides it.
+    fn may_repeat(&self, r: &Request, kind: u32, tries: u32) -> bool {
         use settings::next;
-        let kind = next::of_status(status);
-        if kind == 0 {
-            return None;
-        }
-        let mut needed = kind;
-        if self.is_request_sent && !is_idempotent(r) {
-            needed |= next::NON_IDEMPOTENT;
-        }
-        let is_late = self.settings.next_upstream_timeout > 0
-            && net::timer::now_ms().saturating_sub(self.started_ms) >= self.settings.next_upstream_timeout;
-        let may = self.attempt.tries() > 1
-            && self.settings.next_upstream & needed == needed
-            && !self.body_is_spent
-            && !(matches!(r.body, RequestBody::Streaming) && r.reader.is_spent())
-            && !is_late;
-        may.then_some(kind)
+        let needed = match kind {
+            // Nobody has acted on it.
+            next::UNPROCESSED => next::ERROR,
+            kind if self.is_request_sent && !is_idempotent(r) => kind | next::NON_IDEMPOTENT,
+            kind => kind,
+        };
+        // A codec that takes the body from the client itself does not tell.
+        let is_spent =
+            self.body_is_spent || (matches!(r.body, RequestBody::Streaming) && r.reader.is_spent());
+        let timeout = self.settings.next_upstream_timeout;
+        let is_late = timeout > 0 && net::timer::now_ms().saturating_sub(self.started_ms) >= timeout;
+        tries > 0 && self.settings.next_upstream & needed == needed && !is_spent && !is_late
     }
 }
 

@@ -9,6 +9,7 @@ use conf::{Directive, Error};
 use proto::h1::{Field, Fields, Known};
 
 use super::RelaySettings;
+use crate::conf::Lines;
 use crate::conf::compile::Cx;
 use crate::request::Request;
 use crate::variables::Template;
@@ -78,8 +79,7 @@ enum When {
 pub struct Params {
     /// `HTTP_HOST`, where the configuration does not set it: the default of the directive.
     default: Option<Arc<Param>>,
-    lines: Arc<Vec<Param>>,
-    has_own: bool,
+    lines: Lines<Param>,
     program: Arc<Program>,
     /// That of requests whose answers may be kept.
     cache_program: Arc<Program>,
@@ -96,10 +96,10 @@ struct Program {
 impl Params {
     /// For [`crate::module::Settings::enter`].
     pub fn enter(&mut self) {
-        self.has_own = false;
+        self.lines.enter();
     }
 
-    /// The setter of the directive. A block's first line replaces what it inherited.
+    /// The setter of the directive.
     ///
     /// # Errors
     /// `invalid parameter`, and those of [`Template::compile`].
@@ -118,17 +118,13 @@ impl Params {
             self.default = Some(Arc::new(Param { when: When::NotEmpty, ..param }));
             return Ok(());
         }
-        if !self.has_own {
-            self.has_own = true;
-            self.lines = Arc::default();
-        }
-        Arc::make_mut(&mut self.lines).push(param);
+        self.lines.push(param);
         Ok(())
     }
 
     /// For [`crate::module::Settings::finish`].
     pub fn finish(&mut self, settings: &RelaySettings) {
-        if self.has_own || self.program.replaced.is_empty() {
+        if self.lines.is_own() || self.program.replaced.is_empty() {
             let default = self.default.as_deref().map_or(&[][..], std::slice::from_ref);
             self.program = Arc::new(Program::new(&self.lines, default));
             self.cache_program = Arc::default();

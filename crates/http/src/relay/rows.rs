@@ -33,15 +33,15 @@ macro_rules! relay_connection_rows {
 macro_rules! relay_answer_rows {
     ($prefix:literal, $settings:ty) => {{
         use conf::{Arity, Contexts};
-        use $crate::relay::settings::{NameList, ignore, next};
+        use $crate::relay::settings::{ignore, next};
         use $crate::rows::{flag, row, size, value};
         const ALL: Contexts = Contexts::HTTP_ALL;
         let rows: [$crate::rows::Row<$settings>; 7] = [
             row(concat!($prefix, "_next_upstream"), ALL, Arity::MORE1, "error timeout", "When the next server is tried.", |s: &mut $settings, cx, d| { s.relay.next_upstream = cx.bits(d, &next::NAMES)?; Ok(()) }).many(),
             flag(concat!($prefix, "_intercept_errors"), ALL, "off", "Answers errors by error_page.", |s, v| s.relay.intercept_errors = v),
             row(concat!($prefix, "_ignore_headers"), ALL, Arity::MORE1, "", "Fields of the answer without effect.", |s: &mut $settings, cx, d| { s.relay.ignore_headers = cx.bits(d, &ignore::NAMES)?; Ok(()) }).many(),
-            value::<$settings>(concat!($prefix, "_hide_header"), ALL, Arity::ONE, "", "A field that is not passed on.", |s, d| s.relay.add_name(d, NameList::Hide)).many(),
-            value::<$settings>(concat!($prefix, "_pass_header"), ALL, Arity::ONE, "", "A hidden field that is passed on.", |s, d| s.relay.add_name(d, NameList::Pass)).many(),
+            value::<$settings>(concat!($prefix, "_hide_header"), ALL, Arity::ONE, "", "A field that is not passed on.", |s, d| s.relay.hide(d)).many(),
+            value::<$settings>(concat!($prefix, "_pass_header"), ALL, Arity::ONE, "", "A hidden field that is passed on.", |s, d| s.relay.unhide(d)).many(),
             size(concat!($prefix, "_socket_rcvbuf"), ALL, "", "Receive buffer of the connection.", |s, v| s.relay.socket_rcvbuf = u32::try_from(v).unwrap_or(u32::MAX)),
             size(concat!($prefix, "_socket_sndbuf"), ALL, "", "Send buffer of the connection.", |s, v| s.relay.socket_sndbuf = u32::try_from(v).unwrap_or(u32::MAX)),
         ];

@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
@@ -198,30 +198,17 @@ impl Relay<'_> {
         file: &std::fs::File,
         length: u64,
     ) -> Result<(), Trouble> {
-        let mut offset = 0u64;
-        let result = poll_fn(|cx| {
-            while offset < length {
-                let count = usize::try_from((length - offset).min(2 << 20)).unwrap_or(usize::MAX);
-                match conn.stream().poll_send_file(cx, file, offset, count) {
-                    Poll::Ready(Ok(0)) => {
-                        return Poll::Ready(Err(Wait::Failed(io::ErrorKind::UnexpectedEof.into())));
-                    }
-                    Poll::Ready(Ok(count)) => {
-                        offset += count as u64;
-                        deadline.set_after(self.settings.send_timeout);
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
-                    Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
+        let sent = self
+            .send_all(r, conn, deadline, length, |cx, at| {
+                let count = usize::try_from((length - at).min(2 << 20)).unwrap_or(usize::MAX);
+                match ready!(conn.stream().poll_send_file(cx, file, at, count)) {
+                    Ok(0) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                    sent => Poll::Ready(sent),
                 }
-            }
-            Poll::Ready(Ok(()))
-        })
-        .await;
-        if let Some(state) = r.upstreams.last_mut() {
-            state.sent += offset;
-        }
-        self.is_request_whole = offset == length;
-        self.conclude_sending(r, conn, result)
+            })
+            .await?;
+        self.is_request_whole = sent == length;
+        Ok(())
     }
 
     /// A body that is handed on as it comes in (`request_buffering off`), or piece by piece from its file.
@@ -259,26 +246,14 @@ impl Relay<'_> {
                 self.frame_piece(b"", &mut framed);
             }
             deadline.set_after(self.settings.send_timeout);
-            let mut sent = 0;
-            let result = poll_fn(|cx| {
-                while sent < framed.len() {
-                    match conn.stream().poll_send(cx, &framed[sent..]) {
-                        Poll::Ready(Ok(count)) => {
-                            sent += count;
-                            deadline.set_after(self.settings.send_timeout);
-                        }
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
-                        Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
-                    }
-                }
-                Poll::Ready(Ok(()))
-            })
-            .await;
-            if let Some(state) = r.upstreams.last_mut() {
-                state.sent += sent as u64;
-            }
-            self.conclude_sending(r, conn, result)?;
-            if sent < framed.len() {
+            let length = framed.len() as u64;
+            let sent = self
+                .send_all(r, conn, deadline, length, |cx, at| {
+                    let left = usize::try_from(at).ok().and_then(|at| framed.get(at..)).unwrap_or_default();
+                    conn.stream().poll_send(cx, left)
+                })
+                .await?;
+            if sent < length {
                 return Ok(());
             }
             if is_last {
@@ -286,6 +261,38 @@ impl Relay<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Sends so many bytes by `write`, which is told how many have gone. Gives the number that went before the upstream
+    /// answered.
+    async fn send_all(
+        &mut self,
+        r: &mut Request,
+        conn: &Connected,
+        deadline: &Deadline,
+        length: u64,
+        mut write: impl FnMut(&mut Context<'_>, u64) -> Poll<io::Result<usize>>,
+    ) -> Result<u64, Trouble> {
+        let mut sent = 0;
+        let result = poll_fn(|cx| {
+            while sent < length {
+                match write(cx, sent) {
+                    Poll::Ready(Ok(count)) => {
+                        sent += count as u64;
+                        deadline.set_after(self.settings.send_timeout);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
+                    Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await;
+        if let Some(state) = r.upstreams.last_mut() {
+            state.sent += sent;
+        }
+        self.conclude_sending(r, conn, result)?;
+        Ok(sent)
     }
 
     /// Reads a piece of the client's body; `None` when the upstream says something first.

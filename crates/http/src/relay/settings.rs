@@ -7,6 +7,7 @@ use std::sync::Arc;
 use conf::{Directive, Error};
 use proto::h1::NameSet;
 
+use crate::conf::Lines;
 use crate::conf::compile::Cx;
 use crate::conf::core::TempPath;
 use crate::variables::Template;
@@ -163,10 +164,8 @@ pub struct RelaySettings {
     pub bind: Bind,
     pub socket_rcvbuf: u32,
     pub socket_sndbuf: u32,
-    pub hide_headers: Option<Arc<Vec<Box<[u8]>>>>,
-    pub pass_headers: Option<Arc<Vec<Box<[u8]>>>>,
-    hide_own: bool,
-    pass_own: bool,
+    pub hide_headers: Lines<Box<[u8]>>,
+    pub pass_headers: Lines<Box<[u8]>>,
     /// Fields that are not passed on: the protocol's own and `hide_headers` without `pass_headers`; made by
     /// [`Self::finish`].
     pub hidden: Arc<NameSet>,
@@ -175,6 +174,10 @@ pub struct RelaySettings {
     /// The same for `Date`.
     pub omits_date: bool,
 }
+
+/// Fields of an answer that are for the relay and not for the client.
+const CONTROLS: [&str; 5] =
+    ["X-Accel-Expires", "X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
 
 impl RelaySettings {
     /// For [`crate::module::Settings::enter`].
@@ -185,20 +188,21 @@ impl RelaySettings {
         if self.cache.has_own() {
             self.cache_mut().enter();
         }
-        self.hide_own = false;
-        self.pass_own = false;
+        self.hide_headers.enter();
+        self.pass_headers.enter();
     }
 
-    /// For [`crate::module::Settings::finish`]: `default_hidden` are the fields that the protocol hides.
+    /// For [`crate::module::Settings::finish`]: `own_hidden` are the fields that the protocol does not pass on, besides
+    /// those that are for the relay.
     ///
     /// # Errors
     /// nginx's sentences for buffer sizes that do not go together.
-    pub fn finish(&mut self, cx: &mut Cx<'_>, prefix: &str, default_hidden: &[&str]) -> Result<(), Error> {
-        let mut hidden: NameSet = default_hidden.iter().map(|name| name.as_bytes()).collect();
-        for name in self.hide_headers.iter().flat_map(|names| names.iter()) {
+    pub fn finish(&mut self, cx: &mut Cx<'_>, prefix: &str, own_hidden: &[&str]) -> Result<(), Error> {
+        let mut hidden: NameSet = CONTROLS.iter().chain(own_hidden).map(|name| name.as_bytes()).collect();
+        for name in self.hide_headers.iter() {
             hidden.insert(name);
         }
-        for name in self.pass_headers.iter().flat_map(|names| names.iter()) {
+        for name in self.pass_headers.iter() {
             hidden.remove(name);
         }
         self.hidden = Arc::new(hidden);
@@ -262,21 +266,21 @@ impl RelaySettings {
         self.max_temp_file_size.unwrap_or(1 << 30)
     }
 
-    /// `hide_header` and `pass_header`.
+    /// `hide_header`.
     ///
     /// # Errors
     /// None beyond a missing argument.
-    pub fn add_name(&mut self, d: &Directive, list: NameList) -> Result<(), Error> {
-        let name: Box<[u8]> = d.arg(0)?.bytes.to_ascii_lowercase().into();
-        let (names, own) = match list {
-            NameList::Hide => (&mut self.hide_headers, &mut self.hide_own),
-            NameList::Pass => (&mut self.pass_headers, &mut self.pass_own),
-        };
-        if !*own {
-            *names = None;
-            *own = true;
-        }
-        Arc::make_mut(names.get_or_insert_default()).push(name);
+    pub fn hide(&mut self, d: &Directive) -> Result<(), Error> {
+        self.hide_headers.push(d.arg(0)?.bytes.to_ascii_lowercase().into());
+        Ok(())
+    }
+
+    /// `pass_header`.
+    ///
+    /// # Errors
+    /// None beyond a missing argument.
+    pub fn unhide(&mut self, d: &Directive) -> Result<(), Error> {
+        self.pass_headers.push(d.arg(0)?.bytes.to_ascii_lowercase().into());
         Ok(())
     }
 
@@ -307,13 +311,4 @@ impl RelaySettings {
         self.bind = Bind::Address { address, transparent };
         Ok(())
     }
-}
-
-/// Which list of names a directive adds to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameList {
-    /// `hide_header`.
-    Hide,
-    /// `pass_header`.
-    Pass,
 }

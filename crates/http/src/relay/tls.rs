@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use conf::{Directive, Error};
 use net::tls::{
-    Channel, CipherList, ClientConfig, ClientOptions, CurveList, Identity, Protocols, Purpose, Trust,
+    Channel, CipherList, ClientConfig, ClientOptions, CurveList, Identity, Offer, Protocols, Purpose, Trust,
     Verification,
 };
 use net::{Deadline, Stream};
@@ -198,7 +198,7 @@ pub struct Wanted {
     /// The name that the peer is asked for and judged by, without port.
     name: Box<[u8]>,
     tells_name: bool,
-    alpn: &'static [u8],
+    alpn: Offer,
     config: Option<Arc<ClientConfig>>,
     /// What must be the same for a connection to serve this request.
     pub channel: Arc<str>,
@@ -222,12 +222,7 @@ impl Wanted {
     ///
     /// # Errors
     /// [`TlsError::Setup`].
-    pub fn new(
-        r: &Request,
-        settings: &TlsSettings,
-        host: &str,
-        alpn: &'static [u8],
-    ) -> Result<Self, TlsError> {
+    pub fn new(r: &Request, settings: &TlsSettings, host: &str, alpn: Offer) -> Result<Self, TlsError> {
         let Some(tls) = settings.made() else {
             return Err(TlsError::Setup("no TLS was configured".to_owned()));
         };
@@ -245,7 +240,7 @@ impl Wanted {
         };
         let own = config.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
         let shown = String::from_utf8_lossy(&name);
-        let offered = String::from_utf8_lossy(alpn);
+        let offered = String::from_utf8_lossy(&alpn);
         let channel = format!("{:p} {own:p} {offered} {shown}", Arc::as_ptr(tls)).into();
         let tells_name = settings.server_name;
         Ok(Self { tls: Arc::clone(tls), name, tells_name, alpn, config, channel })
@@ -265,7 +260,7 @@ impl Wanted {
             peer: Arc::clone(peer),
             name: self.name.clone(),
             tells_name: self.tells_name,
-            alpn: self.alpn,
+            alpn: self.alpn.clone(),
         };
         let config = self.config.as_deref().unwrap_or(&self.tls.config);
         stream.connect_tls(config, channel).map_err(|why| TlsError::Setup(why.to_string()))?;
@@ -319,10 +314,13 @@ fn without_port(name: &[u8]) -> &[u8] {
 }
 
 /// The rows of TLS that an upstream protocol has, under its prefix: `relay_tls_rows!("proxy", ProxySettings, ROWS)`
-/// makes `static ROWS`. The settings have a field `relay`.
+/// makes `static ROWS`. The settings have a field `relay`. A fourth argument names contexts other than those of `http`.
 #[macro_export]
 macro_rules! relay_tls_rows {
     ($prefix:literal, $settings:ty, $rows:ident) => {
+        $crate::relay_tls_rows!($prefix, $settings, $rows, conf::Contexts::HTTP_ALL);
+    };
+    ($prefix:literal, $settings:ty, $rows:ident, $contexts:expr) => {
         pub(super) static $rows: [$crate::rows::Row<$settings>; 14] = {
             use std::sync::Arc;
 
@@ -330,7 +328,7 @@ macro_rules! relay_tls_rows {
             use $crate::rows::{flag, number, row, template, value};
             use $crate::tls::PemFile;
             use $crate::tls::{ObjectCache, Written, read_passwords};
-            const ALL: Contexts = Contexts::HTTP_ALL;
+            const ALL: Contexts = $contexts;
             [
                 row(
                     concat!($prefix, "_ssl_certificate"),

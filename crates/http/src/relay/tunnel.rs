@@ -5,140 +5,21 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use net::{Buf, Deadline};
+use net::Deadline;
 use os::errlog::Level;
 use proto::h2::ErrorCode;
 
 use super::Relay;
 use super::exchange::Answer;
+use super::pipe::{End, PIECE, Pipe};
 use crate::client::Client;
 use crate::connection::Conn;
 use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::server::h2;
-
-/// Least bytes in flight in each direction.
-const PIECE: usize = 16 << 10;
-/// Pieces before others have their turn.
-const MAX_PIECES: u32 = 16;
-
-/// One end of a tunnel.
-enum End<'a> {
-    /// A connection of its own.
-    Socket(&'a net::Stream),
-    /// A stream of HTTP/2, and most bytes of a frame.
-    Stream(&'a Rc<h2::Stream>, usize),
-}
-
-impl End<'_> {
-    /// Fills `out` with up to `max` bytes that have come; zero is the end.
-    fn poll_take(&self, cx: &mut Context<'_>, out: &mut Buf, max: usize) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Socket(socket) => {
-                ready!(socket.poll_readable(cx))?;
-                *out = Buf::with_capacity(max);
-                let polled = socket.poll_recv(cx, out, max);
-                if polled.is_pending() {
-                    *out = Buf::empty();
-                }
-                polled
-            }
-            Self::Stream(stream, _) => stream.poll_take(cx, out, max),
-        }
-    }
-
-    /// Hands over some of `bytes`.
-    fn poll_give(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Socket(socket) => socket.poll_send(cx, bytes),
-            Self::Stream(stream, most) => h2::poll_send_bytes(stream, bytes, *most, cx),
-        }
-    }
-
-    /// Says that nothing more comes.
-    fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Socket(socket) => Poll::Ready(socket.shut_down_sending()),
-            Self::Stream(stream, _) => h2::poll_send_end(stream, cx),
-        }
-    }
-}
-
-/// How far a direction is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// Nothing more comes; what came before is on its way.
-    Ending,
-    Ended,
-}
-
-/// One direction.
-struct Pipe {
-    buf: Buf,
-    at: usize,
-    piece: usize,
-    state: State,
-    moved: u64,
-    /// Since when the taking end takes nothing, and the milliseconds that it may.
-    stuck: Option<Deadline>,
-    patience_ms: u64,
-}
-
-impl Pipe {
-    fn new(buf: Buf, at: usize, piece: usize, patience_ms: u64) -> Self {
-        Self { buf, at, piece, state: State::Open, moved: 0, stuck: None, patience_ms }
-    }
-
-    /// Moves bytes as far as both ends let it; ready when the direction has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &End<'_>, to: &End<'_>) -> Poll<io::Result<()>> {
-        for _ in 0..MAX_PIECES {
-            while self.at < self.buf.len() {
-                let given = to.poll_give(cx, self.buf.get(self.at..).unwrap_or_default());
-                let count = ready!(self.in_time(given, cx))?;
-                self.at += count;
-                self.moved += count as u64;
-            }
-            // An idle tunnel holds no buffer.
-            self.buf = Buf::empty();
-            self.at = 0;
-            match self.state {
-                State::Open => {
-                    if ready!(from.poll_take(cx, &mut self.buf, self.piece))? == 0 {
-                        self.state = State::Ending;
-                    }
-                }
-                State::Ending => {
-                    let finished = to.poll_finish(cx);
-                    ready!(self.in_time(finished, cx))?;
-                    self.state = State::Ended;
-                }
-                State::Ended => return Poll::Ready(Ok(())),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// The taking end may take its time, but not for ever.
-    fn in_time<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.stuck = None;
-            return polled;
-        }
-        let patience_ms = self.patience_ms;
-        let stuck = self.stuck.get_or_insert_with(|| {
-            let deadline = Deadline::new();
-            deadline.set_after(patience_ms);
-            deadline
-        });
-        stuck.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
 
 /// How a tunnel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,8 +49,8 @@ pub(super) async fn run(relay: &mut Relay<'_>, r: &mut Request, answer: Answer) 
     conn.send_small_pieces();
     let piece = relay.settings.buffer_size.max(PIECE);
     let patience_ms = (r.location().core.send_timeout, relay.settings.send_timeout);
-    let mut down = Pipe::new(buf, body, piece, patience_ms.0);
-    let mut up = Pipe::new(r.reader.take_rest(), 0, piece, patience_ms.1);
+    let mut down = Pipe::new(buf, body, piece, Some(patience_ms.0));
+    let mut up = Pipe::new(r.reader.take_rest(), 0, piece, Some(patience_ms.1));
     let over = {
         let chunk_size = r.location().settings::<h2::Http2>().chunk_size;
         let client = match &r.client {

@@ -48,6 +48,16 @@ pub struct KeepaliveConf {
     pub is_local: bool,
 }
 
+/// What `least_time` measures besides the whole of a session or an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeadMoment {
+    /// The head of the answer; in `stream` its first byte (`first_byte`).
+    #[default]
+    FirstByte,
+    /// In `stream` that the peer is connected to (`connect`).
+    Connected,
+}
+
 /// Who knows the addresses of names.
 #[derive(Clone, Debug, Default)]
 pub struct Naming {
@@ -65,6 +75,8 @@ pub struct Upstream {
     pub keepalive: Option<KeepaliveConf>,
     /// For `hash`: what the key is made of.
     pub key: Option<crate::variables::Template>,
+    /// What `least_time` measures.
+    pub head_moment: HeadMoment,
     /// `zone`: the group may be changed and looked at while running, and what passes is counted.
     pub zone: Option<Box<str>>,
     /// `state`: where changes are kept.
@@ -106,6 +118,7 @@ impl Upstream {
             name: name.into(),
             keepalive,
             key: None,
+            head_moment: HeadMoment::default(),
             zone: None,
             state: None,
             sticky: None,

@@ -75,6 +75,28 @@ pub static VARIABLES: [Variable; 14] = [
     }),
 ];
 
+/// The variables of `stream` (`ngx_stream_upstream.c`).
+pub static STREAM_VARIABLES: [Variable; 6] = [
+    Variable::new("upstream_addr", |r, out| {
+        each(&r.upstreams, out, |state, out| out.extend_from_slice(state.addr.as_bytes()))
+    }),
+    Variable::new("upstream_connect_time", |r, out| {
+        each(&r.upstreams, out, |state, out| time(state.connect_ms, out))
+    }),
+    Variable::new("upstream_first_byte_time", |r, out| {
+        each(&r.upstreams, out, |state, out| time(state.header_ms, out))
+    }),
+    Variable::new("upstream_session_time", |r, out| {
+        each(&r.upstreams, out, |state, out| time(state.response_ms, out))
+    }),
+    Variable::new("upstream_bytes_received", |r, out| {
+        each(&r.upstreams, out, |state, out| number(state.received, out))
+    }),
+    Variable::new("upstream_bytes_sent", |r, out| {
+        each(&r.upstreams, out, |state, out| number(state.sent, out))
+    }),
+];
+
 /// `$upstream_http_*`, `$upstream_trailer_*` and `$upstream_cookie_*`.
 pub static PREFIXES: [PrefixVariable; 3] = [
     PrefixVariable { prefix: "upstream_http_", read: field },

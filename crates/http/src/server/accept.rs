@@ -12,16 +12,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::Network;
-use conf::resources::{ListenAddr, SocketSpec};
+use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use net::Stream;
 use os::errlog::{Level, Verbosity};
 use os::socket::PeerAddr;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
-use super::{h1, stats};
+use super::stats;
+use crate::conf::listen::Listener;
 use crate::connection::Conn;
 use crate::cycle::{Cycle, Worker};
+use crate::side::Side;
 
 /// Connections that a lone thread accepts in one go before those that it has get their turn.
 const BATCH: usize = 64;
@@ -37,16 +39,26 @@ impl AsRawFd for Shared {
 }
 
 /// The sockets that this thread accepts on, by address.
-#[derive(Default)]
 pub struct Acceptors {
+    side: Side,
+    serve: Serve,
     running: HashMap<(ListenAddr, Option<u32>), JoinHandle<()>>,
 }
 
+/// Spawns what serves a connection.
+pub type Serve = fn(Served);
+
 impl Acceptors {
+    /// Nothing is accepted on yet; the connections of that side are handed to `serve`.
+    #[must_use]
+    pub fn new(side: Side, serve: Serve) -> Self {
+        Self { side, serve, running: HashMap::new() }
+    }
+
     /// Accepts on the sockets of this configuration, and on no others.
     pub fn follow(&mut self, cycle: &Cycle) {
         let wanted = |key: &(ListenAddr, Option<u32>)| {
-            cycle.http.listeners.iter().any(|listener| key_of(&listener.spec) == *key)
+            streams(cycle).any(|(_, listener)| key_of(&listener.spec) == *key)
         };
         self.running.retain(|key, task| {
             let stays = wanted(key);
@@ -55,7 +67,7 @@ impl Acceptors {
             }
             stays
         });
-        for listener in &cycle.http.listeners {
+        for (_, listener) in streams(cycle) {
             let key = key_of(&listener.spec);
             if self.running.contains_key(&key) {
                 continue;
@@ -66,13 +78,14 @@ impl Acceptors {
             // it from their listener, which saves a call for each. A Unix socket refuses and needs it not.
             let _ = os::tcp::set_nodelay(socket.as_fd(), os::tcp::Switch::On);
             let exclusive = cycle.globals.threads > 1;
+            let taker = Taker { addr: Rc::new(spec.addr.clone()), spec, side: self.side, serve: self.serve };
             self.running.insert(
                 key,
                 tokio::task::spawn_local(async move {
                     let done = if exclusive {
-                        accept_shared(socket, &spec).await
+                        accept_shared(socket, &taker).await
                     } else {
-                        accept_alone(socket, &spec).await
+                        accept_alone(socket, &taker).await
                     };
                     if let Err(error) = done {
                         let worker = Worker::current();
@@ -94,16 +107,62 @@ impl Acceptors {
     }
 }
 
+/// Who gets what one socket accepts.
+struct Taker {
+    spec: SocketSpec,
+    addr: Rc<ListenAddr>,
+    side: Side,
+    serve: Serve,
+}
+
+/// A connection that counts as long as it is served.
+pub struct Served(Rc<Conn>);
+
+impl Served {
+    /// Counts a connection that was just made.
+    #[must_use]
+    pub fn new(conn: Rc<Conn>) -> Self {
+        Worker::current().enter(&conn);
+        stats::shift(&stats::own().active, 1);
+        Self(conn)
+    }
+
+    /// The connection, which counts no more; none while somebody else holds it.
+    #[must_use]
+    pub fn into_conn(self) -> Option<Conn> {
+        let conn = Rc::clone(&self.0);
+        drop(self);
+        Rc::try_unwrap(conn).ok()
+    }
+
+    /// The connection.
+    #[inline]
+    #[must_use]
+    pub fn conn(&self) -> &Rc<Conn> {
+        &self.0
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // The log says what happened before the client can see the end.
+        crate::log_buffer::flush();
+        if let Some(worker) = Worker::try_current() {
+            worker.leave(&self.0);
+        }
+        stats::shift(&stats::own().active, -1);
+    }
+}
+
 fn key_of(spec: &SocketSpec) -> (ListenAddr, Option<u32>) {
     (spec.addr.clone(), spec.reuseport)
 }
 
-async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
-    let addr = Rc::new(spec.addr.clone());
+async fn accept_alone(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
     let ready = watch(Shared(socket))?;
     loop {
         let mut guard = ready.readable().await?;
-        match accept_batch(guard.get_inner().0.as_fd(), spec, &addr, BATCH) {
+        match accept_batch(guard.get_inner().0.as_fd(), taker, BATCH) {
             Batch::Empty => guard.clear_ready(),
             Batch::More => tokio::task::yield_now().await,
             Batch::Pause => net::timer::sleep(500).await,
@@ -111,14 +170,13 @@ async fn accept_alone(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()>
     }
 }
 
-async fn accept_shared(socket: Arc<OwnedFd>, spec: &SocketSpec) -> io::Result<()> {
-    let addr = Rc::new(spec.addr.clone());
+async fn accept_shared(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
     let epoll = os::epoll::ExclusiveEpoll::new()?;
     epoll.add(socket.as_fd(), 0)?;
     let ready = watch(epoll.as_fd().try_clone_to_owned()?)?;
     loop {
         let mut guard = ready.readable().await?;
-        match accept_batch(socket.as_fd(), spec, &addr, SHARED_BATCH) {
+        match accept_batch(socket.as_fd(), taker, SHARED_BATCH) {
             Batch::Empty => {
                 guard.clear_ready();
                 // The nested epoll reports edges: what arrived in between is asked for once.
@@ -147,10 +205,10 @@ enum Batch {
     Pause,
 }
 
-fn accept_batch(socket: BorrowedFd<'_>, spec: &SocketSpec, addr: &Rc<ListenAddr>, most: usize) -> Batch {
+fn accept_batch(socket: BorrowedFd<'_>, taker: &Taker, most: usize) -> Batch {
     for _ in 0..most {
         match os::socket::accept4(socket) {
-            Ok((fd, peer)) => begin(fd, peer, spec, addr),
+            Ok((fd, peer)) => taker.begin(fd, peer),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Batch::Empty,
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
@@ -175,35 +233,53 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-fn begin(fd: OwnedFd, peer: PeerAddr, spec: &SocketSpec, addr: &Rc<ListenAddr>) {
-    static NUMBER: AtomicU64 = AtomicU64::new(1);
+/// The listeners that connections come to, and their places.
+fn streams(cycle: &Cycle) -> impl Iterator<Item = (usize, &Listener)> {
+    cycle.http.listeners.iter().enumerate().filter(|(_, listener)| listener.spec.kind == SocketKind::Stream)
+}
+
+/// Counts a client that has come, where there is room for it; how messages about it are filtered.
+pub fn admit(cycle: &Cycle, peer: &PeerAddr) -> Option<Verbosity> {
     let worker = Worker::current();
     let counters = stats::own();
     stats::add(&counters.accepted);
-    let cycle = worker.cycle();
     if worker.is_full() && !worker.close_an_idle_connection() {
         let limit = cycle.globals.worker_connections;
         cycle.globals.log.log(Level::Alert, format_args!("{limit} worker_connections are not enough"));
-        return;
+        return None;
     }
     stats::add(&counters.handled);
-    if matches!(spec.addr, ListenAddr::Inet(_)) {
-        keepalive(&fd, spec);
+    Some(verbosity(&cycle.globals.debug_connections, peer))
+}
+
+/// The number of the next connection.
+pub fn next_number() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Taker {
+    fn begin(&self, fd: OwnedFd, peer: PeerAddr) {
+        let cycle = Worker::current().cycle_of(self.side);
+        let Some(verbosity) = admit(&cycle, &peer) else { return };
+        let stream = match self.spec.addr {
+            ListenAddr::Inet(_) => {
+                keepalive(&fd, &self.spec);
+                Stream::new(fd)
+            }
+            ListenAddr::Unix(_) => Stream::local(fd),
+        };
+        let key = key_of(&self.spec);
+        let Some((index, _)) = streams(&cycle).find(|(_, l)| key_of(&l.spec) == key) else { return };
+        let Ok(stream) = stream else { return };
+        let listener = (cycle.generation, index);
+        let addr = Rc::clone(&self.addr);
+        let conn = Rc::new(Conn::new(stream, peer, next_number(), listener, addr, verbosity));
+        if !cycle.http.default_location(index).core.tcp_nodelay {
+            conn.delay_small_packets();
+        }
+        (self.serve)(Served::new(conn));
     }
-    let verbosity = verbosity(&cycle.globals.debug_connections, &peer);
-    let Some(index) = cycle.http.listeners.iter().position(|l| key_of(&l.spec) == key_of(spec)) else {
-        return;
-    };
-    let Ok(stream) = Stream::new(fd) else { return };
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let conn =
-        Rc::new(Conn::new(stream, peer, number, (cycle.generation, index), Rc::clone(addr), verbosity));
-    if !cycle.http.default_location(index).core.tcp_nodelay {
-        conn.delay_small_packets();
-    }
-    worker.enter(&conn);
-    stats::shift(&counters.active, 1);
-    tokio::task::spawn_local(h1::Serve::new(conn));
 }
 
 fn keepalive(fd: &OwnedFd, spec: &SocketSpec) {

@@ -12,6 +12,7 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{HeadLimits, InvalidFields, Progress, Underscores};
 
+use super::accept::Served;
 use super::h2::{self, Preface};
 use super::handler::{Handler, Job, Next};
 use super::{is_quitting, lingering, proxy_header, route, stats, tls};
@@ -25,12 +26,15 @@ use crate::request::Request;
 
 /// Bytes of the buffer that a head is first read into.
 const HEAD_SIZE: usize = 4096;
+/// Requests that a client has sent without waiting and that are handled before others have their turn.
+const PIPELINED: u32 = 4;
 
 /// The task of a connection. Written by hand, since an idle connection pays for each of its bytes: an `async fn`
 /// would take twice the memory.
 pub struct Serve {
-    conn: Rc<Conn>,
+    // Whatever it is about ends before the connection counts no more.
     work: Work,
+    served: Served,
 }
 
 /// What a connection is about.
@@ -46,21 +50,33 @@ enum Work {
 impl Serve {
     /// Waits for the first request.
     #[must_use]
-    pub fn new(conn: Rc<Conn>) -> Self {
-        conn.deadline.set_after(first_timeout(&conn));
-        Self { conn, work: Work::Idle }
+    pub fn new(served: Served) -> Self {
+        let conn = served.conn();
+        conn.deadline.set_after(first_timeout(conn));
+        Self { work: Work::Idle, served }
+    }
+
+    /// Goes on with a connection whose first bytes were read already.
+    #[must_use]
+    pub fn passed(served: Served) -> Self {
+        let has_begun = served.conn().has_leftover();
+        let mut serve = Self::new(served);
+        if has_begun {
+            serve.begin();
+        }
+        serve
     }
 
     /// Bytes have arrived.
     fn begin(&mut self) {
-        self.conn.is_idle.set(false);
-        self.work = Work::Requests(Handler::take(Job::Connection(Rc::clone(&self.conn))));
+        self.served.conn().is_idle.set(false);
+        self.work = Work::Requests(Handler::take(Job::Connection(Rc::clone(self.served.conn()))));
     }
 
     /// Goes over to waiting for another request.
     fn idle(&mut self, timeout_ms: u64) {
-        self.conn.is_idle.set(true);
-        self.conn.deadline.set_after(timeout_ms);
+        self.served.conn().is_idle.set(true);
+        self.served.conn().deadline.set_after(timeout_ms);
     }
 }
 
@@ -71,13 +87,13 @@ impl Future for Serve {
         let this = &mut *self;
         loop {
             let next = match &mut this.work {
-                Work::Idle => match this.conn.stream.poll_readable(cx) {
+                Work::Idle => match this.served.conn().stream.poll_readable(cx) {
                     Poll::Ready(Ok(())) => {
                         this.begin();
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return this.conn.deadline.poll_over(cx),
+                    Poll::Pending => return this.served.conn().deadline.poll_over(cx),
                 },
                 Work::Requests(handler) => ready!(handler.poll(cx)),
                 Work::Http2(driver) => return driver.as_mut().as_mut().poll(cx),
@@ -87,22 +103,12 @@ impl Future for Serve {
             }
             match next {
                 Next::Idle(timeout_ms) if !is_quitting() => this.idle(timeout_ms),
-                Next::Http2 => this.work = Work::Http2(Box::new(Box::pin(h2::serve(Rc::clone(&this.conn))))),
+                Next::Http2 => {
+                    this.work = Work::Http2(Box::new(Box::pin(h2::serve(Rc::clone(this.served.conn())))))
+                }
                 Next::Idle(_) | Next::Close => return Poll::Ready(()),
             }
         }
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        self.work = Work::Idle;
-        // The log says what happened before the client can see the end.
-        crate::log_buffer::flush();
-        if let Some(worker) = Worker::try_current() {
-            worker.leave(&self.conn);
-        }
-        stats::shift(&stats::own().active, -1);
     }
 }
 
@@ -120,7 +126,7 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
     {
         return next;
     }
-    loop {
+    for nth in 1u32.. {
         r.begin(worker.cycle(), Rc::clone(conn));
         if !handle(r).await {
             return Next::Close;
@@ -141,7 +147,11 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
             return Next::Idle(core.keepalive_timeout);
         }
         r.reset();
+        if nth.is_multiple_of(PIPELINED) {
+            tokio::task::yield_now().await;
+        }
     }
+    Next::Close
 }
 
 /// The PROXY protocol, TLS, and the preface of HTTP/2. `None`: the first request of HTTP/1 follows.
@@ -196,6 +206,8 @@ async fn handle(r: &mut Request) -> bool {
         Some(status) => {
             r.keepalive = false;
             Box::pin(process::process_failed(r, status)).await;
+            // What stands behind the fault is not read, and whoever is still sending would lose the answer.
+            r.lingering = r.head.len() > r.line.length;
         }
     }
     finish(r).await;
@@ -213,9 +225,11 @@ async fn finish(r: &mut Request) {
     if r.reader.is_open() && !reach_end(r).await {
         return;
     }
+    let rest = r.reader.take_rest();
     if r.keepalive {
-        let rest = r.reader.take_rest();
         r.conn.keep_leftover(rest);
+    } else if !rest.is_empty() {
+        r.lingering = true;
     }
 }
 

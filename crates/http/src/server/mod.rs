@@ -5,10 +5,10 @@ pub mod h1;
 pub mod h2;
 mod handler;
 mod lingering;
-mod proxy_header;
+pub mod proxy_header;
 mod route;
 pub mod stats;
-mod tls;
+pub mod tls;
 
 pub(crate) use handler::Handler;
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use net::Buf;
 use os::errlog::Level;
+use proto::haproxy::ProxyError;
 
 use crate::connection::{Conn, ProxyInfo};
 use crate::cycle::Worker;
@@ -21,10 +22,36 @@ pub(super) async fn read(worker: &Worker, conn: &Rc<Conn>) -> bool {
     if !listener.address(local).options.proxy_protocol {
         return true;
     }
+    match take(conn).await {
+        Heard::Header => true,
+        Heard::Gone | Heard::TimedOut => false,
+        Heard::Broken(why) => {
+            conn.log(&cycle, Level::Error, format_args!("{why} while reading PROXY protocol"));
+            false
+        }
+    }
+}
+
+/// What came of reading a header.
+pub enum Heard {
+    /// It was read, and is known to the connection from now on.
+    Header,
+    /// The client went away.
+    Gone,
+    /// The connection's deadline has passed.
+    TimedOut,
+    /// It is none: nginx's sentence.
+    Broken(String),
+}
+
+/// Reads the header; what follows it is left to the connection.
+pub async fn take(conn: &Conn) -> Heard {
     let mut buf = Buf::with_capacity(4096);
     loop {
-        if !matches!(conn.stream.recv(&mut buf, 4096, &conn.deadline).await, Ok(1..)) {
-            return false;
+        match conn.stream.recv(&mut buf, 4096, &conn.deadline).await {
+            Ok(1..) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Heard::TimedOut,
+            Ok(0) | Err(_) => return Heard::Gone,
         }
         match proto::haproxy::parse(&buf) {
             Ok(None) if buf.len() < 4096 => {}
@@ -34,20 +61,10 @@ pub(super) async fn read(worker: &Worker, conn: &Rc<Conn>) -> bool {
                 }
                 buf.drain(..header.length);
                 conn.keep_leftover(buf);
-                return true;
+                return Heard::Header;
             }
-            Ok(None) | Err(_) => {
-                let shown = String::from_utf8_lossy(&buf).into_owned();
-                cycle.globals.log.log_for(
-                    Level::Error,
-                    conn.scope(),
-                    format_args!(
-                        "broken header: \"{shown}\" while reading PROXY protocol, client: {}",
-                        conn.peer
-                    ),
-                );
-                return false;
-            }
+            Ok(None) => return Heard::Broken(ProxyError::TooLarge.to_string()),
+            Err(why) => return Heard::Broken(why.to_string()),
         }
     }
 }

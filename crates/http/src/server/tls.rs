@@ -53,7 +53,9 @@ pub(super) async fn begin(worker: &Worker, r: &mut Request, conn: &Rc<Conn>) -> 
     r.begin(Rc::clone(&cycle), Rc::clone(conn));
     r.server = server;
     r.location = cycle.http.server(server).root;
-    if !accept(r, address).await {
+    let speaks_http2 = address.options.http2 || cycle.http.location(r.location).settings::<Http2>().enable;
+    let alpn = if speaks_http2 { Alpn::Http2 } else { Alpn::Http1 };
+    if !accept(r, address, alpn).await {
         return false;
     }
     conn.deadline.set_after(timeout(server));
@@ -79,7 +81,7 @@ fn server_by_name(conn: &Conn, address: &Address) -> ServerId {
 }
 
 /// Answers the hello by the server's configuration, or by the default server's where it has none of its own.
-async fn accept(r: &Request, address: &Address) -> bool {
+pub async fn accept(r: &Request, address: &Address, alpn: Alpn) -> bool {
     let (conn, cycle) = (&r.conn, &r.cycle);
     let http = &cycle.http;
     let own = http.server(r.server);
@@ -95,8 +97,6 @@ async fn accept(r: &Request, address: &Address) -> bool {
         stapling.freshen(&cycle.globals.log);
     }
     let Some(session) = conn.stream.tls() else { return false };
-    let speaks_http2 = address.options.http2 || http.location(own.root).settings::<Http2>().enable;
-    let alpn = if speaks_http2 { Alpn::Http2 } else { Alpn::Http1 };
     let config = match (tls.config(alpn), &tls.certificates) {
         (Ok(config), None) => Some(config),
         (Ok(config), Some(certificates)) => {
@@ -114,30 +114,30 @@ async fn accept(r: &Request, address: &Address) -> bool {
     accepted
 }
 
-/// Tells of a failed handshake as nginx does (`ngx_ssl_connection_error`).
+/// Tells of a failed handshake as nginx does.
 fn log_failure(cycle: &Cycle, conn: &Conn, error: &io::Error) {
-    const WHILE: &str = "while SSL handshaking";
+    if error.kind() == io::ErrorKind::TimedOut && conn.is_aborted.get() {
+        return;
+    }
+    let (level, said) = told(error);
+    conn.log(cycle, level, format_args!("{said} while SSL handshaking"));
+}
+
+/// What the log says of a handshake that failed, and at which level (`ngx_ssl_connection_error`).
+#[must_use]
+pub fn told(error: &io::Error) -> (Level, String) {
     match fault(error) {
         Some((net::tls::Error::Closed, _)) => {
-            conn.log(cycle, Level::Info, format_args!("peer closed connection in SSL handshake {WHILE}"));
+            (Level::Info, "peer closed connection in SSL handshake".to_owned())
         }
         Some((reason, fault)) => {
             let level = if fault == Fault::Peer { Level::Info } else { Level::Crit };
-            conn.log(cycle, level, format_args!("SSL_do_handshake() failed ({reason}) {WHILE}"));
+            (level, format!("SSL_do_handshake() failed ({reason})"))
         }
         None if error.kind() == io::ErrorKind::TimedOut => {
-            if !conn.is_aborted.get() {
-                let timed_out = "client timed out (110: Connection timed out)";
-                conn.log(cycle, Level::Info, format_args!("{timed_out} {WHILE}"));
-            }
+            (Level::Info, "client timed out (110: Connection timed out)".to_owned())
         }
-        None => {
-            conn.log(
-                cycle,
-                Level::Info,
-                format_args!("peer closed connection in SSL handshake {} {WHILE}", Errno(error)),
-            );
-        }
+        None => (Level::Info, format!("peer closed connection in SSL handshake {}", Errno(error))),
     }
 }
 

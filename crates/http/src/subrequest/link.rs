@@ -7,9 +7,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::{Family, Kind};
 use os::errlog::Level;
 
+use super::{Family, Kind};
 use crate::chunk::Queue;
 use crate::phases::Outcome;
 use crate::request::Request;

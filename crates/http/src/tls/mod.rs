@@ -23,7 +23,7 @@ use crate::request::Request;
 /// What may be spoken under TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alpn {
-    /// HTTP/1 alone.
+    /// HTTP/1 alone; in `stream` what `ssl_alpn` says.
     Http1,
     /// HTTP/2 where the client can, else HTTP/1.
     Http2,
@@ -48,6 +48,8 @@ pub struct ServerTls {
     pub rejects: bool,
     /// There are certificates.
     pub has_certificates: bool,
+    /// `ssl_handshake_timeout` of `stream`, milliseconds.
+    pub handshake_timeout: u64,
     /// OCSP answers for its certificates.
     pub staplings: Vec<Arc<Stapling>>,
     /// What is asked of clients' certificates.
@@ -69,6 +71,7 @@ impl ServerTls {
             http2: OnceLock::new(),
             rejects: false,
             has_certificates: false,
+            handshake_timeout: 0,
             staplings: Vec::new(),
             client: None,
             certificates: None,

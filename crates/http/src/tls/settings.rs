@@ -5,6 +5,7 @@ use std::sync::Arc;
 use conf::{Directive, Error, Level, Order, Word};
 use net::tls::{CipherList, CurveList, Protocols};
 
+use crate::conf::Lines;
 use crate::conf::compile::Cx;
 
 /// Most passwords of a file, and bytes of it.
@@ -97,14 +98,13 @@ pub fn read_passwords(cx: &mut Cx<'_>, word: &Word) -> Result<Arc<Vec<Vec<u8>>>,
 /// The lines of a `*_conf_command`: what they say is done when all other settings are known, as in nginx.
 #[derive(Clone, Debug, Default)]
 pub struct ConfCommands {
-    lines: Arc<Vec<(String, String)>>,
-    has_own: bool,
+    lines: Lines<(String, String)>,
 }
 
 impl ConfCommands {
     /// For [`crate::module::Settings::enter`].
     pub fn enter(&mut self) {
-        self.has_own = false;
+        self.lines.enter();
     }
 
     /// Whether there is none.
@@ -113,16 +113,12 @@ impl ConfCommands {
         self.lines.is_empty()
     }
 
-    /// Adds a line; the first one of a block takes the place of those around it.
+    /// Adds a line.
     ///
     /// # Errors
     /// None beyond a missing argument.
     pub fn add(&mut self, d: &Directive) -> Result<(), Error> {
-        if !std::mem::replace(&mut self.has_own, true) {
-            self.lines = Arc::default();
-        }
-        let line = (d.arg(0)?.as_str().into_owned(), d.arg(1)?.as_str().into_owned());
-        Arc::make_mut(&mut self.lines).push(line);
+        self.lines.push((d.arg(0)?.as_str().into_owned(), d.arg(1)?.as_str().into_owned()));
         Ok(())
     }
 

@@ -91,7 +91,7 @@ pub static VARIABLES: [Variable; 70] = [
     row("connection", |r, out| decimal(r.conn.number, out)),
     row("connection_requests", |r, out| decimal(u64::from(r.conn.requests.get()), out)),
     row("connection_time", |r, out| seconds(net::timer::now_ms().saturating_sub(r.conn.started_ms), out)),
-    row("nginx_version", |_, out| text(crate::output::NGINX_VERSION.as_bytes(), out)),
+    row("nginx_version", |_, out| text(base::version::NGINX_VERSION.as_bytes(), out)),
     row("hostname", hostname),
     row("pid", |_, out| decimal(u64::from(std::process::id()), out)),
     row("msec", |_, out| {
@@ -127,7 +127,7 @@ pub static PREFIXES: [PrefixVariable; 6] = [
 ];
 
 /// A value that is always there.
-fn text(value: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn text(value: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(value);
     true
 }
@@ -138,12 +138,12 @@ fn filled(value: &[u8], out: &mut Vec<u8>) -> bool {
     !value.is_empty()
 }
 
-fn decimal(number: u64, out: &mut Vec<u8>) -> bool {
+pub(super) fn decimal(number: u64, out: &mut Vec<u8>) -> bool {
     push_decimal(number, out);
     true
 }
 
-fn seconds(millis: u64, out: &mut Vec<u8>) -> bool {
+pub(super) fn seconds(millis: u64, out: &mut Vec<u8>) -> bool {
     clock::push_seconds(millis, out);
     true
 }
@@ -268,7 +268,7 @@ fn request_id(_: &Request, out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn hostname(_: &Request, out: &mut Vec<u8>) -> bool {
+pub(super) fn hostname(_: &Request, out: &mut Vec<u8>) -> bool {
     static NAME: OnceLock<String> = OnceLock::new();
     text(NAME.get_or_init(|| os::process::hostname().to_ascii_lowercase()).as_bytes(), out)
 }

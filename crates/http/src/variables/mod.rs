@@ -8,6 +8,7 @@ mod cookie;
 pub mod core;
 mod header;
 mod sent;
+pub mod stream;
 mod template;
 
 use std::collections::HashMap;

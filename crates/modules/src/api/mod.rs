@@ -8,12 +8,14 @@ mod error;
 mod json;
 mod upstreams;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::Chunk;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
+use http::cycle::{Local, Worker};
 use http::module::{Module, Slot};
 use http::phases::{Answer, Answered, Body, Outcome};
 use http::relay::cache::Zone;
@@ -22,6 +24,7 @@ use http::relay::{Upstream, now};
 use http::request::Request;
 use http::rows::{Row, row};
 use http::server::stats::totals;
+use http::side::Side;
 use http::variables::VariableId;
 use http::{blocking, body};
 use proto::h1::Method;
@@ -131,10 +134,11 @@ fn show(r: &Request, path: &[String]) -> Result<String, ApiError> {
     check_version(version)?;
     let mut out = String::new();
     match rest {
-        [] => names(&mut out, &["nginx", "connections", "http"]),
+        [] => names(&mut out, &["nginx", "connections", "http", "stream"]),
         ["nginx"] => nginx(&mut out, r),
         ["connections"] => connections(&mut out),
         ["http"] => names(&mut out, &["requests", "caches", "upstreams"]),
+        ["stream"] => names(&mut out, &["upstreams"]),
         ["http", "requests"] => {
             let totals = totals();
             json::object(&mut out, |object| {
@@ -149,16 +153,20 @@ fn show(r: &Request, path: &[String]) -> Result<String, ApiError> {
             }
         }),
         ["http", "caches", name] => caches::cache(&mut out, &*zone(r, name)?),
-        ["http", "upstreams"] => json::object(&mut out, |object| {
-            for upstream in shown(r) {
-                object.field(&upstream.name, |out| upstreams::upstream(out, upstream, now()));
+        [side, "upstreams", rest @ ..] => {
+            let (side, cycle) = cycle(r, side)?;
+            match rest {
+                [] => json::object(&mut out, |object| {
+                    for upstream in shown(&cycle) {
+                        object.field(&upstream.name, |out| upstreams::upstream(out, upstream, side, now()));
+                    }
+                }),
+                [name] => upstreams::upstream(&mut out, find(&cycle, name)?, side, now()),
+                [name, "servers"] => upstreams::servers(&mut out, &find(&cycle, name)?.live.servers()),
+                [name, "servers", id] => one_server(&mut out, find(&cycle, name)?, parse_id(id)?)?,
+                _ => return Err(ApiError::path_not_found()),
             }
-        }),
-        ["http", "upstreams", name] => upstreams::upstream(&mut out, find(r, name)?, now()),
-        ["http", "upstreams", name, "servers"] => {
-            upstreams::servers(&mut out, &find(r, name)?.live.servers());
         }
-        ["http", "upstreams", name, "servers", id] => one_server(&mut out, find(r, name)?, parse_id(id)?)?,
         _ => return Err(ApiError::path_not_found()),
     }
     Ok(out)
@@ -206,13 +214,13 @@ async fn changed(r: &Request, path: &[String]) -> Result<Reply, ApiError> {
         zone(r, name)?.counters().reset();
         return Ok(Reply { status: 204, text: String::new(), location: None });
     }
-    let [version, "http", "upstreams", name, "servers", rest @ ..] = &parts[..] else {
+    let [version, side, "upstreams", name, "servers", rest @ ..] = &parts[..] else {
         // What can be read but not changed.
         show(r, path)?;
         return Err(ApiError::method_disabled());
     };
     check_version(version)?;
-    let upstream = Arc::clone(find(r, name)?);
+    let upstream = Arc::clone(find(&cycle(r, side)?.1, name)?);
     let id = match rest {
         [] => None,
         [id] => Some(parse_id(id)?),
@@ -275,10 +283,19 @@ fn parse_id(id: &str) -> Result<u32, ApiError> {
     id.parse().map_err(|_| ApiError::new(400, "UpstreamBadServerId", "invalid server ID"))
 }
 
+/// The configuration of a side: the request's own, or that of `stream` which is in use beside it.
+fn cycle(r: &Request, side: &str) -> Result<(Side, Rc<Local>), ApiError> {
+    match side {
+        "http" => Ok((Side::Http, Rc::clone(&r.cycle))),
+        "stream" => Ok((Side::Stream, Worker::current().cycle_of(Side::Stream))),
+        _ => Err(ApiError::path_not_found()),
+    }
+}
+
 /// The upstreams that may be looked at.
-fn shown(r: &Request) -> impl Iterator<Item = &Arc<Upstream>> {
+fn shown(cycle: &Local) -> impl Iterator<Item = &Arc<Upstream>> {
     // A group that several places refer to stands there as often.
-    let all = &r.cycle.http.upstreams;
+    let all = &cycle.http.upstreams;
     all.iter()
         .enumerate()
         .filter(move |(index, upstream)| {
@@ -288,8 +305,8 @@ fn shown(r: &Request) -> impl Iterator<Item = &Arc<Upstream>> {
         .map(|(_, upstream)| upstream)
 }
 
-fn find<'r>(r: &'r Request, name: &str) -> Result<&'r Arc<Upstream>, ApiError> {
-    let all = &r.cycle.http.upstreams;
+fn find<'c>(cycle: &'c Local, name: &str) -> Result<&'c Arc<Upstream>, ApiError> {
+    let all = &cycle.http.upstreams;
     match all.iter().find(|upstream| *upstream.name == *name) {
         Some(upstream) if upstream.zone.is_some() => Ok(upstream),
         Some(_) => Err(ApiError::new(400, "UpstreamStatic", "upstream is static")),
@@ -310,7 +327,7 @@ fn names(out: &mut String, names: &[&str]) {
 fn nginx(out: &mut String, r: &Request) {
     let address = r.conn.local_ip().map(|ip| ip.to_string()).unwrap_or_default();
     json::object(out, |object| {
-        object.text("version", http::output::NGINX_VERSION).text("address", &address);
+        object.text("version", base::version::NGINX_VERSION).text("address", &address);
         object.number("generation", u64::from(r.cycle.generation));
         object.number("pid", u64::from(std::process::id()));
     });

@@ -1,21 +1,26 @@
 //! Upstreams as the API shows them: what runs of them, and their servers as they are configured.
 
-use http::relay::Upstream;
 use http::relay::sticky::StickyMethod;
+use http::relay::{HeadMoment, Upstream};
+use http::side::Side;
 use upstream::{Admin, CheckVerdict, Health, Member, Now, Origin, Peer, Resolve, Role, Server};
 
 use super::json::{self, Object};
 
 /// An upstream with its peers.
-pub(super) fn upstream(out: &mut String, upstream: &Upstream, now: Now) {
+pub(super) fn upstream(out: &mut String, upstream: &Upstream, side: Side, now: Now) {
     let group = upstream.group();
+    let seen = Seen { side, head_moment: upstream.head_moment };
     json::object(out, |object| {
         object.field("peers", |out| {
             json::list(out, group.peers(), |out, (_, role, one)| {
-                json::object(out, |object| peer(object, one, role, now));
+                json::object(out, |object| peer(object, one, role, seen, now));
             });
         });
-        object.number("keepalive", upstream.pool().idle() as u64).number("zombies", 0);
+        if side == Side::Http {
+            object.number("keepalive", upstream.pool().idle() as u64);
+        }
+        object.number("zombies", 0);
         if let Some(zone) = &upstream.zone {
             object.text("zone", zone);
         }
@@ -34,7 +39,14 @@ pub(super) fn upstream(out: &mut String, upstream: &Upstream, now: Now) {
     });
 }
 
-fn peer(object: &mut Object<'_>, peer: &Peer, role: Role, now: Now) {
+/// As what a peer is seen: of requests, or of sessions and what is measured of them.
+#[derive(Clone, Copy)]
+struct Seen {
+    side: Side,
+    head_moment: HeadMoment,
+}
+
+fn peer(object: &mut Object<'_>, peer: &Peer, role: Role, seen: Seen, now: Now) {
     let counters = peer.counters();
     object.number("id", u64::from(peer.id)).text("server", &peer.name).text("name", &peer.server);
     object.flag("backup", role == Role::Backup).number("weight", u64::from(peer.weight));
@@ -42,19 +54,26 @@ fn peer(object: &mut Object<'_>, peer: &Peer, role: Role, now: Now) {
     if peer.max_conns > 0 {
         object.number("max_conns", u64::from(peer.max_conns));
     }
-    object.number("requests", counters.requests);
+    let (attempts, head) = match (seen.side, seen.head_moment) {
+        (Side::Http, _) => ("requests", "header_time"),
+        (Side::Stream, HeadMoment::FirstByte) => ("connections", "first_byte_time"),
+        (Side::Stream, HeadMoment::Connected) => ("connections", "connect_time"),
+    };
+    object.number(attempts, counters.requests);
     if counters.head_ms > 0 {
-        object.number("header_time", counters.head_ms);
+        object.number(head, counters.head_ms);
     }
     if counters.response_ms > 0 {
         object.number("response_time", counters.response_ms);
     }
-    object.object("responses", |object| {
-        for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(counters.answers) {
-            object.number(class, count);
-        }
-        object.number("total", counters.answers.iter().sum());
-    });
+    if seen.side == Side::Http {
+        object.object("responses", |object| {
+            for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(counters.answers) {
+                object.number(class, count);
+            }
+            object.number("total", counters.answers.iter().sum());
+        });
+    }
     object.number("sent", counters.sent).number("received", counters.received);
     object.number("fails", counters.failures).number("unavail", counters.unavailable);
     object.object("health_checks", |object| {

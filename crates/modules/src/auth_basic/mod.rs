@@ -6,7 +6,6 @@ mod known;
 mod password;
 mod user_file;
 
-use http::conf::Location;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +14,7 @@ use std::rc::Rc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::blocking;
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::credentials::Basic;
 use http::module::{Module, Registry, Settings, Slot};

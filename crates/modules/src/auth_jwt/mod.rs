@@ -13,9 +13,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use http::conf::Location;
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Outcome, Phase, PhaseHandler, Verdict};
 use http::request::Request;
@@ -44,6 +43,7 @@ enum Source {
 }
 
 /// `auth_jwt_require`: values that must be there, and the status otherwise.
+#[derive(Clone)]
 struct Requirement {
     values: Vec<Template>,
     status: u16,
@@ -56,10 +56,8 @@ pub struct AuthJwtSettings {
     realm: Option<Template>,
     /// `token=`; the Authorization field by default.
     token: Option<Template>,
-    sources: Arc<Vec<Source>>,
-    requirements: Arc<Vec<Arc<Requirement>>>,
-    are_sources_inherited: bool,
-    are_requirements_inherited: bool,
+    sources: Lines<Source>,
+    requirements: Lines<Requirement>,
     /// Seconds.
     leeway: i64,
     /// Milliseconds; 0: keys are not kept.
@@ -69,8 +67,8 @@ pub struct AuthJwtSettings {
 
 impl Settings for AuthJwtSettings {
     fn enter(&mut self) {
-        self.are_sources_inherited = true;
-        self.are_requirements_inherited = true;
+        self.sources.enter();
+        self.requirements.enter();
     }
 }
 
@@ -234,7 +232,7 @@ fn decide(r: &mut Request, settings: &AuthJwtSettings, pending: Pending) -> Verd
             return challenge(r, &pending.realm, Refusal::BadToken);
         }
     }
-    let lacks = |one: &&Arc<Requirement>| one.values.iter().any(|value| !value.holds(r));
+    let lacks = |one: &&Requirement| one.values.iter().any(|value| !value.holds(r));
     match settings.requirements.iter().find(lacks).map(|requirement| requirement.status) {
         None => Verdict::Pass,
         Some(status) => {

@@ -43,7 +43,7 @@ pub(super) static ROWS: [Row<AuthJwtSettings>; 9] = [
         |s: &mut AuthJwtSettings, cx, d| {
             s.conf_prefix.clone_from(&cx.paths.conf_prefix);
             let source = Source::File(Template::compile(cx, d.arg(0)?)?);
-            add_source(s, source);
+            s.sources.push(source);
             Ok(())
         },
     )
@@ -56,7 +56,7 @@ pub(super) static ROWS: [Row<AuthJwtSettings>; 9] = [
         "A URI that gives a JSON Web Key Set.",
         |s: &mut AuthJwtSettings, cx, d| {
             let source = Source::Request(Template::compile(cx, d.arg(0)?)?);
-            add_source(s, source);
+            s.sources.push(source);
             Ok(())
         },
     )
@@ -98,13 +98,6 @@ fn auth_jwt(s: &mut AuthJwtSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(
     Ok(())
 }
 
-fn add_source(s: &mut AuthJwtSettings, source: Source) {
-    if std::mem::take(&mut s.are_sources_inherited) {
-        s.sources = Arc::default();
-    }
-    Arc::make_mut(&mut s.sources).push(source);
-}
-
 fn auth_jwt_require(s: &mut AuthJwtSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let mut requirement = Requirement { values: Vec::new(), status: 401 };
     for word in &d.args {
@@ -117,10 +110,7 @@ fn auth_jwt_require(s: &mut AuthJwtSettings, cx: &mut Cx<'_>, d: &Directive) -> 
             None => requirement.values.push(Template::compile(cx, word)?),
         }
     }
-    if std::mem::take(&mut s.are_requirements_inherited) {
-        s.requirements = Arc::default();
-    }
-    Arc::make_mut(&mut s.requirements).push(Arc::new(requirement));
+    s.requirements.push(requirement);
     Ok(())
 }
 

@@ -4,12 +4,12 @@
 
 mod formats;
 
-use http::conf::Location;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use conf::{Arity, Contexts};
 use http::chunk::Chunk;
+use http::conf::Location;
 use http::filters::More;
 use http::module::{Module, Registry, Settings, Slot};
 use http::output;

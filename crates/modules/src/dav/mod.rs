@@ -8,13 +8,12 @@ mod remove;
 mod transfer;
 mod tree;
 
-use http::conf::Location;
 use std::io;
-
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::core::method_bit;
 use http::module::{Module, Registry, Settings, Slot};

@@ -6,9 +6,9 @@ use http::phases::{Body, Outcome};
 use http::request::Request;
 use os::errlog::Level;
 use os::errno;
+use os::transfer::{self, Failure, Parents, directory_access};
 
 use super::{DavSettings, as_path, failure, field, has_body, is_collection, refuse, set_location};
-use os::transfer::{self, Failure, Parents, directory_access};
 
 pub(super) async fn put(r: &mut Request, settings: DavSettings) -> Outcome {
     if is_collection(&r.uri) {

@@ -9,11 +9,11 @@ use http::request::Request;
 use os::errlog::{Errno, Level};
 use os::errno;
 use os::file::FileInfo;
+use os::transfer::{self, Parents, create_dir, directory_access};
 use proto::h1::Method;
 
 use super::remove::{Kind, delete_path};
 use super::{DavSettings, Depth, as_path, depth, failure, field, has_body, is_collection, tree};
-use os::transfer::{self, Parents, create_dir, directory_access};
 
 pub(super) fn transfer(r: &Request, settings: DavSettings) -> Outcome {
     match plan(r).and_then(|plan| plan.carry_out(r, settings)) {

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use http::request::Request;
 use os::errlog::{Errno, Level};
 use os::file::FileInfo;
+use os::transfer::{self, create_dir, directory_access};
 
 use super::failure;
-use os::transfer::{self, create_dir, directory_access};
 
 /// What lies in a directory.
 enum Entry {

@@ -5,9 +5,9 @@
 //! or was as long as its head says.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use http::chunk::{Chunk, Queue};
+use http::conf::Lines;
 use http::relay::cgi::{body_length, conclude_head, log_too_much};
 use http::relay::settings::next;
 use http::relay::{BodyLength, Closing, Codec, Decoded, HeadStep, MAX_FIELDS, READING, RelaySettings};
@@ -20,7 +20,7 @@ use proto::h1::{FramingError, Method, Progress};
 /// FastCGI at work on one connection.
 pub(super) struct FastcgiCodec {
     after: AfterAnswer,
-    catch: Arc<Vec<Box<[u8]>>>,
+    catch: Lines<Box<[u8]>>,
     records: Records,
     /// Where the head's text lies in the buffer, as far as it is there.
     text: Option<Range<usize>>,
@@ -35,10 +35,10 @@ pub(super) struct FastcgiCodec {
 }
 
 impl FastcgiCodec {
-    pub(super) fn new(after: AfterAnswer, catch: &Arc<Vec<Box<[u8]>>>) -> Self {
+    pub(super) fn new(after: AfterAnswer, catch: &Lines<Box<[u8]>>) -> Self {
         Self {
             after,
-            catch: Arc::clone(catch),
+            catch: catch.clone(),
             records: Records::default(),
             text: None,
             left: None,

@@ -11,12 +11,11 @@ use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
-use http::conf::location::Content;
-use http::conf::{Location, UpstreamId};
+use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::regex::Regex;
-use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Target, Wire, push_peer_url};
+use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Wire};
 use http::request::Request;
 use http::rows::{Row, flag, row, value, without_effect};
 use proto::fastcgi::AfterAnswer;
@@ -54,8 +53,7 @@ pub struct FastcgiSettings {
     pass: Option<Pass>,
     index: Box<[u8]>,
     split: Option<Arc<Regex>>,
-    catch_stderr: Arc<Vec<Box<[u8]>>>,
-    has_own_catch: bool,
+    catch_stderr: Lines<Box<[u8]>>,
     after: AfterAnswer,
 }
 
@@ -67,33 +65,22 @@ impl Default for FastcgiSettings {
             pass: None,
             index: Box::default(),
             split: None,
-            catch_stderr: Arc::default(),
-            has_own_catch: false,
+            catch_stderr: Lines::default(),
             after: AfterAnswer::Close,
         }
     }
 }
 
-/// Fields of an answer that are not passed on.
-const HIDDEN: [&str; 6] = [
-    "Status",
-    "X-Accel-Expires",
-    "X-Accel-Redirect",
-    "X-Accel-Limit-Rate",
-    "X-Accel-Buffering",
-    "X-Accel-Charset",
-];
-
 impl Settings for FastcgiSettings {
     fn enter(&mut self) {
         self.relay.enter();
         self.params.enter();
-        self.has_own_catch = false;
+        self.catch_stderr.enter();
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
         self.params.finish(&self.relay);
-        self.relay.finish(cx, "fastcgi", &HIDDEN)
+        self.relay.finish(cx, "fastcgi", &["Status"])
     }
 }
 
@@ -131,29 +118,23 @@ impl Protocol for Fastcgi {
         Wire::Other(Box::new(FastcgiCodec::new(settings.after, &settings.catch_stderr)))
     }
 
-    fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let Some(pass) = &r.location().settings::<Self>().pass else { return Err(Outcome::Status(500)) };
-        pass.target(r, |text| text)
-    }
-
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        location.settings::<Self>().pass.as_ref()?.known()
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         request::create(r, plan)
     }
 
-    fn log_url(&self, _: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url("fastcgi://", peer, out);
+    fn scheme(&self, _: &Request) -> &'static str {
+        "fastcgi://"
     }
 }
 
 fn pass(s: &mut FastcgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    s.pass = Some(Pass::compile(cx, word, &word.bytes)?);
-    cx.block.content = Some(Content::Relay(Arc::new(Fastcgi)));
-    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
+    cx.block.relay_by(Fastcgi);
     Ok(())
 }
 
@@ -163,10 +144,6 @@ fn index(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
 }
 
 fn catch_stderr(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
-    if !s.has_own_catch {
-        s.has_own_catch = true;
-        s.catch_stderr = Arc::default();
-    }
-    Arc::make_mut(&mut s.catch_stderr).push(d.arg(0)?.bytes.clone());
+    s.catch_stderr.push(d.arg(0)?.bytes.clone());
     Ok(())
 }

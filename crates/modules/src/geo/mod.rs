@@ -29,7 +29,7 @@ static SLOT: Slot = Slot::new();
 
 static ROWS: [Row<()>; 1] = [row(
     "geo",
-    Contexts::HTTP,
+    Contexts::HTTP.or(Contexts::STREAM),
     Arity::TAKE12,
     "",
     "Defines a variable by the client's address.",
@@ -39,6 +39,7 @@ static ROWS: [Row<()>; 1] = [row(
 
 impl Module for Geo {
     const NAME: &'static str = "ngx_http_geo_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_geo_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
     type Main = ();

@@ -11,6 +11,7 @@ use base::Network;
 use conf::{Directive, Error, Level, Word};
 use http::conf::compile::Cx;
 use http::forwarded::Recursion;
+use http::side::Side;
 use http::variables::Cache;
 
 use super::networks::Networks;
@@ -108,8 +109,12 @@ impl Draft {
     fn line(&mut self, cx: &mut Cx<'_>, line: &Directive) -> Result<(), Error> {
         match (&*line.name.bytes, &*line.args) {
             (b"ranges", []) => return self.choose_ranges(&line.name),
-            (b"proxy_recursive", []) => self.recursion = Recursion::Through,
             (b"volatile", []) => self.is_volatile = true,
+            (b"proxy" | b"proxy_recursive", _) if cx.side == Side::Stream => {
+                let sentence = format!("\"{}\" is no parameter of \"geo\" in stream", line.name.as_str());
+                return Err(Error::at(&line.name, sentence));
+            }
+            (b"proxy_recursive", []) => self.recursion = Recursion::Through,
             (b"proxy", [network]) => {
                 let (base, prefix) = network_of(cx, network)?;
                 self.proxies.push(Network::Inet { base, prefix });

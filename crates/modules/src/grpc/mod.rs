@@ -7,21 +7,18 @@ mod web;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
-use http::body::RequestBody;
-use http::conf::Location;
 use http::conf::compile::Cx;
-use http::conf::location::Content;
-use http::conf::{UpstreamId, UriPart, parse_upstream_url};
+use http::conf::{Lines, Location, UriPart, parse_upstream_url};
 use http::filters::{Filtered, HeaderFilter};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
 use http::relay::{
-    BodyCoding, BodyUse, Http2, Pass, Plan, PlanBody, Protocol, RelaySettings, Target, Wire, push_peer_url,
+    BodyCoding, BodyUse, Http2, Offer, Pass, Plan, PlanBody, Protocol, RelaySettings, Schemes, Security,
+    Target, Wire, split_scheme,
 };
 use http::request::Request;
 use http::rows::{Row, flag, is_number, row, without_effect};
-use http::variables::Template;
 use net::Buf;
 use proto::h1::{Fields, Known};
 use proto::uri::EscapeKind;
@@ -44,22 +41,13 @@ http::relay_tls_rows!("grpc", GrpcSettings, TLS_ROWS);
 #[rustfmt::skip]
 static ROWS: [Row<GrpcSettings>; 5] = [
     row("grpc_pass", PASS, Arity::ONE, "", "Where requests are passed to.", pass),
-    row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", set_header).many(),
+    row("grpc_set_header", ALL, Arity::TWO, "Content-Length $content_length", "Sets a field of the request.", |s: &mut GrpcSettings, cx, d| s.set_fields.set(cx, d)).many(),
     flag("grpc_web", ALL, "off", "Translates browsers' gRPC-Web, and answers it with errors that they understand.", |s, v| s.web = v),
     without_effect("grpc_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
     without_effect("grpc_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
 ];
 
-/// Fields of an answer that are not passed on (`ngx_http_grpc_hide_headers`).
-const HIDDEN: [&str; 7] = [
-    "Date",
-    "Server",
-    "X-Accel-Expires",
-    "X-Accel-Redirect",
-    "X-Accel-Limit-Rate",
-    "X-Accel-Buffering",
-    "X-Accel-Charset",
-];
+const SCHEMES: Schemes = &[("grpc://", Security::Plain), ("grpcs://", Security::Tls)];
 
 /// Bytes that nearly every head fits in.
 const HEAD_SIZE: usize = 4096;
@@ -70,14 +58,11 @@ pub struct GrpcSettings {
     /// What all upstream protocols share.
     pub relay: RelaySettings,
     pass: Option<Pass>,
-    /// `grpcs://` without variables.
-    is_secure: bool,
     /// The name that the upstream is asked by; empty where variables say it.
     host: Arc<[u8]>,
     /// `grpc_web`.
     web: bool,
-    set_fields: Arc<Vec<Line>>,
-    has_own_fields: bool,
+    set_fields: Lines<Line>,
     program: Arc<Program>,
 }
 
@@ -106,7 +91,7 @@ struct Host(Box<[u8]>);
 impl Settings for GrpcSettings {
     fn enter(&mut self) {
         self.relay.enter();
-        self.has_own_fields = false;
+        self.set_fields.enter();
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -117,11 +102,11 @@ impl Settings for GrpcSettings {
         self.relay.pass_trailers = true;
         self.relay.keeps_unbuffered = true;
         self.relay.buffers = (8, self.relay.buffer_size);
-        self.relay.finish(cx, "grpc", &HIDDEN)?;
-        if self.is_secure || matches!(self.pass, Some(Pass::Variable(_))) {
+        self.relay.finish(cx, "grpc", &["Date", "Server"])?;
+        if self.pass.as_ref().is_some_and(Pass::may_need_tls) {
             self.relay.tls.make(cx, "grpc")?;
         }
-        if self.has_own_fields || self.program.is_unmade() {
+        if self.set_fields.is_own() || self.program.is_unmade() {
             self.program = Arc::new(Program::new(&self.set_fields, GRPC_FIELDS));
         }
         Ok(())
@@ -178,10 +163,12 @@ impl Protocol for Grpc {
         Wire::Other(Box::<Http2>::default())
     }
 
+    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
+        location.settings::<Self>().pass.as_ref()
+    }
+
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let settings = r.location().settings::<Self>();
-        let Some(pass) = &settings.pass else { return Err(Outcome::Status(500)) };
-        let target = pass.target(r, |text| scheme(text).1)?;
+        let target = self.pass(r.location()).ok_or(Outcome::Status(500))?.target(r)?;
         if let Target::Host { host, port, .. } = &target {
             let name = match port {
                 _ if host.starts_with("unix:") => "localhost".to_owned(),
@@ -191,10 +178,6 @@ impl Protocol for Grpc {
             r.contexts.put(Host(name.into_bytes().into()));
         }
         Ok(target)
-    }
-
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        location.settings::<Self>().pass.as_ref().and_then(Pass::known)
     }
 
     fn is_grpc(&self) -> bool {
@@ -233,25 +216,16 @@ impl Protocol for Grpc {
         }
         out.extend_from_slice(b"\r\n");
         plan.head = head;
-        plan.body = match &r.body {
-            body if body.is_whole() => PlanBody::Whole,
-            RequestBody::Streaming => PlanBody::Stream,
-            _ => PlanBody::None,
-        };
+        plan.body = PlanBody::of(r, &settings.relay);
         Ok(())
     }
 
-    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
-        let settings = r.location().settings::<Self>();
-        let is_secure = match &settings.pass {
-            Some(Pass::Variable(template)) => scheme(&template.value(r)).0 == Scheme::Tls,
-            _ => settings.is_secure,
-        };
-        is_secure.then_some(b"h2")
+    fn tls(&self, r: &Request) -> Option<Offer> {
+        (self.pass(r.location())?.security(r) == Security::Tls).then_some(Offer::Borrowed(b"\x02h2"))
     }
 
-    fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
-        push_peer_url(if self.tls(r).is_some() { "grpcs://" } else { "grpc://" }, peer, out);
+    fn scheme(&self, r: &Request) -> &'static str {
+        if self.tls(r).is_some() { "grpcs://" } else { "grpc://" }
     }
 }
 
@@ -268,39 +242,13 @@ fn write_uri(r: &Request, out: &mut Vec<u8>) {
     }
 }
 
-/// What stands in front of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
-    /// `grpc://` or nothing.
-    Plain,
-    /// `grpcs://`.
-    Tls,
-}
-
-fn scheme(text: &[u8]) -> (Scheme, &[u8]) {
-    let has =
-        |prefix: &[u8]| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    if has(b"grpc://") {
-        (Scheme::Plain, text.get(7..).unwrap_or_default())
-    } else if has(b"grpcs://") {
-        (Scheme::Tls, text.get(8..).unwrap_or_default())
-    } else {
-        (Scheme::Plain, text)
-    }
-}
-
 /// The setter of `grpc_pass`.
 fn pass(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    // With variables in front of it, what looks like a scheme is one only once they have values.
-    let is_variable = Template::has_variables(&word.bytes);
-    let (scheme, address) = if is_variable { (Scheme::Plain, &*word.bytes) } else { scheme(&word.bytes) };
-    s.is_secure = scheme == Scheme::Tls;
-    cx.block.content = Some(Content::Relay(Arc::new(Grpc)));
-    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
-    let pass = Pass::compile(cx, word, address)?;
-    s.host = match parse_upstream_url(address, UriPart::Refused) {
-        _ if Template::has_variables(address) => Arc::default(),
+    cx.block.relay_by(Grpc);
+    let pass = Pass::compile(cx, word, &word.bytes, SCHEMES)?;
+    s.host = match parse_upstream_url(split_scheme(&word.bytes, SCHEMES).1, UriPart::Refused) {
+        _ if pass.known().is_none() => Arc::default(),
         Ok(url) if url.is_unix() => b"localhost"[..].into(),
         Ok(url) if url.port.is_some() => [url.host, b":", url.port_text].concat().into(),
         Ok(url) => url.host.into(),
@@ -308,29 +256,4 @@ fn pass(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Erro
     };
     s.pass = Some(pass);
     Ok(())
-}
-
-fn set_header(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    if d.is_default() {
-        return Ok(());
-    }
-    let line = Line { name: d.arg(0)?.bytes.clone(), value: Template::compile(cx, d.arg(1)?)? };
-    if !s.has_own_fields {
-        s.has_own_fields = true;
-        s.set_fields = Arc::default();
-    }
-    Arc::make_mut(&mut s.set_fields).push(line);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schemes() {
-        assert_eq!(scheme(b"grpc://a:1"), (Scheme::Plain, &b"a:1"[..]));
-        assert_eq!(scheme(b"GRPCS://a"), (Scheme::Tls, &b"a"[..]));
-        assert_eq!(scheme(b"a:1"), (Scheme::Plain, &b"a:1"[..]));
-    }
 }

@@ -4,12 +4,12 @@
 
 mod expires;
 
-use http::conf::Location;
 use std::io;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::Queue;
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::filters::{BodyFilter, Filtered, HeaderFilter, More, Sees, Taken};
 use http::module::{Module, Registry, Settings, Slot};

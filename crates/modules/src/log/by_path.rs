@@ -14,6 +14,7 @@ use http::log_buffer::LogSink;
 use http::open_file::{self, Want};
 use http::paths;
 use http::request::Request;
+use http::side::Side;
 use os::errlog::{Errno, Level};
 use os::file::FileInfo;
 
@@ -44,7 +45,7 @@ thread_local! {
 
 /// The sink of a path that variables gave; `None` where it cannot be had, which was logged then.
 pub(super) fn sink(r: &Request, path: &[u8], cache: Option<CacheConf>) -> Option<Arc<LogSink>> {
-    if !root_exists(r) {
+    if r.cycle.side == Side::Http && !root_exists(r) {
         return None;
     }
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
@@ -59,7 +60,8 @@ pub(super) fn sink(r: &Request, path: &[u8], cache: Option<CacheConf>) -> Option
         .ok()
 }
 
-/// Only hosts whose root is there get a log, so that clients cannot make files by inventing names.
+/// Only hosts whose root is there get a log, so that clients cannot make files by inventing names. Sessions of `stream`
+/// have no root, and no host that a client could invent.
 fn root_exists(r: &Request) -> bool {
     let Ok(mapped) = paths::map_uri(r) else { return false };
     let root = mapped.full.get(..mapped.root_length).unwrap_or_default();

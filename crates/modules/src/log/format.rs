@@ -7,6 +7,7 @@ use conf::{Directive, Error, Word};
 use http::conf::compile::Cx;
 use http::output::push_decimal;
 use http::request::Request;
+use http::side::Side;
 use http::variables::core::{push_status, shown_request_line};
 use http::variables::{VariableId, clock, join_values, push_addr};
 use os::socket::PeerAddr;
@@ -76,6 +77,17 @@ fn special(name: &[u8]) -> Option<Op> {
     })
 }
 
+impl Op {
+    /// Whether the instruction says what the variable says on this side.
+    fn serves(&self, side: Side) -> bool {
+        side == Side::Http
+            || matches!(
+                self,
+                Self::RemoteAddr | Self::TimeLocal | Self::TimeIso8601 | Self::Msec | Self::BytesSent
+            )
+    }
+}
+
 impl Format {
     /// Compiles the words behind a format's name (`ngx_http_log_compile_format`).
     ///
@@ -123,7 +135,7 @@ impl Format {
             }
             let (name, behind) = variable_name(variable).map_err(|sentence| Error::at(word, sentence))?;
             let name = name.to_ascii_lowercase();
-            self.ops.push(match special(&name) {
+            self.ops.push(match special(&name).filter(|op| op.serves(cx.side)) {
                 Some(op) => op,
                 None => Op::Variable(cx.variable(&name, word)?),
             });

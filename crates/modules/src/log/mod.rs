@@ -6,19 +6,20 @@ mod by_path;
 mod format;
 mod setters;
 
-use http::conf::Location;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Error};
+use http::conf::Location;
 use http::conf::compile::Cx;
 use http::log_buffer::LogSink;
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::{Phase, PhaseHandler, Verdict};
 use http::request::Request;
 use http::rows::{Row, row};
+use http::side::Side;
 use http::variables::Template;
 use os::errlog::Level;
 use os::syslog::Syslog;
@@ -82,11 +83,19 @@ pub struct LogMain {
     default: Option<Arc<AccessLog>>,
 }
 
-const PLACES: Contexts = Contexts::HTTP_ALL.or(Contexts::IF_LOCATION).or(Contexts::LIMIT_EXCEPT);
+const PLACES: Contexts =
+    Contexts::HTTP_ALL.or(Contexts::IF_LOCATION).or(Contexts::LIMIT_EXCEPT).or(Contexts::STREAM_ALL);
 
 static ROWS: [Row<LogSettings>; 3] = [
-    row("log_format", Contexts::HTTP, Arity::MORE2, "", "Names a format of lines.", setters::log_format)
-        .many(),
+    row(
+        "log_format",
+        Contexts::HTTP.or(Contexts::STREAM),
+        Arity::MORE2,
+        "",
+        "Names a format of lines.",
+        setters::log_format,
+    )
+    .many(),
     row(
         "access_log",
         PLACES,
@@ -98,7 +107,7 @@ static ROWS: [Row<LogSettings>; 3] = [
     .many(),
     row(
         "open_log_file_cache",
-        Contexts::HTTP_ALL,
+        Contexts::HTTP_ALL.or(Contexts::STREAM_ALL),
         Arity::TAKE1234,
         "off",
         "Keeps logs open whose paths have variables.",
@@ -108,6 +117,7 @@ static ROWS: [Row<LogSettings>; 3] = [
 
 impl Module for Log {
     const NAME: &'static str = "ngx_http_log_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_log_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = LogSettings;
     type Main = LogMain;
@@ -118,13 +128,14 @@ impl Module for Log {
 
     fn register(registry: &mut Registry) {
         registry.phase(Phase::Log, &Log);
+        registry.stream_phase(Phase::Log, &Log);
     }
 
-    /// The default log is opened where some block relies on it, as nginx does.
+    /// The default log is opened where some block relies on it, as nginx does; sessions of `stream` have none.
     fn finish(main: &mut LogMain, cx: &mut Cx<'_>) -> Result<(), Error> {
         let is_used =
             cx.locations().any(|location| matches!(location.settings::<Self>().logs, Logs::Default));
-        if is_used {
+        if is_used && cx.side == Side::Http {
             main.default = Some(setters::default_log(main, cx)?);
         }
         Ok(())
@@ -146,6 +157,7 @@ impl PhaseHandler for Log {
         match &settings.logs {
             Logs::Off => {}
             Logs::Lines(logs) => logs.iter().for_each(|log| log.write(r, settings.cache)),
+            // Sessions of `stream` have none.
             Logs::Default => cycle.http.main::<Self>().default.iter().for_each(|log| log.write(r, None)),
         }
         Verdict::Declined

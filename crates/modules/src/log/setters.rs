@@ -8,6 +8,7 @@ use std::sync::Arc;
 use conf::{Directive, Error, FileId, Word};
 use http::conf::compile::Cx;
 use http::log_buffer::{Buffering, LogSink};
+use http::side::Side;
 use http::variables::Template;
 use os::errlog::Errno;
 use os::syslog::{Syslog, SyslogOptions};
@@ -23,7 +24,8 @@ const GZIP_BUFFER: usize = 64 << 10;
 
 pub(super) fn log_format(_: &mut LogSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
     let word = d.arg(0)?;
-    if cx.main::<Log>().formats.contains_key(&*word.bytes) || word.is("combined") {
+    let is_known = cx.side == Side::Http && word.is("combined");
+    if cx.main::<Log>().formats.contains_key(&*word.bytes) || is_known {
         return Err(Error::at(word, format!("duplicate \"log_format\" name \"{}\"", word.as_str())));
     }
     let format = Arc::new(Format::read(cx, d)?);
@@ -33,7 +35,7 @@ pub(super) fn log_format(_: &mut LogSettings, cx: &mut Cx<'_>, d: &Directive) ->
 
 /// The format of this name, in any case of letters as nginx looks it up.
 fn find_format(cx: &mut Cx<'_>, word: &Word, name: &[u8]) -> Result<Arc<Format>, Error> {
-    if name.eq_ignore_ascii_case(b"combined") {
+    if cx.side == Side::Http && name.eq_ignore_ascii_case(b"combined") {
         return combined(cx, word);
     }
     let formats = &cx.main::<Log>().formats;
@@ -107,6 +109,9 @@ pub(super) fn access_log(s: &mut LogSettings, cx: &mut Cx<'_>, d: &Directive) ->
         }
         s.logs = Logs::Off;
         return Ok(());
+    }
+    if cx.side == Side::Stream && d.args.len() < 2 {
+        return Err(Error::at(word, "log format is not specified"));
     }
     let name = d.args.get(1).map_or(&b"combined"[..], |word| &word.bytes);
     let format = find_format(cx, d.args.get(1).unwrap_or(word), name)?;

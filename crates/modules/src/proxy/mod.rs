@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use conf::Error;
 use http::conf::compile::Cx;
-use http::conf::{Location, UpstreamId};
+use http::conf::{Lines, Location, UpstreamId};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{Line, PROXY_CACHE_FIELDS, PROXY_FIELDS, Program};
-use http::relay::{BodyUse, Http2, Plan, Protocol, RelaySettings, Rewritten, Target, Wire};
+use http::relay::{
+    BodyUse, Http2, Offer, Plan, Protocol, RelaySettings, Rewritten, Target, Wire, push_peer_url,
+};
 use http::request::Request;
 use http::rows::Row;
 use http::variables::Template;
@@ -87,8 +89,7 @@ pub struct ProxySettings {
     method: Option<Template>,
     /// `proxy_set_body`, which takes the place of the client's body.
     body: Option<Template>,
-    set_fields: Arc<Vec<Line>>,
-    has_own_fields: bool,
+    set_fields: Lines<Line>,
     program: Arc<Program>,
     /// That of requests whose answers may be kept.
     cache_program: Arc<Program>,
@@ -97,34 +98,22 @@ pub struct ProxySettings {
     cookies: CookieRewrites,
 }
 
-/// Fields of an answer that are not passed on.
-const HIDDEN: [&str; 8] = [
-    "Date",
-    "Server",
-    "X-Pad",
-    "X-Accel-Expires",
-    "X-Accel-Redirect",
-    "X-Accel-Limit-Rate",
-    "X-Accel-Buffering",
-    "X-Accel-Charset",
-];
-
 impl Settings for ProxySettings {
     fn enter(&mut self) {
         self.relay.enter();
         self.has_own_pass = false;
-        self.has_own_fields = false;
+        self.set_fields.enter();
         self.own_redirect = Own::Nothing;
         self.cookies.enter();
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.relay.finish(cx, "proxy", &HIDDEN)?;
+        self.relay.finish(cx, "proxy", &["Date", "Server", "X-Pad"])?;
         // As `ngx_http_proxy_process_header`, and unlike all other protocols.
         let is_http1 = self.http_version != HttpVersion::Http2;
         self.relay.omits_server = is_http1 && !self.relay.hidden.contains(Known::Server, b"Server");
         self.relay.omits_date = is_http1 && !self.relay.hidden.contains(Known::Date, b"Date");
-        if self.has_own_fields || self.program.is_unmade() {
+        if self.set_fields.is_own() || self.program.is_unmade() {
             self.program = Arc::new(Program::new(&self.set_fields, PROXY_FIELDS));
             self.cache_program = Arc::default();
         }
@@ -186,22 +175,21 @@ impl Protocol for Proxy {
         request::create(r, plan)
     }
 
-    fn tls(&self, r: &Request) -> Option<&'static [u8]> {
+    fn tls(&self, r: &Request) -> Option<Offer> {
         let settings = r.location().settings::<Self>();
         if !settings.pass.as_ref()?.may_need_tls() {
             return None;
         }
         pass::parts(r).filter(|parts| parts.is_https())?;
-        Some(if settings.http_version == HttpVersion::Http2 { b"h2" } else { b"" })
+        Some(Offer::Borrowed(if settings.http_version == HttpVersion::Http2 { b"\x02h2" } else { b"" }))
+    }
+
+    fn scheme(&self, r: &Request) -> &'static str {
+        if pass::parts(r).is_some_and(pass::Parts::is_https) { "https://" } else { "http://" }
     }
 
     fn log_url(&self, r: &Request, peer: &str, out: &mut Vec<u8>) {
-        let is_https = pass::parts(r).is_some_and(pass::Parts::is_https);
-        out.extend_from_slice(if is_https { b"https://" } else { b"http://" });
-        out.extend_from_slice(peer.as_bytes());
-        if peer.starts_with("unix:") {
-            out.push(b':');
-        }
+        push_peer_url(self.scheme(r), peer, out);
         uri::append(r, out);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use conf::{Directive, Error, Word};
 use http::conf::compile::Cx;
-use http::conf::location::{Content, Kind};
+use http::conf::location::Kind;
 use http::conf::{UpstreamId, UpstreamRef, UpstreamUrl, UriPart, parse_upstream_url};
 use http::phases::Outcome;
 use http::relay::Target;
@@ -112,8 +112,7 @@ pub(super) fn parts(r: &Request) -> Option<&Parts> {
 /// The setter of `proxy_pass`.
 pub(super) fn set(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    cx.block.content = Some(Content::Relay(Arc::new(Proxy)));
-    cx.block.auto_redirect = cx.block.name.last() == Some(&b'/');
+    cx.block.relay_by(Proxy);
     s.has_own_pass = true;
     let pass = if Template::has_variables(&word.bytes) {
         Pass::Variable(Template::compile(cx, word)?)

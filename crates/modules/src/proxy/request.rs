@@ -4,6 +4,7 @@
 
 use http::body::RequestBody;
 use http::phases::Outcome;
+use http::relay::fields::{BodyLength, Default};
 use http::relay::{Framing, Plan, PlanBody, SWITCHING_PROTOCOLS};
 use http::request::Request;
 use net::Buf;
@@ -11,7 +12,6 @@ use os::errlog::Level;
 use proto::h1::{Known, Method};
 
 use super::{HttpVersion, Proxy, ProxySettings, pass, uri};
-use http::relay::fields::{BodyLength, Default};
 
 /// Bytes that nearly every head fits in; a buffer of its own is found for a longer one.
 const HEAD_SIZE: usize = 4096;
@@ -64,7 +64,7 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
             out.extend_from_slice(&body);
             PlanBody::None
         }
-        None => passed_body(r, settings),
+        None => PlanBody::of(r, &settings.relay),
     };
     if plan.body == PlanBody::Stream && r.reader.is_chunked() && settings.http_version != HttpVersion::Http2 {
         plan.framing = Framing::Pieces;
@@ -95,16 +95,5 @@ pub(super) fn body_length(r: &Request) -> BodyLength {
         (Some(length), _) => BodyLength::Bytes(length),
         (None, RequestBody::Streaming) if r.reader.is_chunked() => BodyLength::Chunked,
         (None, _) => BodyLength::Untold,
-    }
-}
-
-fn passed_body(r: &Request, settings: &ProxySettings) -> PlanBody {
-    if !settings.relay.pass_request_body {
-        return PlanBody::None;
-    }
-    match &r.body {
-        body if body.is_whole() => PlanBody::Whole,
-        RequestBody::Streaming => PlanBody::Stream,
-        _ => PlanBody::None,
     }
 }

@@ -2,15 +2,12 @@
 //!
 //! Those that every upstream protocol has come from `relay_rows!`.
 
-use std::sync::Arc;
-
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::rows::{Row, flag, is_number, row, template, value, without_effect};
 use http::variables::Template;
 
 use super::{HttpVersion, ProxySettings, cookie, pass, redirect};
-use http::relay::fields::Line;
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 const PASS: Contexts = Contexts::LOCATION.or(Contexts::IF_LOCATION).or(Contexts::LIMIT_EXCEPT);
@@ -29,7 +26,7 @@ pub(super) static ROWS: [Row<ProxySettings>; 14] = [
     row("proxy_cookie_domain", ALL, Arity::TAKE12, "off", "Rewrites the domain of cookies.", cookie::domain).many(),
     row("proxy_cookie_path", ALL, Arity::TAKE12, "off", "Rewrites the path of cookies.", cookie::path).many(),
     row("proxy_cookie_flags", ALL, Arity::TAKE1234, "off", "Sets or removes flags of cookies.", cookie::flags).many(),
-    row("proxy_set_header", ALL, Arity::TWO, "Host $proxy_host", "Sets a field of the request.", set_header).many(),
+    row("proxy_set_header", ALL, Arity::TWO, "Host $proxy_host", "Sets a field of the request.", |s: &mut ProxySettings, cx, d| s.set_fields.set(cx, d)).many(),
     row("proxy_set_body", ALL, Arity::ONE, "", "Sets the request's body.", set_body),
     template("proxy_method", ALL, "Method of the request, in the place of the client's.", |s, v| s.method = Some(v)),
     value("proxy_http_version", ALL, Arity::ONE, "1.1", "Version spoken to the upstream.", http_version),
@@ -39,19 +36,6 @@ pub(super) static ROWS: [Row<ProxySettings>; 14] = [
     without_effect("proxy_headers_hash_max_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
     without_effect("proxy_headers_hash_bucket_size", ALL, Arity::ONE, "no hash of names is built").checked(is_number),
 ];
-
-fn set_header(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    if d.is_default() {
-        return Ok(());
-    }
-    let line = Line { name: d.arg(0)?.bytes.clone(), value: Template::compile(cx, d.arg(1)?)? };
-    if !s.has_own_fields {
-        s.has_own_fields = true;
-        s.set_fields = Arc::default();
-    }
-    Arc::make_mut(&mut s.set_fields).push(line);
-    Ok(())
-}
 
 fn set_body(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     s.body = Some(Template::compile(cx, d.arg(0)?)?);

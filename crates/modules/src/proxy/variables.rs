@@ -3,6 +3,7 @@
 //! The first two have a value once the request came to its `proxy_pass`.
 
 use http::output::push_decimal;
+use http::relay::fields::BodyLength;
 use http::request::Request;
 use http::variables::{Variable, push_addr};
 use proto::h1::Known;
@@ -10,7 +11,6 @@ use proto::h1::Known;
 use super::Proxy;
 use super::pass;
 use super::request::body_length;
-use http::relay::fields::BodyLength;
 
 /// The variables.
 pub(super) static VARIABLES: [Variable; 5] = [

@@ -131,17 +131,7 @@ impl Encoding {
         match self {
             Self::None => return value,
             Self::Url => proto::uri::escape(&value, proto::uri::EscapeKind::Html, &mut out),
-            Self::Entity => {
-                for byte in value {
-                    match byte {
-                        b'<' => out.extend_from_slice(b"&lt;"),
-                        b'>' => out.extend_from_slice(b"&gt;"),
-                        b'&' => out.extend_from_slice(b"&amp;"),
-                        b'"' => out.extend_from_slice(b"&quot;"),
-                        _ => out.push(byte),
-                    }
-                }
-            }
+            Self::Entity => proto::uri::escape_html(&value, &mut out),
         }
         out
     }

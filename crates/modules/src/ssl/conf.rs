@@ -5,6 +5,7 @@ use std::sync::Arc;
 use conf::Error;
 use http::conf::compile::Cx;
 use http::request::Request;
+use http::side::Side;
 use http::tls::{
     Alpn, Certificates, ClientPolicy, ConfCommand, Dynamic, Loaded, PemFile, ServerTls, VerifyClient,
     Written, read_trust,
@@ -15,9 +16,12 @@ use net::tls::{
     ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, Preference, ServerConfig,
     ServerOptions, SessionCache, Sessions, TicketKeys, Tickets,
 };
+use os::errlog::Level;
 
 use super::{Builtin, SslSettings, stapling};
-use os::errlog::Level;
+
+/// Bytes of the records that are sent where nothing is said.
+const RECORD_SIZE: usize = 16 << 10;
 
 /// Makes the TLS of the server that is being read, where it has any.
 pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -74,13 +78,15 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
     let (settings, sessions) = (s.clone(), Kept::new(s, context));
     let certificates: Option<Arc<dyn Certificates>> = (!dynamic.is_empty())
         .then(|| Arc::new(ByConnection { fixed: identities.0.clone(), dynamic }) as Arc<dyn Certificates>);
-    let make = move |alpn| make(&settings, &identities, &issuers, &sessions, alpn);
+    let side = cx.side;
+    let make = move |alpn| make(&settings, &identities, &issuers, &sessions, spoken(side, &settings, alpn));
     let mut tls = ServerTls::new(Box::new(make)).map_err(Error::bare)?;
     tls.rejects = s.reject_handshake;
     tls.staplings = staplings;
     tls.client = client;
     tls.certificates = certificates;
     tls.has_certificates = !s.certificates.is_empty();
+    tls.handshake_timeout = s.handshake_timeout;
     if let Some(server) = &mut cx.server {
         server.tls = Some(Arc::new(tls));
     }
@@ -195,17 +201,25 @@ impl Kept {
     }
 }
 
+/// The protocols that a server speaks, for those clients that offer some.
+fn spoken(side: Side, s: &SslSettings, alpn: Alpn) -> Vec<Vec<u8>> {
+    if side == Side::Stream {
+        return s.alpn.to_vec();
+    }
+    let mut protocols: Vec<Vec<u8>> = [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).into();
+    if alpn == Alpn::Http2 {
+        protocols.insert(0, b"h2".to_vec());
+    }
+    protocols
+}
+
 fn make(
     s: &SslSettings,
     identities: &Identities,
     issuers: &[Vec<u8>],
     kept: &Kept,
-    alpn: Alpn,
+    protocols: Vec<Vec<u8>>,
 ) -> Result<ServerConfig, String> {
-    let mut protocols: Vec<Vec<u8>> = [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).into();
-    if alpn == Alpn::Http2 {
-        protocols.insert(0, b"h2".to_vec());
-    }
     let options = ServerOptions {
         protocols: s.protocols,
         ciphers: &s.ciphers,
@@ -217,7 +231,8 @@ fn make(
         },
         identities: identities.clone(),
         client_auth: s.verify_client.map(|_| ClientAuth { issuers: issuers.to_vec() }),
-        record_size: s.buffer_size,
+        // In `stream` no directive sets it.
+        record_size: if s.buffer_size == 0 { RECORD_SIZE } else { s.buffer_size },
         alpn: protocols,
         sessions: Arc::clone(&kept.sessions),
         tickets: Arc::clone(&kept.tickets),

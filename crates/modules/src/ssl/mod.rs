@@ -11,6 +11,7 @@ mod variables;
 use std::sync::Arc;
 
 use ::conf::Error;
+use http::conf::Lines;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
@@ -24,6 +25,7 @@ static SLOT: Slot = Slot::new();
 
 impl Module for Ssl {
     const NAME: &'static str = "ngx_http_ssl_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_ssl_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = SslSettings;
     type Main = Loaded;
@@ -34,6 +36,7 @@ impl Module for Ssl {
 
     fn register(registry: &mut Registry) {
         registry.variables(&variables::VARIABLES);
+        registry.stream_variables(&variables::VARIABLES);
     }
 
     fn finish_server(s: &SslSettings, main: &mut Loaded, cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -63,10 +66,8 @@ enum Builtin {
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own that is on or off")]
 pub struct SslSettings {
-    certificates: Arc<Vec<Written>>,
-    has_own_certificates: bool,
-    keys: Arc<Vec<Written>>,
-    has_own_keys: bool,
+    certificates: Lines<Written>,
+    keys: Lines<Written>,
     cache: Option<Arc<ObjectCache>>,
     passwords: Arc<Vec<Vec<u8>>>,
     protocols: Protocols,
@@ -80,12 +81,13 @@ pub struct SslSettings {
     has_own_cache: bool,
     shared: Option<Arc<SessionCache>>,
     session_tickets: bool,
-    ticket_files: Arc<Vec<Arc<[u8]>>>,
-    has_own_ticket_files: bool,
+    ticket_files: Lines<Arc<[u8]>>,
     ticket_keys: Option<Arc<TicketKeys>>,
     session_timeout_sec: u64,
     reject_handshake: bool,
     early_data: bool,
+    alpn: Arc<Vec<Vec<u8>>>,
+    handshake_timeout: u64,
     conf_commands: ConfCommands,
     stapling: bool,
     stapling_file: Option<PemFile>,
@@ -102,10 +104,8 @@ pub struct SslSettings {
 impl Default for SslSettings {
     fn default() -> Self {
         Self {
-            certificates: Arc::default(),
-            has_own_certificates: false,
-            keys: Arc::default(),
-            has_own_keys: false,
+            certificates: Lines::default(),
+            keys: Lines::default(),
             cache: None,
             passwords: Arc::default(),
             protocols: Protocols::NONE,
@@ -118,12 +118,13 @@ impl Default for SslSettings {
             has_own_cache: false,
             shared: None,
             session_tickets: true,
-            ticket_files: Arc::default(),
-            has_own_ticket_files: false,
+            ticket_files: Lines::default(),
             ticket_keys: None,
             session_timeout_sec: 0,
             reject_handshake: false,
             early_data: false,
+            alpn: Arc::default(),
+            handshake_timeout: 0,
             conf_commands: ConfCommands::default(),
             stapling: false,
             stapling_file: None,
@@ -142,9 +143,9 @@ impl Default for SslSettings {
 impl Settings for SslSettings {
     fn enter(&mut self) {
         self.conf_commands.enter();
-        self.has_own_certificates = false;
-        self.has_own_keys = false;
+        self.certificates.enter();
+        self.keys.enter();
         self.has_own_cache = false;
-        self.has_own_ticket_files = false;
+        self.ticket_files.enter();
     }
 }

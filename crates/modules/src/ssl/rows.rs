@@ -12,10 +12,12 @@ use net::tls::{SessionCache, TicketKeys};
 
 use super::{Builtin, SslSettings};
 
-const ALL: Contexts = Contexts::HTTP_SERVER;
+const HTTP: Contexts = Contexts::HTTP_SERVER;
+const STREAM: Contexts = Contexts::STREAM_ALL;
+const ALL: Contexts = HTTP.or(STREAM);
 
 #[rustfmt::skip]
-pub(super) static ROWS: [Row<SslSettings>; 27] = [
+pub(super) static ROWS: [Row<SslSettings>; 29] = [
     row("ssl_certificate", ALL, Arity::ONE, "", "A certificate with its chain.", certificate).many(),
     row("ssl_certificate_key", ALL, Arity::ONE, "", "The key of a certificate.", certificate_key).many(),
     value("ssl_certificate_cache", ALL, Arity::TAKE123, "off", "Keeps certificates whose names have variables.", |s, d| {
@@ -35,7 +37,7 @@ pub(super) static ROWS: [Row<SslSettings>; 27] = [
         s.curves = Arc::new(read_curves(cx, d)?);
         Ok(())
     }),
-    size("ssl_buffer_size", ALL, "16k", "Size of the records that are sent.", |s, v| s.buffer_size = v),
+    size("ssl_buffer_size", HTTP, "16k", "Size of the records that are sent.", |s, v| s.buffer_size = v),
     value("ssl_session_cache", ALL, Arity::TAKE12, "none", "Where sessions are kept.", session_cache).many(),
     flag("ssl_session_tickets", ALL, "on", "Clients keep sessions in tickets.", |s, v| s.session_tickets = v),
     row("ssl_session_ticket_key", ALL, Arity::ONE, "", "A file with a key for tickets.", ticket_key).many(),
@@ -72,7 +74,12 @@ pub(super) static ROWS: [Row<SslSettings>; 27] = [
         Ok(())
     }),
     flag("ssl_stapling_verify", ALL, "off", "Judges who has signed the answers.", |s, v| s.stapling_verify = v),
-    flag("ssl_early_data", ALL, "off", "Takes requests before the handshake has ended.", |s, v| s.early_data = v),
+    flag("ssl_early_data", HTTP, "off", "Takes requests before the handshake has ended.", |s, v| s.early_data = v),
+    value("ssl_alpn", STREAM, Arity::MORE1, "", "Protocols of which one must be offered where any is.", |s, d| {
+        s.alpn = Arc::new(d.args.iter().map(|word| word.bytes.to_vec()).collect());
+        Ok(())
+    }),
+    time("ssl_handshake_timeout", STREAM, "60s", "Longest time of a handshake.", |s, v| s.handshake_timeout = v),
     row("ssl_dhparam", ALL, Arity::ONE, "", "", |s: &mut SslSettings, cx, d| {
         s.dhparam = Some(PemFile::named(cx, d.arg(0)?));
         Ok(())
@@ -82,21 +89,13 @@ pub(super) static ROWS: [Row<SslSettings>; 27] = [
 
 fn certificate(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let written = Written::compile(cx, d.arg(0)?)?;
-    if !s.has_own_certificates {
-        s.has_own_certificates = true;
-        s.certificates = Arc::default();
-    }
-    Arc::make_mut(&mut s.certificates).push(written);
+    s.certificates.push(written);
     Ok(())
 }
 
 fn certificate_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let written = Written::compile(cx, d.arg(0)?)?;
-    if !s.has_own_keys {
-        s.has_own_keys = true;
-        s.keys = Arc::default();
-    }
-    Arc::make_mut(&mut s.keys).push(written);
+    s.keys.push(written);
     Ok(())
 }
 
@@ -156,11 +155,7 @@ fn ticket_key(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(),
     let file = cx.resources.read_object(&path).map_err(|error| {
         Error::bare(format!("open() \"{}\" failed {}", path.display(), os::errlog::Errno(&error)))
     })?;
-    if !s.has_own_ticket_files {
-        s.has_own_ticket_files = true;
-        s.ticket_files = Arc::default();
-    }
-    let list = Arc::make_mut(&mut s.ticket_files);
+    let list = s.ticket_files.own();
     list.push(file);
     let keys = TicketKeys::of_files(list).ok_or_else(|| {
         Error::at(d.arg(0).unwrap_or(&d.name), format!("\"{}\" must be 48 or 80 bytes", path.display()))

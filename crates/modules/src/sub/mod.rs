@@ -5,14 +5,13 @@
 
 mod search;
 
-use http::conf::Location;
 use std::io;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::{Chunk, Queue};
-use http::conf::TypeSet;
 use http::conf::compile::Cx;
+use http::conf::{Lines, Location, TypeSet};
 use http::filters::{BodyFilter, ENOUGH, Filtered, HeaderFilter, More, Taken};
 use http::module::{Module, Registry, Settings, Slot};
 use http::request::Request;
@@ -32,8 +31,7 @@ pub struct Sub;
 /// Settings of [`Sub`].
 #[derive(Clone, Default)]
 pub struct SubSettings {
-    pairs: Arc<Vec<Pair>>,
-    is_own: bool,
+    pairs: Lines<Pair>,
     /// What is searched for, where that is known beforehand.
     search: Option<Arc<Search>>,
     types: TypeSet,
@@ -50,12 +48,12 @@ struct Pair {
 
 impl Settings for SubSettings {
     fn enter(&mut self) {
-        self.is_own = false;
+        self.pairs.enter();
         self.types.enter();
     }
 
     fn finish(&mut self, _: &mut Cx<'_>) -> Result<(), Error> {
-        if self.is_own {
+        if self.pairs.is_own() {
             let literals: Option<Vec<&[u8]>> = self.pairs.iter().map(|pair| pair.text.as_literal()).collect();
             self.search = literals.map(|texts| Arc::new(Search::new(texts.into_iter().enumerate())));
         }
@@ -105,13 +103,11 @@ fn pair(s: &mut SubSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error
     if text.bytes.is_empty() {
         return Err(Error::at(text, "empty search pattern"));
     }
-    let mut pairs = if s.is_own { (*s.pairs).clone() } else { Vec::new() };
+    let pairs = s.pairs.own();
     if pairs.len() == PAIRS_MAX {
         return Err(Error::at(text, format!("number of search patterns exceeds {PAIRS_MAX}")));
     }
     pairs.push(Pair { text: Template::compile(cx, text)?, replacement: Template::compile(cx, replacement)? });
-    s.pairs = Arc::new(pairs);
-    s.is_own = true;
     Ok(())
 }
 
@@ -136,7 +132,7 @@ impl HeaderFilter for Sub {
         if search.is_empty() {
             return Filtered::Next;
         }
-        let (pairs, once, keeps_time) = (Arc::clone(&settings.pairs), settings.once, settings.last_modified);
+        let (pairs, once, keeps_time) = (settings.pairs.clone(), settings.once, settings.last_modified);
         if !r.is_subrequest {
             r.response.clear_content_length();
             if keeps_time {
@@ -154,7 +150,7 @@ impl HeaderFilter for Sub {
 
 /// Replaces texts in one body.
 struct Substitute {
-    pairs: Arc<Vec<Pair>>,
+    pairs: Lines<Pair>,
     state: State,
 }
 

@@ -13,10 +13,12 @@ use conf::{Arity, Contexts, Directive, Error, Level, Word};
 use http::conf::compile::Cx;
 use http::conf::{Unresolvable, UpstreamBlock};
 use http::module::{Module, Registry, Slot};
+use http::relay::HeadMoment;
 use http::relay::queue::QueueConf;
 use http::relay::variables;
 use http::resolver::ResolverConf;
 use http::rows::{Row, row};
+use http::side::Side;
 use http::variables::Template;
 use upstream::{Balancer, Eject, Inflight, LeastTime, Metric, Ring};
 
@@ -42,29 +44,32 @@ pub struct Zones {
 type Done = Result<(), Error>;
 
 const UPS: Contexts = Contexts::UPSTREAM;
+/// `upstream` of `http` and of `stream`.
+const BOTH: Contexts = Contexts::UPSTREAM.or(Contexts::STREAM_UPSTREAM);
 
 #[rustfmt::skip]
-static ROWS: [Row<()>; 20] = [
+static ROWS: [Row<()>; 21] = [
     row("upstream", Contexts::HTTP, Arity::ONE, "", "A group of servers.", upstream).block(UPS),
-    row("upstream_strict_resolve", Contexts::HTTP, Arity::FLAG, "off", "Whether a server whose name cannot be resolved at load is an error instead of a warning.", strict_resolve),
-    row("server", UPS, Arity::MORE1, "", "A server of the group.", server::server).many(),
-    row("zone", UPS, Arity::TAKE12, "", "Makes the group open to the API; its state is shared by all threads in any case.", zone).many(),
-    row("state", UPS, Arity::ONE, "", "A file that keeps the servers which the API adds, changes and removes.", server::state),
+    row("upstream", Contexts::STREAM, Arity::ONE, "", "A group of servers.", upstream).block(Contexts::STREAM_UPSTREAM),
+    row("upstream_strict_resolve", Contexts::HTTP.or(Contexts::STREAM), Arity::FLAG, "off", "Whether a server whose name cannot be resolved at load is an error instead of a warning.", strict_resolve),
+    row("server", BOTH, Arity::MORE1, "", "A server of the group.", server::server).many(),
+    row("zone", BOTH, Arity::TAKE12, "", "Makes the group open to the API; its state is shared by all threads in any case.", zone).many(),
+    row("state", BOTH, Arity::ONE, "", "A file that keeps the servers which the API adds, changes and removes.", server::state),
     row("queue", UPS, Arity::TAKE12, "", "Most requests that wait for a server, and for how long.", queue),
-    row("resolver", UPS, Arity::MORE1, "", "Name servers for the servers of the group.", resolver),
-    row("resolver_timeout", UPS, Arity::ONE, "30s", "Time for resolving a name.", |_, cx, d| block(cx, d, |block, d| { block.resolver_timeout = Some(d.time_ms()?); Ok(()) })),
+    row("resolver", BOTH, Arity::MORE1, "", "Name servers for the servers of the group.", resolver),
+    row("resolver_timeout", BOTH, Arity::ONE, "30s", "Time for resolving a name.", |_, cx, d| block(cx, d, |block, d| { block.resolver_timeout = Some(d.time_ms()?); Ok(()) })),
     row("sticky", UPS, Arity::MORE2, "", "Binds sessions to servers.", sticky::sticky),
     row("eject", UPS, Arity::MORE1, "", "Shuts servers out for a time that answer with too many errors or too slowly.", eject),
     row("keepalive", UPS, Arity::TAKE12, "32 local", "Most idle connections to the group; over HTTP/2 requests share connections then.", keepalive),
     row("keepalive_requests", UPS, Arity::ONE, "1000", "Requests per connection.", |_, cx, d| limit(cx, d.number()?, |limits| &mut limits.requests)),
     row("keepalive_time", UPS, Arity::ONE, "1h", "Age to which a connection is kept.", |_, cx, d| limit(cx, d.time_ms()?, |limits| &mut limits.time_ms)),
     row("keepalive_timeout", UPS, Arity::ONE, "60s", "Time that a connection may idle.", |_, cx, d| limit(cx, d.time_ms()?, |limits| &mut limits.timeout_ms)),
-    row("least_conn", UPS, Arity::NOARGS, "", "The server with the fewest connections for its weight.", |_, cx, d| method(cx, d, Balancer::LeastConn)).many(),
+    row("least_conn", BOTH, Arity::NOARGS, "", "The server with the fewest connections for its weight.", |_, cx, d| method(cx, d, Balancer::LeastConn)).many(),
     row("ip_hash", UPS, Arity::NOARGS, "", "The server that the client's address leads to.", |_, cx, d| method(cx, d, Balancer::IpHash)).many(),
-    row("hash", UPS, Arity::TAKE123, "", "The server that a key leads to; with `consistent bound=1.25` none gets more than that of its share.", hash).many(),
-    row("random", UPS, Arity::NOARGS.or(Arity::TAKE12), "", "A server by chance.", random).many(),
-    row("least_time", UPS, Arity::TAKE12, "", "The server that answers soonest.", least_time).many(),
-    row("ewma", UPS, Arity::NOARGS, "", "Of two servers by chance the one with the lesser moving average of response times, peaks counting most, and load.", |_, cx, d| method(cx, d, Balancer::Ewma)),
+    row("hash", BOTH, Arity::TAKE123, "", "The server that a key leads to; with `consistent bound=1.25` none gets more than that of its share.", hash).many(),
+    row("random", BOTH, Arity::NOARGS.or(Arity::TAKE12), "", "A server by chance.", random).many(),
+    row("least_time", BOTH, Arity::TAKE12, "", "The server that answers soonest.", least_time).many(),
+    row("ewma", BOTH, Arity::NOARGS, "", "Of two servers by chance the one with the lesser moving average of response times, peaks counting most, and load.", |_, cx, d| method(cx, d, Balancer::Ewma)),
 ];
 
 impl Module for Upstream {
@@ -78,6 +83,12 @@ impl Module for Upstream {
         "ngx_http_upstream_random_module",
         "ngx_http_upstream_least_time_module",
         "ngx_http_upstream_sticky_module",
+        "ngx_stream_upstream_module",
+        "ngx_stream_upstream_zone_module",
+        "ngx_stream_upstream_least_conn_module",
+        "ngx_stream_upstream_hash_module",
+        "ngx_stream_upstream_random_module",
+        "ngx_stream_upstream_least_time_module",
     ];
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
@@ -90,6 +101,7 @@ impl Module for Upstream {
     fn register(registry: &mut Registry) {
         registry.variables(&variables::VARIABLES);
         registry.prefixes(&variables::PREFIXES);
+        registry.stream_variables(&variables::STREAM_VARIABLES);
     }
 
     fn finish(zones: &mut Zones, _: &mut Cx<'_>) -> Done {
@@ -108,7 +120,7 @@ fn upstream(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
     let word = d.arg(0)?;
     let block = UpstreamBlock::new(word.as_str().into_owned(), word.clone());
     let outer = cx.upstream.replace(block);
-    let done = cx.read_lines(d.body(), UPS);
+    let done = cx.read_lines(d.body(), cx.side.upstream());
     let block = std::mem::replace(&mut cx.upstream, outer);
     done?;
     match block {
@@ -295,15 +307,38 @@ fn random(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
     match d.args.get(1) {
         None => {}
         Some(word) if word.is("least_conn") => {}
-        Some(word) if word.is("least_time=header") => return method(cx, d, by_time(Metric::Head)),
-        Some(word) if word.is("least_time=last_byte") => return method(cx, d, by_time(Metric::LastByte)),
-        Some(word) => return Err(invalid_parameter(word)),
+        Some(word) => {
+            let time = word.after("least_time=").and_then(|name| measure(cx.side, name));
+            let (metric, moment) = time.ok_or_else(|| invalid_parameter(word))?;
+            return by_time(
+                cx,
+                d,
+                moment,
+                Balancer::RandomTwoLeastTime(LeastTime { metric, inflight: Inflight::Ignored }),
+            );
+        }
     }
     method(cx, d, balancer)
 }
 
-fn by_time(metric: Metric) -> Balancer {
-    Balancer::RandomTwoLeastTime(LeastTime { metric, inflight: Inflight::Ignored })
+/// What a word of `least_time` measures, and at which moment.
+fn measure(side: Side, name: &[u8]) -> Option<(Metric, HeadMoment)> {
+    match (side, name) {
+        (_, b"last_byte") => Some((Metric::LastByte, HeadMoment::FirstByte)),
+        (Side::Http, b"header") | (Side::Stream, b"first_byte") => {
+            Some((Metric::Head, HeadMoment::FirstByte))
+        }
+        (Side::Stream, b"connect") => Some((Metric::Head, HeadMoment::Connected)),
+        _ => None,
+    }
+}
+
+fn by_time(cx: &mut Cx<'_>, d: &Directive, moment: HeadMoment, balancer: Balancer) -> Done {
+    method(cx, d, balancer)?;
+    block(cx, d, |block, _| {
+        block.head_moment = moment;
+        Ok(())
+    })
 }
 
 fn least_time(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
@@ -312,6 +347,8 @@ fn least_time(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
         Some(word) if word.is("inflight") => Inflight::Counted,
         Some(word) => return Err(invalid_parameter(word)),
     };
-    let metric = d.one_of(&[("header", Metric::Head), ("last_byte", Metric::LastByte)])?;
-    method(cx, d, Balancer::LeastTime(LeastTime { metric, inflight }))
+    let word = d.arg(0)?;
+    let invalid = || Error::at(word, format!("invalid value \"{}\"", word.as_str()));
+    let (metric, moment) = measure(cx.side, &word.bytes).ok_or_else(invalid)?;
+    by_time(cx, d, moment, Balancer::LeastTime(LeastTime { metric, inflight }))
 }

@@ -6,21 +6,32 @@ use conf::{Directive, Error, Word};
 use http::conf::compile::Cx;
 use http::conf::parse_server;
 use http::relay::state_file::{self, StateFile};
+use http::side::Side;
 use upstream::{Accepts, Resolve, Server, ServerSpec, parse_server_params};
 
 use super::Done;
 
 /// The setter of `server`.
 pub(super) fn server(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
+    let side = cx.side;
     let Some(block) = &mut cx.upstream else { return Ok(()) };
     let address = d.arg(0)?;
     if block.state.is_some() {
         return Err(Error::at(&d.name, "\"server\" cannot be used together with \"state\""));
     }
     let spec = parameters(d, block.balancer.accepts())?;
+    if side == Side::Stream && spec.service.is_none() && lacks_port(&address.bytes) {
+        return Err(Error::at(address, format!("no port in upstream \"{}\"", address.as_str())));
+    }
     let server = make(&address.as_str(), spec).map_err(|why| Error::at(address, why))?;
     block.servers.push((server, address.clone()));
     Ok(())
+}
+
+/// Whether an address is one that needs a port, and has none.
+fn lacks_port(address: &[u8]) -> bool {
+    let url = http::conf::parse_upstream_url(address, http::conf::UriPart::Refused);
+    url.is_ok_and(|url| url.port.is_none() && !url.is_unix())
 }
 
 /// The server of an address, in whatever place it is written.

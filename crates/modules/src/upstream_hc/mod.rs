@@ -1,8 +1,10 @@
-//! `ngx_http_upstream_hc_module` of nginx's commercial edition: `health_check`, and `match` in `matching.rs`.
+//! `ngx_http_upstream_hc_module` of nginx's commercial edition and its twin in stream: `health_check`; what `match` says
+//! is read in `matching.rs` and `talking.rs`.
 //!
 //! Which upstream a location's checks are for is known when all was read; `match` may stand below its use.
 
 mod matching;
+mod talking;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +14,9 @@ use http::conf::LocationId;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
 use http::module::{Module, Settings, Slot};
-use http::relay::check::{CheckKind, Expect, HealthCheck};
+use http::relay::check::{CheckKind, Expect, HealthCheck, Talk};
 use http::rows::{Row, row, time};
+use http::side::Side;
 use upstream::Checked;
 
 /// `ngx_http_upstream_hc_module`.
@@ -24,10 +27,15 @@ static SLOT: Slot = Slot::new();
 type Done = Result<(), Error>;
 
 #[rustfmt::skip]
-static ROWS: [Row<HcSettings>; 7] = [
+static ROWS: [Row<HcSettings>; 12] = [
     row("health_check", Contexts::LOCATION, Arity::ANY, "", "Asks the servers of the upstream at intervals whether they are well.", health_check).many(),
     time("health_check_timeout", Contexts::HTTP_ALL, "0", "Longest time of one check; zero leaves it to the time-outs of the location.", |s, ms| s.timeout_ms = (ms > 0).then_some(ms)),
     row("match", Contexts::HTTP, Arity::ONE, "", "What the answer to a check must be.", matching::block).block(Contexts::MATCH),
+    row("health_check", Contexts::STREAM_SERVER, Arity::ANY, "", "Asks the servers of the upstream at intervals whether they are well.", health_check).many(),
+    time("health_check_timeout", Contexts::STREAM_ALL, "5s", "Longest time of one check.", |s, ms| s.timeout_ms = (ms > 0).then_some(ms)),
+    row("match", Contexts::STREAM, Arity::ONE, "", "What is said in a check, and what must be heard.", talking::block).block(Contexts::STREAM_MATCH),
+    row("send", Contexts::STREAM_MATCH, Arity::ONE, "", "What the server is sent.", talking::send),
+    row("expect", Contexts::STREAM_MATCH, Arity::TAKE12, "", "What must be heard from it.", talking::expect),
     row("status", Contexts::MATCH, Arity::MORE1, "", "The statuses of which the answer's must be one.", matching::status),
     row("header", Contexts::MATCH, Arity::MORE1, "", "What a field of the answer must be.", matching::header).many(),
     row("body", Contexts::MATCH, Arity::TWO, "", "What the body of the answer must match.", matching::body).many(),
@@ -52,6 +60,9 @@ impl Settings for HcSettings {
 pub struct Matches {
     blocks: HashMap<Box<str>, Arc<Expect>>,
     current: Option<Expect>,
+    /// Those of `stream`.
+    talks: HashMap<Box<str>, Arc<Talk>>,
+    current_talk: Option<Talk>,
 }
 
 /// A `health_check` line whose location is not finished yet.
@@ -72,6 +83,7 @@ struct Draft {
 
 impl Module for UpstreamHc {
     const NAME: &'static str = "ngx_http_upstream_hc_module";
+    const ALSO: &'static [&'static str] = &["ngx_stream_upstream_hc_module"];
     const SLOT: &'static Slot = &SLOT;
     type Settings = HcSettings;
     type Main = Matches;
@@ -86,8 +98,20 @@ impl Module for UpstreamHc {
             let settings = location.settings::<Self>();
             for draft in settings.checks.iter() {
                 let refuse = |why| Err(Error::at(&draft.word, why));
-                let Some(Content::Relay(protocol)) = &location.content else {
-                    return refuse("\"health_check\" needs an upstream that the location passes requests to");
+                let protocol = match &location.content {
+                    Some(Content::Relay(protocol)) => Some(Arc::clone(protocol)),
+                    Some(Content::Session(serve)) => serve.protocol(),
+                    _ => None,
+                };
+                let Some(protocol) = protocol else {
+                    return refuse(match cx.side {
+                        Side::Http => {
+                            "\"health_check\" needs an upstream that the location passes requests to"
+                        }
+                        Side::Stream => {
+                            "\"health_check\" needs an upstream that the server passes sessions to"
+                        }
+                    });
                 };
                 if matches!(draft.kind, CheckKind::Grpc { .. }) && !protocol.is_grpc() {
                     return refuse("\"health_check\" with \"type=grpc\" needs \"grpc_pass\"");
@@ -95,7 +119,7 @@ impl Module for UpstreamHc {
                 let Some(upstream) = protocol.upstream(location) else {
                     return refuse("\"health_check\" needs an upstream that is known without variables");
                 };
-                let check = draft.made(main, Arc::clone(protocol), settings.timeout_ms)?;
+                let check = draft.made(main, protocol, settings.timeout_ms)?;
                 made.push((upstream, draft.word.clone(), check));
             }
         }
@@ -121,20 +145,23 @@ impl Draft {
         protocol: Arc<dyn http::relay::Protocol>,
         timeout_ms: Option<u64>,
     ) -> Result<HealthCheck, Error> {
-        let (name, expect) = match &self.matching {
-            None => (Box::default(), Arc::default()),
-            Some(word) => {
-                let name = word.as_str();
-                let found = main.blocks.get(&*name).cloned();
-                let missing = || Error::at(word, format!("match \"{name}\" not found"));
-                (Box::from(&*name), found.ok_or_else(missing)?)
+        let (mut kind, mut expect) = (self.kind.clone(), Arc::default());
+        let name = self.matching.as_ref().map_or(Box::default(), |word| Box::from(&*word.as_str()));
+        if let Some(word) = &self.matching {
+            let missing = || Error::at(word, format!("match \"{name}\" not found"));
+            match &mut kind {
+                CheckKind::Talk(talk) => {
+                    let said = Talk::clone(main.talks.get(&name).ok_or_else(missing)?);
+                    *talk = Arc::new(Talk { is_by_datagrams: talk.is_by_datagrams, ..said });
+                }
+                _ => expect = main.blocks.get(&name).cloned().ok_or_else(missing)?,
             }
-        };
+        }
         Ok(HealthCheck {
             name,
             location: self.location,
             protocol,
-            kind: self.kind.clone(),
+            kind,
             interval_ms: self.interval_ms,
             jitter_ms: self.jitter_ms,
             fails: self.fails,
@@ -153,7 +180,10 @@ fn health_check(settings: &mut HcSettings, cx: &mut Cx<'_>, d: &Directive) -> Do
         location: cx.block.id(),
         word: d.name.clone(),
         matching: None,
-        kind: CheckKind::Request { uri: b"/"[..].into() },
+        kind: match cx.side {
+            Side::Http => CheckKind::Request { uri: b"/"[..].into() },
+            Side::Stream => CheckKind::Talk(Arc::default()),
+        },
         interval_ms: 5000,
         jitter_ms: 0,
         fails: 1,
@@ -163,9 +193,21 @@ fn health_check(settings: &mut HcSettings, cx: &mut Cx<'_>, d: &Directive) -> Do
         keepalive_ms: None,
     };
     for word in &d.args {
+        if cx.side == Side::Stream {
+            check_of_stream(word)?;
+        }
         parameter(&mut draft, word)?;
     }
     Arc::make_mut(&mut settings.checks).push(draft);
+    Ok(())
+}
+
+/// Refuses parameters that only checks of `http` have.
+fn check_of_stream(word: &Word) -> Done {
+    let is_of_http = [&b"uri="[..], b"keepalive_time=", b"type=", b"grpc_"];
+    if is_of_http.iter().any(|name| word.bytes.starts_with(name)) {
+        return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str())));
+    }
     Ok(())
 }
 
@@ -218,6 +260,8 @@ fn parameter(draft: &mut Draft, word: &Word) -> Done {
         draft.matching = Some(name);
     } else if let Some(value) = word.after("keepalive_time=") {
         draft.keepalive_ms = Some(time(value)?);
+    } else if let (CheckKind::Talk(talk), true) = (&mut draft.kind, word.is("udp")) {
+        Arc::make_mut(talk).is_by_datagrams = true;
     } else if word.is("mandatory") {
         draft.checked = Checked::Mandatory;
     } else if word.is("persistent") {
@@ -230,8 +274,8 @@ fn parameter(draft: &mut Draft, word: &Word) -> Done {
     } else if word.is("type=http") {
         // It is what a check does by itself.
     } else if word.is("type=grpc") {
-        let plain = CheckKind::Request { uri: b"/"[..].into() };
-        if draft.kind != plain || draft.matching.is_some() {
+        let is_plain = matches!(&draft.kind, CheckKind::Request { uri } if **uri == *b"/");
+        if !is_plain || draft.matching.is_some() {
             return Err(Error::at(word, "\"type=grpc\" does not go together with \"uri\" or \"match\""));
         }
         draft.kind = CheckKind::Grpc { service: Box::default(), status: None };

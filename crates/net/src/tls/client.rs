@@ -2,6 +2,7 @@
 //!
 //! Sessions are kept by channel: what was made with one peer under one name and certificate is offered to no other.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -58,8 +59,24 @@ pub struct Channel {
     pub name: Box<[u8]>,
     /// Whether the peer is told the name.
     pub tells_name: bool,
-    /// The protocol that is offered; empty for none.
-    pub alpn: &'static [u8],
+    /// The protocols that are offered.
+    pub alpn: Offer,
+}
+
+/// The protocols that a client offers, in its order, each behind a byte that tells its length (RFC 7301, 3.1); empty
+/// for none.
+pub type Offer = Cow<'static, [u8]>;
+
+/// The protocols of an offer; what is cut short is left away.
+fn offered(mut offer: &[u8]) -> Vec<Vec<u8>> {
+    let mut protocols = Vec::new();
+    while let Some((length, rest)) = offer.split_first()
+        && let Some((protocol, rest)) = rest.split_at_checked(usize::from(*length))
+    {
+        protocols.push(protocol.to_vec());
+        offer = rest;
+    }
+    protocols
 }
 
 impl fmt::Debug for ClientConfig {
@@ -103,9 +120,7 @@ impl ClientConfig {
             return Arc::clone(known);
         }
         let mut config = self.base.clone();
-        if !channel.alpn.is_empty() {
-            config.alpn_protocols = vec![channel.alpn.to_vec()];
-        }
+        config.alpn_protocols = offered(&channel.alpn);
         if self.reuses_sessions {
             config.resumption = Resumption::store(Arc::new(Kept::default()));
         }

@@ -23,6 +23,9 @@ const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 112];
 /// An alert record: fatal, `internal_error`.
 const INTERNAL_ERROR: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 
+/// An alert record: fatal, `unexpected_message`, which rustls does not say of a handshake that begins with something
+/// other than a hello.
+const UNEXPECTED_MESSAGE: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
 /// An alert record: fatal, `protocol_version`.
 const PROTOCOL_VERSION: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 70];
 
@@ -78,8 +81,10 @@ impl Stream {
                         let mut text = Vec::new();
                         if is_outdated(&error) {
                             self.send_at_once(&PROTOCOL_VERSION).await;
-                        } else if alert.write_all(&mut text).is_ok() {
+                        } else if alert.write_all(&mut text).is_ok() && !text.is_empty() {
                             self.send_at_once(&text).await;
+                        } else {
+                            self.send_at_once(&UNEXPECTED_MESSAGE).await;
                         }
                         return Err(Error::Protocol(error).into());
                     }

@@ -29,7 +29,7 @@ pub mod x509;
 
 pub use self::chain::{Purpose, Trust, TrustError, matches_host};
 pub use self::ciphers::{CipherError, CipherList, name_of_cipher};
-pub use self::client::{Channel, ClientConfig, ClientOptions};
+pub use self::client::{Channel, ClientConfig, ClientOptions, Offer};
 pub use self::curves::{CurveList, name_of_curve};
 pub use self::error::{Error, Fault, failed_call, fault};
 pub use self::hello::{Begun, Hello};

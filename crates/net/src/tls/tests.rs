@@ -50,7 +50,7 @@ fn client(identity: Option<Arc<Identity>>) -> ClientConfig {
 }
 
 fn channel(alpn: &'static [u8]) -> Channel {
-    Channel { peer: "peer".into(), name: b"a.example.com"[..].into(), tells_name: true, alpn }
+    Channel { peer: "peer".into(), name: b"a.example.com"[..].into(), tells_name: true, alpn: alpn.into() }
 }
 
 /// Two streams that are connected.
@@ -58,7 +58,7 @@ fn pair() -> std::io::Result<(Stream, Stream)> {
     let (one, other) = std::os::unix::net::UnixStream::pair()?;
     one.set_nonblocking(true)?;
     other.set_nonblocking(true)?;
-    Ok((Stream::new(one.into())?, Stream::new(other.into())?))
+    Ok((Stream::local(one.into())?, Stream::local(other.into())?))
 }
 
 /// Both ends of a connection after their handshake.
@@ -120,7 +120,7 @@ async fn read_all(stream: &Stream, piece: usize) -> std::io::Result<Vec<u8>> {
 fn bytes_cross_in_both_versions() {
     for protocols in [Protocols::TLS12, Protocols::TLS13] {
         run(async {
-            let (near, far) = connected(protocols, b"http/1.1").await.expect("a handshake");
+            let (near, far) = connected(protocols, b"\x05other\x08http/1.1").await.expect("a handshake");
             let session = far.tls().expect("a session");
             assert_eq!(session.hello().and_then(|hello| hello.name.as_deref()), Some("a.example.com"));
             assert_eq!(session.alpn().as_deref(), Some(&b"http/1.1"[..]));
@@ -164,7 +164,7 @@ fn chacha_comes_first_for_clients_that_put_it_first() {
                 reuses_sessions: false,
             };
             let client = ClientConfig::new(options).expect("a configuration");
-            near.connect_tls(&client, channel(b"h2")).expect("a session");
+            near.connect_tls(&client, channel(b"\x02h2")).expect("a session");
             let serve = async {
                 far.read_hello(Buf::empty(), &deadline).await?;
                 far.tls()
@@ -189,7 +189,7 @@ fn chacha_comes_first_for_clients_that_put_it_first() {
 #[test]
 fn what_is_not_agreed_on_fails_on_both_sides() {
     run(async {
-        let failed = connected(Protocols::TLS13, b"nothing").await.err().expect("no agreement");
+        let failed = connected(Protocols::TLS13, b"\x07nothing").await.err().expect("no agreement");
         let (reason, grade) = fault(&failed).expect("a TLS failure");
         assert!(reason.to_string().contains("no application protocol"), "{reason}");
         assert_eq!(grade, Fault::Peer);

@@ -1,7 +1,7 @@
 //! Session tickets: sealed by keys of the operator's files, or by keys that change by themselves.
 //!
 //! What a ticket was made for (certificates, client-certificate policy) is sealed into it, so that one server block's
-//! tickets are worth nothing at another.
+//! tickets are worth nothing at another. How long it is tells next to nothing of what is in it.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +16,10 @@ const NAME: usize = 16;
 const TAG: usize = 16;
 /// Expiry in front of what rustls seals.
 const STAMP: usize = 8;
+/// The length of that, behind the expiry.
+const LENGTH: usize = 4;
+/// What is sealed is filled up to a multiple of this.
+const BLOCK: usize = 64;
 /// Longest ticket that is looked at; a chain of client certificates is in it.
 const LONGEST: usize = 64 << 10;
 
@@ -114,14 +118,16 @@ impl Tickets {
     fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_first_chunk::<NAME>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
-        if sealed.len() < TAG + STAMP || sealed.len() > LONGEST {
+        if sealed.len() > LONGEST {
             return None;
         }
         let key = self.keys.opening(name)?;
         let mut text = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = key.key.open_in_place(nonce, Aad::from(self.context.bytes()), &mut text).ok()?;
-        let (stamp, plain) = opened.split_first_chunk::<STAMP>()?;
+        let (stamp, rest) = opened.split_first_chunk::<STAMP>()?;
+        let (length, rest) = rest.split_first_chunk::<LENGTH>()?;
+        let plain = rest.get(..u32::from_be_bytes(*length) as usize)?;
         (now_sec() <= u64::from_be_bytes(*stamp)).then(|| plain.to_vec())
     }
 }
@@ -139,12 +145,15 @@ impl ProducesTickets for Tickets {
         let key = self.keys.sealing(self.timeout_sec)?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
-        let mut out = Vec::with_capacity(NAME + NONCE_LEN + STAMP + plain.len() + TAG);
+        let filled = (STAMP + LENGTH + plain.len()).next_multiple_of(BLOCK);
+        let mut out = Vec::with_capacity(NAME + NONCE_LEN + filled + TAG);
         out.extend_from_slice(&key.name);
         out.extend_from_slice(&nonce);
         let start = out.len();
         out.extend_from_slice(&(now_sec() + self.timeout_sec).to_be_bytes());
+        out.extend_from_slice(&u32::try_from(plain.len()).ok()?.to_be_bytes());
         out.extend_from_slice(plain);
+        out.resize(start + filled, 0);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = out.get_mut(start..)?;
         let tag = key.key.seal_in_place_separate_tag(nonce, Aad::from(self.context.bytes()), sealed).ok()?;
@@ -194,6 +203,7 @@ mod tests {
         let ticket = here.encrypt(b"session").expect("a ticket");
         assert_eq!(here.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
         assert_eq!(there.decrypt(&ticket), None);
+        assert_eq!(here.encrypt(b"a session of more words").map(|ticket| ticket.len()), Some(ticket.len()));
         let mut broken = ticket.clone();
         broken[40] ^= 1;
         assert_eq!(here.decrypt(&broken), None);

@@ -18,7 +18,6 @@ pub mod oid {
     pub const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
     pub const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 17];
     pub const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
-    pub const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
     pub const CRL_DISTRIBUTION_POINTS: &[u8] = &[0x55, 0x1d, 31];
     pub const CERTIFICATE_POLICIES: &[u8] = &[0x55, 0x1d, 32];
     pub const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];

@@ -3,10 +3,11 @@
 //! As `ngx_http_parse_chunked` of today, no bare LF is taken anywhere in the framing, from either side;
 //! only trailers that are kept are read like other fields, where a bare LF ends a line.
 
+use std::ops::Range;
+
 use super::fields::{Field, Fields};
 use super::known::Known;
 use super::line::{Line, LineScan, Sender};
-use std::ops::Range;
 
 /// What becomes of trailers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,28 +145,6 @@ impl ChunkedDecoder {
     #[must_use]
     pub fn left_in_chunk(&self) -> u64 {
         if self.step == Step::Data { self.left } else { 0 }
-    }
-
-    /// The fewest bytes that are still to come, framing included: what nginx calls the chunk's length.
-    #[must_use]
-    pub fn least_remaining(&self) -> u64 {
-        // A chunk's line end, then "0" CRLF CRLF.
-        const AFTER: u64 = 7;
-        match self.step {
-            Step::Start => 5,
-            Step::Size | Step::Extension if self.left == 0 => 4,
-            Step::Size | Step::Extension => 2 + self.left + AFTER,
-            Step::SizeLineFeed if self.left == 0 => 3,
-            Step::SizeLineFeed => 1 + self.left + AFTER,
-            Step::Data => self.left + AFTER,
-            Step::AfterData => AFTER,
-            Step::AfterDataLineFeed => AFTER - 1,
-            Step::Trailer => 2,
-            Step::TrailerLine => 4,
-            Step::TrailerLineFeed => 3,
-            Step::EndLineFeed | Step::KeptTrailers => 1,
-            Step::Done => 0,
-        }
     }
 
     /// The trailers that were kept and the buffer that their spans lie in; whole when the body has ended.
@@ -391,33 +370,6 @@ mod tests {
         check("0\r\nX : y\r\n\r\n", "invalid trailer");
         check(&format!("0\r\nX: {}\r\n\r\n", "y".repeat(30)), "too big trailers");
         check(&format!("0\r\nX: {}\r\n\r\n", "y".repeat(23)), &format!(" [X={}]", "y".repeat(23)));
-    }
-
-    #[test]
-    fn what_remains() {
-        let check = |input: &str, expected| {
-            let mut decoder = ChunkedDecoder::default();
-            let mut at = 0;
-            while let Ok(ChunkStep::Data(data)) = decoder.decode(&input.as_bytes()[at..]) {
-                at += data.end;
-            }
-            assert_eq!(decoder.least_remaining(), expected, "{input:?}");
-        };
-        check("", 5);
-        check("0", 4);
-        check("5", 14);
-        check("5;x", 14);
-        check("5\r", 13);
-        check("5\r\n", 12);
-        check("5\r\nab", 10);
-        check("1\r\na", 7);
-        check("1\r\na\r", 6);
-        check("0\r", 3);
-        check("0\r\n", 2);
-        check("0\r\nA", 4);
-        check("0\r\nA\r", 3);
-        check("0\r\n\r", 1);
-        check("0\r\n\r\n", 0);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! Names keep their case, duplicates stay apart: what is forwarded is what was sent.
 
-use super::known::Known;
 use base::Span;
+
+use super::known::Known;
 
 /// One field line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

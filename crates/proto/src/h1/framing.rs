@@ -61,6 +61,9 @@ pub enum FramingError {
     /// Both ways to frame a body at once.
     #[error("\"Content-Length\" and \"Transfer-Encoding\" headers at the same time")]
     LengthAndEncoding,
+    /// A status below 100, of which nobody knows whether a body follows.
+    #[error("invalid status {0:03}")]
+    InvalidStatus(u16),
     /// A coding other than `chunked`, which is the value.
     #[error("unknown \"Transfer-Encoding\": \"{0}\"")]
     UnknownEncoding(String),
@@ -153,6 +156,10 @@ pub fn response_framing(
     method: Method,
 ) -> Result<ResponseFraming, FramingError> {
     let fields = &head.fields;
+    // RFC 9110, 15: no such class. nginx takes it for a final one, others for an interim one.
+    if head.status < 100 {
+        return Err(FramingError::InvalidStatus(head.status));
+    }
     if let Some(pair) = fields.duplicate(UNIQUE_IN_RESPONSES) {
         return Err(duplicate(pair, buffer));
     }

@@ -2,12 +2,13 @@
 //!
 //! It is parsed as bytes arrive; where nginx would answer 414 or 494 follows from [`HeadLimits`] alone.
 
+use base::Span;
+
 use super::budget::{Budget, HeadLimits, InvalidFields, Underscores};
 use super::fields::{Field, Fields, MAX_FIELDS};
 use super::known::Known;
 use super::line::{Line, LineScan, Sender, Validity};
 use super::request_line::{LineError, Method, PathFlags, RequestLine, Version};
-use base::Span;
 
 /// Whether a head is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

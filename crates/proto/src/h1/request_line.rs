@@ -97,8 +97,6 @@ impl Version {
     pub const HTTP_11: Self = Self { major: 1, minor: 1 };
     /// HTTP/2.
     pub const HTTP_20: Self = Self { major: 2, minor: 0 };
-    /// HTTP/3.
-    pub const HTTP_30: Self = Self { major: 3, minor: 0 };
 }
 
 /// What was seen in a target and decides whether its path needs work.

@@ -2,12 +2,13 @@
 //!
 //! What does not begin with a status line is not refused here: nginx passes it on as HTTP/0.9, all body.
 
+use base::Span;
+
 use super::fields::{Field, Fields, MAX_FIELDS};
 use super::known::Known;
 use super::line::{Line, LineScan, Sender, find_control};
 use super::request::Progress;
 use super::request_line::Version;
-use base::Span;
 
 /// Why a response head is of no use; displays as nginx's sentence in the error log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -31,6 +31,8 @@ impl ErrorCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each says what it is in its own message")]
 pub enum Violation {
+    #[error("sent too large frame: {0}")]
+    FrameTooLarge(usize),
     #[error("sent padded DATA frame with incorrect length: {0}")]
     PaddedDataLength(usize),
     #[error("sent padded DATA frame with incorrect length: {0}, padding: {1}")]
@@ -110,6 +112,8 @@ pub enum Violation {
     IndexOutOfBound(usize),
     #[error("sent invalid table size update: {0}")]
     TableSize(usize),
+    #[error("sent table size update behind a header field")]
+    LateTableSize,
     #[error("sent header field with too long length value")]
     LongLength,
     #[error("sent header field with incorrect length")]
@@ -137,7 +141,8 @@ impl Violation {
     #[must_use]
     pub fn code(self) -> ErrorCode {
         match self {
-            Self::PaddedDataLength(_)
+            Self::FrameTooLarge(_)
+            | Self::PaddedDataLength(_)
             | Self::HeadersLength(_)
             | Self::EmptyBlock
             | Self::PriorityLength(_)
@@ -156,6 +161,7 @@ impl Violation {
             | Self::IndexZero
             | Self::IndexOutOfBound(_)
             | Self::TableSize(_)
+            | Self::LateTableSize
             | Self::LongLength
             | Self::Huffman => ErrorCode::COMPRESSION,
             Self::TooManyPriorities

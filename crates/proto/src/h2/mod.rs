@@ -22,9 +22,10 @@ pub use frame::{
 };
 pub use priority::{Dependency, Priorities, Urgency};
 pub use receiver::{Event, HeadersFrame, Receiver, Role, Step};
-pub use request::{Refusal, RequestReader};
+pub use request::{Refusal, RequestReader, is_trailer};
 pub use settings::{
-    DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, MAX_FRAME_SIZE, PeerSettings, Setting, push_settings,
+    DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, MAX_FRAME_SIZE, PeerSettings, SERVER_FRAME_SIZE, Setting,
+    push_settings,
 };
 
 /// What a client sends first.

@@ -7,7 +7,7 @@ use super::error::{ErrorCode, Violation};
 use super::flow::{MAX_WINDOW, ReceiveWindow};
 use super::frame::{FRAME_HEAD, Flags, FrameHead, Kind};
 use super::priority::Dependency;
-use super::settings::PeerSettings;
+use super::settings::{MAX_FRAME_SIZE, PeerSettings, SERVER_FRAME_SIZE};
 
 /// CONTINUATION frames of one block.
 const MAX_CONTINUATIONS: u32 = 128;
@@ -144,6 +144,13 @@ impl Receiver {
         }
     }
 
+    /// Stream and length of the DATA frame that comes next, where it is one.
+    #[must_use]
+    pub fn peek_data(&self, input: &[u8]) -> Option<(u32, usize)> {
+        let head = FrameHead::read(input).filter(|_| self.state == State::Head)?;
+        (head.kind == Kind::DATA).then_some((head.stream, head.length))
+    }
+
     /// Whether the peer is in the middle of a frame.
     #[must_use]
     pub fn is_in_frame(&self) -> bool {
@@ -170,8 +177,15 @@ impl Receiver {
         }
     }
 
+    /// The head of a frame, whose length is one that the peer was told.
+    fn head(&self, input: &[u8]) -> Result<Option<FrameHead>, Violation> {
+        let Some(head) = FrameHead::read(input) else { return Ok(None) };
+        let most = if self.role == Role::Server { SERVER_FRAME_SIZE } else { MAX_FRAME_SIZE };
+        if head.length > most as usize { Err(Violation::FrameTooLarge(head.length)) } else { Ok(Some(head)) }
+    }
+
     fn frame<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, Violation> {
-        let Some(head) = FrameHead::read(input) else { return Ok(NEED_MORE) };
+        let Some(head) = self.head(input)? else { return Ok(NEED_MORE) };
         match head.kind {
             Kind::DATA => return self.begin_data(input, head),
             Kind::HEADERS => return self.headers(input, head),
@@ -240,19 +254,19 @@ impl Receiver {
                 if increment == 0 {
                     return Err(Violation::ZeroIncrement);
                 }
+                if head.stream != 0 {
+                    self.check_known(head.stream)?;
+                }
                 Some(Event::WindowUpdate(head.stream, increment))
             }
             _ => None,
         })
     }
 
-    /// A stream that nobody has begun cannot be reset (RFC 9113, 5.1). nginx does not mind.
+    /// Nothing but HEADERS and PRIORITY belongs on a stream that nobody has begun (RFC 9113, 5.1). nginx does not mind.
     fn check_known(&self, stream: u32) -> Result<(), Violation> {
-        if self.role == Role::Client && stream.is_multiple_of(2) {
-            Err(Violation::IdleStream)
-        } else {
-            Ok(())
-        }
+        let is_known = !stream.is_multiple_of(2) && (self.role == Role::Client || stream <= self.last_stream);
+        if is_known { Ok(()) } else { Err(Violation::IdleStream) }
     }
 
     fn begin_data<'a>(&'a mut self, input: &'a [u8], head: FrameHead) -> Result<Step<'a>, Violation> {
@@ -272,6 +286,7 @@ impl Receiver {
         if head.stream == 0 {
             return Err(Violation::DataStream);
         }
+        self.check_known(head.stream)?;
         if !self.window.take(head.length) {
             return Err(Violation::FlowControl(head.length, self.window.size()));
         }
@@ -371,7 +386,7 @@ impl Receiver {
         mut frame: HeadersFrame,
         count: u32,
     ) -> Result<Step<'a>, Violation> {
-        let Some(head) = FrameHead::read(input) else { return Ok(NEED_MORE) };
+        let Some(head) = self.head(input)? else { return Ok(NEED_MORE) };
         if head.kind != Kind::CONTINUATION {
             return Err(Violation::ContinuationExpected);
         }
@@ -439,8 +454,9 @@ mod tests {
     }
 
     /// All that is said, with pieces of bodies put together.
-    fn run(input: &[u8], step: usize) -> Result<Vec<String>, Violation> {
+    fn run(input: &[u8], step: usize, last_stream: u32) -> Result<Vec<String>, Violation> {
         let mut receiver = Receiver::new(Role::Server, 128, 1000);
+        receiver.last_stream = last_stream;
         let (mut said, mut at, mut end) = (Vec::<String>::new(), 0, 0);
         while end < input.len() {
             end = (end + step).min(input.len());
@@ -472,9 +488,14 @@ mod tests {
     }
 
     fn check(input: &[Vec<u8>], expected: Result<&[&str], Violation>) {
+        check_behind(0, input, expected);
+    }
+
+    /// With streams up to this one behind it.
+    fn check_behind(last_stream: u32, input: &[Vec<u8>], expected: Result<&[&str], Violation>) {
         let input = input.concat();
         for step in [1, 2, 3, 7, 10, input.len().max(1)] {
-            let said = run(&input, step);
+            let said = run(&input, step, last_stream);
             let expected = expected.map(|said| said.iter().map(ToString::to_string).collect::<Vec<_>>());
             assert_eq!(said, expected, "{input:?} in steps of {step}");
         }
@@ -492,8 +513,8 @@ mod tests {
         check(&[frame(Kind::PING, 1, 0, b"12345678")], Ok(&["Pong"]));
         check(&[frame(Kind(99), 0, 7, b"whatever")], Ok(&[]));
         check(&[frame(Kind::GOAWAY, 0, 0, b"\0\0\0\x03\0\0\0\x02bye")], Ok(&["GoAway(3, ErrorCode(2))"]));
-        check(&[frame(Kind::WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 9])], Ok(&["WindowUpdate(1, 9)"]));
-        check(&[frame(Kind::RST_STREAM, 0, 5, &[0, 0, 0, 8])], Ok(&["Reset(5, ErrorCode(8))"]));
+        check_behind(1, &[frame(Kind::WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 9])], Ok(&["WindowUpdate(1, 9)"]));
+        check_behind(5, &[frame(Kind::RST_STREAM, 0, 5, &[0, 0, 0, 8])], Ok(&["Reset(5, ErrorCode(8))"]));
         check(
             &[frame(Kind::PRIORITY, 0, 5, &[0, 0, 0, 1, 0])],
             Ok(&["Priority(5, Dependency { on: 1, weight: 1, is_exclusive: false })"]),
@@ -502,14 +523,14 @@ mod tests {
 
     #[test]
     fn bodies() {
-        check(&[frame(Kind::DATA, 1, 1, b"hello")], Ok(&["data 1 5 hello."]));
-        check(&[frame(Kind::DATA, 0, 1, b""), frame(Kind::DATA, 1, 1, b"")], Ok(&["data 1 0 ."]));
-        check(&[frame(Kind::DATA, 9, 3, b"\x02abpp")], Ok(&["data 3 5 ab."]));
-        check(&[frame(Kind::DATA, 9, 3, b"\0ab")], Ok(&["data 3 3 ab."]));
-        check(&[frame(Kind::DATA, 8, 3, b"\x02pp")], Ok(&["data 3 3 "]));
-        check(&[frame(Kind::DATA, 8, 1, b"")], Err(Violation::PaddedDataLength(0)));
-        check(&[frame(Kind::DATA, 8, 1, b"\x03ab")], Err(Violation::DataPadding(3, 3)));
-        check(&[frame(Kind::DATA, 0, 0, b"a")], Err(Violation::DataStream));
+        check_behind(3, &[frame(Kind::DATA, 1, 1, b"hello")], Ok(&["data 1 5 hello."]));
+        check_behind(3, &[frame(Kind::DATA, 0, 1, b""), frame(Kind::DATA, 1, 1, b"")], Ok(&["data 1 0 ."]));
+        check_behind(3, &[frame(Kind::DATA, 9, 3, b"\x02abpp")], Ok(&["data 3 5 ab."]));
+        check_behind(3, &[frame(Kind::DATA, 9, 3, b"\0ab")], Ok(&["data 3 3 ab."]));
+        check_behind(3, &[frame(Kind::DATA, 8, 3, b"\x02pp")], Ok(&["data 3 3 "]));
+        check_behind(3, &[frame(Kind::DATA, 8, 1, b"")], Err(Violation::PaddedDataLength(0)));
+        check_behind(3, &[frame(Kind::DATA, 8, 1, b"\x03ab")], Err(Violation::DataPadding(3, 3)));
+        check_behind(3, &[frame(Kind::DATA, 0, 0, b"a")], Err(Violation::DataStream));
     }
 
     #[test]
@@ -538,6 +559,35 @@ mod tests {
         check(&[frame(Kind::HEADERS, 0x24, 1, b"abc")], Err(Violation::HeadersLength(3)));
         check(&[frame(Kind::HEADERS, 0x24, 1, b"\0\0\0\x01\0a")], Err(Violation::HeadersDependency(1)));
         check(&[frame(Kind::HEADERS, 0xc, 1, b"\x02a")], Err(Violation::HeadersPadding(1, 2)));
+    }
+
+    #[test]
+    fn streams_that_nobody_began() {
+        for stream in [2, 5] {
+            check_behind(3, &[frame(Kind::DATA, 1, stream, b"a")], Err(Violation::IdleStream));
+            check_behind(3, &[frame(Kind::RST_STREAM, 0, stream, &[0; 4])], Err(Violation::IdleStream));
+            check_behind(3, &[frame(Kind::WINDOW_UPDATE, 0, stream, &[1; 4])], Err(Violation::IdleStream));
+        }
+        check_behind(
+            3,
+            &[frame(Kind::PRIORITY, 0, 9, &[0; 5])],
+            Ok(&["Priority(9, Dependency { on: 0, weight: 1, is_exclusive: false })"]),
+        );
+    }
+
+    #[test]
+    fn too_large_frames() {
+        let head = |kind, length: usize| {
+            let mut out = Vec::new();
+            push_head(length, kind, Flags(1), 1, &mut out);
+            out
+        };
+        for kind in [Kind::DATA, Kind::HEADERS, Kind::PING, Kind(99)] {
+            check_behind(1, &[head(kind, 131_073)], Err(Violation::FrameTooLarge(131_073)));
+        }
+        check_behind(1, &[head(Kind::DATA, 131_072), b"a".to_vec()], Ok(&["data 1 131072 a"]));
+        let begun = frame(Kind::HEADERS, 0, 1, b"a");
+        check(&[begun, head(Kind::CONTINUATION, 131_073)], Err(Violation::FrameTooLarge(131_073)));
     }
 
     #[test]

@@ -232,6 +232,15 @@ impl RequestReader {
     }
 }
 
+/// Whether a field may stand behind a body: none that makes a head is there, and nothing that could end a line
+/// (RFC 9113, 8.1 and 8.2.1).
+#[must_use]
+pub fn is_trailer(field: Decoded, text: &[u8]) -> bool {
+    let (name, value) = (field.name.of(text), field.value.of(text));
+    let is_bad = |byte: &u8| CLASSES[usize::from(*byte)] & class::BAD != 0;
+    !name.iter().any(is_bad) && !value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+}
+
 fn append(text: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let start = text.len();
     text.extend_from_slice(bytes);
@@ -337,6 +346,23 @@ mod tests {
             shown += &format!(" {}", show(protocol));
         }
         Ok(shown)
+    }
+
+    #[test]
+    fn trailers() {
+        let check = |name: &str, value: &str, expected| {
+            let mut text = Vec::new();
+            let (name, value) = (append(&mut text, name.as_bytes()), append(&mut text, value.as_bytes()));
+            assert_eq!(is_trailer(Decoded { name, value }, &text), expected, "{text:?}");
+        };
+        check("grpc-status", "0", true);
+        check("x", "", true);
+        check("x_y.z", "\u{e4}", true);
+        check(":path", "/", false);
+        check("X", "a", false);
+        check("x y", "a", false);
+        check("x", "a\r\nb: c", false);
+        check("x", "a\0", false);
     }
 
     const GET: [(&str, &str); 4] =

@@ -10,6 +10,9 @@ pub const DEFAULT_WINDOW: u32 = 65_535;
 pub const DEFAULT_FRAME_SIZE: u32 = 1 << 14;
 /// The largest payload that a frame can have.
 pub const MAX_FRAME_SIZE: u32 = (1 << 24) - 1;
+/// The largest payload that a client may send: more than any client wants. nginx says [`MAX_FRAME_SIZE`], which is far
+/// more than a stream's window or a header block may hold.
+pub const SERVER_FRAME_SIZE: u32 = 128 << 10;
 
 /// One setting, as we send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

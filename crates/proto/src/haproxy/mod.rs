@@ -122,11 +122,17 @@ pub fn parse(buffer: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
         return if V1.starts_with(buffer) { Ok(None) } else { Err(broken()) };
     }
     let Some(end) = memchr::memchr(b'\n', buffer) else {
-        return if buffer.len() < MAX_HEADER { Ok(None) } else { Err(broken()) };
+        let may_be_one = buffer.get(V1.len()..).is_some_and(begins_family);
+        return if buffer.len() < MAX_HEADER && may_be_one { Ok(None) } else { Err(broken()) };
     };
     let line = buffer.get(V1.len()..end).unwrap_or_default();
     let addresses = parse_v1(line).ok_or_else(broken)?;
     Ok(Some(ProxyHeader { addresses, length: end + 1, tlvs: Vec::new() }))
+}
+
+/// Whether what follows `PROXY ` may go on as the name of a family.
+fn begins_family(rest: &[u8]) -> bool {
+    [&b"TCP4 "[..], b"TCP6 ", b"UNKNOWN"].iter().any(|name| name.starts_with(rest) || rest.starts_with(name))
 }
 
 /// The line behind `PROXY ` without its LF.
@@ -313,6 +319,8 @@ mod tests {
         check("PROXY TCP4 ::1 1.2 080 1\r\n", "::1 80 1.2 1 +0");
         check("PROXY UNKNOWN\r\nx", "none +1");
         check("PROXY UNKNOWN what ever\r\n", "none +0");
+        check("PROXY T", "partial");
+        check("PROXY INVALID", "broken header: \"PROXY INVALID\"");
         check("PROXY TCP5 1.2.3.4 5.6.7.8 1 2\r\n", "broken header: \"PROXY TCP5 1.2.3.4 5.6.7.8 1 2\"");
         for bad in [
             "PROXY TCP4 1.2.3.4 5.6.7.8 1 65536\r\n",

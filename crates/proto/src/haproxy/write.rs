@@ -2,9 +2,10 @@
 //!
 //! A version 2 header always ends with a checksum over all of it.
 
-use super::{Addresses, SIGNATURE, V2_FIXED, tlv};
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::{Addresses, SIGNATURE, V2_FIXED, tlv};
 
 /// What kind of connection a version 2 header speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //!
 //! Follows `ngx_http_validate_host`; the name picks the server, so nothing else may decide what it is.
 
-use crate::h1::{Known, RequestHead, Version};
 use std::borrow::Cow;
+
+use crate::h1::{Known, RequestHead, Version};
 
 /// A checked host.
 #[derive(Clone, Debug, PartialEq, Eq)]

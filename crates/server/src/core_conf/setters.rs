@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use base::Network;
 use conf::{Directive, Error, Level};
 use os::credentials::{self, Credentials};
 use os::limits::cpu_count;
 
 use super::Affinity;
 use crate::engine::Module;
-use base::Network;
 
 /// The first argument as a path, as it is written.
 pub(super) fn path(line: &Directive) -> Result<PathBuf, Error> {

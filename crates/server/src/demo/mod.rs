@@ -18,14 +18,14 @@ use std::sync::Arc;
 use os::errlog::{Errno, ErrorLog, Level, Sink, Target};
 use os::signal::SignalFd;
 
+use self::origin::Origin;
 use crate::bundle::Bundle;
 use crate::engine::Engine;
-use crate::load::Setup;
+use crate::load::{Setup, load_to_serve};
 use crate::paths::Paths;
 use crate::reporter::{Console, Reporter};
 use crate::worker::SIGNALS;
-use crate::{pid_file, single, start};
-use origin::Origin;
+use crate::{pid_file, single};
 
 /// Where the demo listens unless told otherwise, on 127.0.0.1.
 const PORT: u16 = 8080;
@@ -117,7 +117,7 @@ fn serve<E: Engine>(port: u16) -> io::Result<ExitCode> {
     let log = ErrorLog::new(vec![Sink::new(Target::Stderr, Level::Warn)]);
     let reporter = Reporter { log: Arc::new(log), console: Console::Shown };
     let setup = Setup::new::<E>(paths, None);
-    let Some((loaded, bundle)) = start::compile::<E>(&setup, &reporter, &Bundle::default()) else {
+    let Some((loaded, bundle)) = load_to_serve::<E>(&setup, &reporter, &Bundle::default(), None) else {
         return Ok(ExitCode::FAILURE);
     };
     pid_file::write(&loaded.core.pid_file)?;

@@ -11,10 +11,9 @@ use super::children::stop;
 use super::{ChildState, Generation, Master, Phase, Turn, redirect_stderr};
 use crate::core_conf::CoreConf;
 use crate::engine::Engine;
-use crate::load::{Loaded, Told, load, report};
+use crate::load::{Loaded, load_to_serve};
 use crate::messages::send_reload;
 use crate::pid_file;
-use crate::system::{Purpose, SystemResources};
 
 impl<E: Engine> Master<E> {
     /// HUP has come. While a new binary is tried, it brings the old workers back instead.
@@ -38,20 +37,9 @@ impl<E: Engine> Master<E> {
     pub(super) fn reload(&mut self) -> Turn {
         let reporter = self.reporter();
         reporter.notice(format_args!("reconfiguring"));
-        let mut told = Told::default();
-        let mut resources = SystemResources::new(Purpose::Serve, &reporter, &self.current.bundle);
-        let result = load::<E>(&self.setup, &mut resources, Some(&self.current.loaded.cycle), &mut told);
-        told.report_notices(&reporter);
-        let loaded = match result {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                if resources.tell_failure().is_none() {
-                    report(&reporter, &error, &told.sources);
-                }
-                return Turn::Again;
-            }
-        };
-        let bundle = resources.finish();
+        let Generation { loaded, bundle } = &self.current;
+        let anew = load_to_serve::<E>(&self.setup, &reporter, bundle, Some(&loaded.cycle));
+        let Some((loaded, bundle)) = anew else { return Turn::Again };
         let old = std::mem::replace(&mut self.current, Generation { loaded, bundle });
         self.is_idle = false;
         self.move_pid_file(&old.loaded.core);

@@ -3,10 +3,11 @@
 //! The points of the ring are those of Cache::Memcached::Fast and belong to the server as written, not to its
 //! addresses: those take turns by round robin.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Key, Walk, crc32::Crc32, round_robin};
 use crate::eligible::Field;
 use crate::peer::Peer;
-use std::sync::atomic::Ordering::Relaxed;
 
 const POINTS_PER_WEIGHT: u64 = 160;
 /// Points of busy servers that one request passes over.

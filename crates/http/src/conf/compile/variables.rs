@@ -36,7 +36,8 @@ impl Cx<'_> {
 
     /// Takes a variable that the modules define into the table.
     fn known_variable(&mut self, name: &[u8]) -> Option<VariableId> {
-        if let Some(known) = self.registry.variables.iter().find(|v| v.name.as_bytes() == name) {
+        let part = self.registry.part(self.side);
+        if let Some(known) = part.variables.iter().find(|v| v.name.as_bytes() == name) {
             return Some(self.table.add(Definition {
                 name: name.into(),
                 source: Source::Plain(known.read),
@@ -44,7 +45,7 @@ impl Cx<'_> {
                 cache: known.cache,
             }));
         }
-        let family = self.registry.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
+        let family = part.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
         Some(self.table.add(Definition {
             name: name.into(),
             source: Source::Named(family.read, name[family.prefix.len()..].into()),
@@ -112,8 +113,8 @@ impl Cx<'_> {
     }
 
     fn check_redefinition(&self, name: &[u8], word: &Word) -> Result<(), Error> {
-        let fixed =
-            self.registry.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
+        let part = self.registry.part(self.side);
+        let fixed = part.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
         if fixed {
             let shown = String::from_utf8_lossy(name);
             return Err(Error::at(word, format!("the duplicate \"{shown}\" variable")));

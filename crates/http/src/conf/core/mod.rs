@@ -1,4 +1,5 @@
-//! The core module's settings: what every location knows about bodies, timeouts, paths and answers.
+//! The core module's settings: what every location knows about bodies, timeouts, paths and answers; of `stream` only
+//! what it has in common with `http`.
 //!
 //! Field names are nginx's directive names; sizes are bytes, times milliseconds.
 
@@ -11,22 +12,24 @@ mod types;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use conf::Error;
+use proto::h1::Version;
+
 pub use self::error_page::{ErrorPage, Overwrite};
 pub use self::location_name::{limit_except_methods, location_name, method_bit};
 pub use self::setters::temp_path;
 pub use self::types::Types;
 
+use super::compile::Cx;
+use crate::conf::Lines;
 use crate::logging::ErrorLogs;
 use crate::module::{Module, Registry, Settings, Slot};
 use crate::open_file::{OpenFileCache, Symlinks};
 use crate::regex::Regex;
 use crate::resolver::ResolverConf;
 use crate::rows::Row;
+use crate::side::Side;
 use crate::variables::Template;
-use conf::Error;
-use proto::h1::Version;
-
-use super::compile::Cx;
 
 /// `ngx_http_core_module`.
 pub struct Core;
@@ -46,6 +49,8 @@ impl Module for Core {
     fn register(registry: &mut Registry) {
         registry.variables(&crate::variables::core::VARIABLES);
         registry.prefixes(&crate::variables::core::PREFIXES);
+        registry.stream_variables(&crate::variables::stream::VARIABLES);
+        registry.stream_prefixes(&crate::variables::stream::PREFIXES);
     }
 }
 
@@ -228,8 +233,7 @@ pub struct CoreSettings {
     pub max_ranges: Option<u64>,
     pub chunked_transfer_encoding: bool,
     pub etag: bool,
-    pub error_pages: Arc<Vec<ErrorPage>>,
-    error_pages_own: bool,
+    pub error_pages: Lines<ErrorPage>,
     pub error_log: ErrorLogs,
     error_log_own: bool,
     pub open_file_cache: Option<Arc<OpenFileCache>>,
@@ -250,13 +254,10 @@ pub struct CoreSettings {
     pub gzip_http_version: Version,
     /// Bits of [`gzip_proxied`].
     pub gzip_proxied: u32,
-    pub gzip_disable: Arc<Vec<Regex>>,
-    gzip_disable_own: bool,
+    pub gzip_disable: Lines<Regex>,
     pub gzip_disable_msie6: bool,
-    pub early_hints: Arc<Vec<Template>>,
-    early_hints_own: bool,
-    pub client_body_early_read: Arc<Vec<Template>>,
-    client_body_early_read_own: bool,
+    pub early_hints: Lines<Template>,
+    pub client_body_early_read: Lines<Template>,
 }
 
 /// Where temporary files go: a directory and up to three levels of subdirectories.
@@ -270,16 +271,19 @@ pub struct TempPath {
 
 impl Settings for CoreSettings {
     fn enter(&mut self) {
-        self.error_pages_own = false;
+        self.error_pages.enter();
         self.error_log_own = false;
         self.types_own = false;
-        self.early_hints_own = false;
-        self.client_body_early_read_own = false;
-        self.gzip_disable_own = false;
+        self.early_hints.enter();
+        self.client_body_early_read.enter();
+        self.gzip_disable.enter();
         self.root_directive = None;
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        if cx.side == Side::Stream {
+            return Ok(());
+        }
         if self.root == Root::Default {
             self.root = Root::Path(cx.path(b"html"));
         }

@@ -13,15 +13,22 @@ const ALL: Contexts = Contexts::HTTP_ALL;
 const TOP: Contexts = Contexts::HTTP_SERVER;
 const WITH_IF: Contexts = Contexts::HTTP_ALL.or(Contexts::IF_LOCATION);
 
+/// `http` and `stream`.
+const BOTH: Contexts = Contexts::HTTP.or(Contexts::STREAM);
+/// Every level of both.
+const EVERY: Contexts = ALL.or(Contexts::STREAM_ALL);
+/// `server` of both.
+const SERVERS: Contexts = Contexts::SERVER.or(Contexts::STREAM_SERVER);
+
 const NO_HASH: &str = "tables grow as they need to";
 const NO_POOL: &str = "memory does not come from pools of a fixed size";
 const NO_AIO: &str = "files are read by sendfile or from the page cache";
 
-pub(super) static ROWS: [Row<CoreSettings>; 88] = [
-    none("variables_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH).checked(is_number),
-    none("variables_hash_bucket_size", Contexts::HTTP, Arity::ONE, NO_HASH).checked(is_number),
-    none("server_names_hash_max_size", Contexts::HTTP, Arity::ONE, NO_HASH).checked(is_number),
-    none("server_names_hash_bucket_size", Contexts::HTTP, Arity::ONE, NO_HASH).checked(is_number),
+pub(super) static ROWS: [Row<CoreSettings>; 89] = [
+    none("variables_hash_max_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
+    none("variables_hash_bucket_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
+    none("server_names_hash_max_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
+    none("server_names_hash_bucket_size", BOTH, Arity::ONE, NO_HASH).checked(is_number),
     none("types_hash_max_size", ALL, Arity::ONE, NO_HASH).checked(is_number),
     none("types_hash_bucket_size", ALL, Arity::ONE, NO_HASH).checked(is_number),
     none("connection_pool_size", TOP, Arity::ONE, NO_POOL).checked(is_size),
@@ -34,6 +41,8 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
     none("open_file_cache_events", ALL, Arity::FLAG, "it needs kqueue"),
     row("server", Contexts::HTTP, Arity::NOARGS, "", "Defines a virtual server.", set::nothing)
         .block(Contexts::SERVER),
+    row("server", Contexts::STREAM, Arity::NOARGS, "", "Defines a server of connections.", set::nothing)
+        .block(Contexts::STREAM_SERVER),
     row(
         "location",
         Contexts::SERVER.or(Contexts::LOCATION),
@@ -54,14 +63,14 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
     .block(Contexts::LIMIT_EXCEPT),
     row(
         "listen",
-        Contexts::SERVER,
+        SERVERS,
         Arity::MORE1,
         "",
         "Address, port or socket that the server listens on.",
         set::listen,
     )
     .many(),
-    row("server_name", Contexts::SERVER, Arity::MORE1, "", "Names of the server.", set::server_name).many(),
+    row("server_name", SERVERS, Arity::MORE1, "", "Names of the server.", set::server_name).many(),
     row("types", ALL, Arity::NOARGS, "", "Media types by file extension.", set::types).free(),
     row(
         "default_type",
@@ -143,7 +152,7 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
         set::directio,
     ),
     flag("tcp_nopush", ALL, "off", "Fills packets before they are sent.", |s, v| s.tcp_nopush = v),
-    flag("tcp_nodelay", ALL, "on", "Sends small packets at once.", |s, v| s.tcp_nodelay = v),
+    flag("tcp_nodelay", EVERY, "on", "Sends small packets at once.", |s, v| s.tcp_nodelay = v),
     time("send_timeout", ALL, "60s", "Time between two writes to the client.", |s, v| s.send_timeout = v),
     size("postpone_output", ALL, "1460", "Bytes gathered before something is sent.", |s, v| {
         s.postpone_output = v
@@ -243,7 +252,7 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
     }),
     flag("etag", ALL, "on", "ETag of static files.", |s, v| s.etag = v),
     row("error_page", WITH_IF, Arity::MORE2, "", "What is shown for an error.", set::error_page).many(),
-    row("error_log", ALL, Arity::MORE1, "", "Log of errors and its level.", set::error_log).many(),
+    row("error_log", EVERY, Arity::MORE1, "", "Log of errors and its level.", set::error_log).many(),
     row("open_file_cache", ALL, Arity::TAKE12, "off", "Keeps open files.", set::open_file_cache),
     time("open_file_cache_valid", ALL, "60s", "Time after which an open file is checked.", |s, v| {
         s.open_file_cache_valid = v
@@ -255,8 +264,8 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
         s.open_file_cache_errors = v
     }),
     row("disable_symlinks", ALL, Arity::TAKE12, "off", "Refuses symbolic links.", set::disable_symlinks),
-    row("resolver", ALL, Arity::MORE1, "", "Name servers.", set::resolver),
-    time("resolver_timeout", ALL, "30s", "Time for resolving a name.", |s, v| s.resolver_timeout = v),
+    row("resolver", EVERY, Arity::MORE1, "", "Name servers.", set::resolver),
+    time("resolver_timeout", EVERY, "30s", "Time for resolving a name.", |s, v| s.resolver_timeout = v),
     flag("gzip_vary", ALL, "off", "Adds Vary: Accept-Encoding.", |s, v| s.gzip_vary = v),
     value("gzip_http_version", ALL, Arity::ONE, "1.1", "Oldest HTTP that gets gzip.", |s, d| {
         s.gzip_http_version = d.one_of(&[("1.0", Version::HTTP_10), ("1.1", Version::HTTP_11)])?;
@@ -281,7 +290,7 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
         Arity::MORE1,
         "",
         "When early hints of an upstream are passed on.",
-        |s: &mut CoreSettings, cx, d| set::conditions(&mut s.early_hints, &mut s.early_hints_own, cx, d),
+        |s: &mut CoreSettings, cx, d| s.early_hints.push_words(cx, d),
     )
     .many(),
     row(
@@ -290,9 +299,7 @@ pub(super) static ROWS: [Row<CoreSettings>; 88] = [
         Arity::MORE1,
         "",
         "When a body is read before anything else.",
-        |s: &mut CoreSettings, cx, d| {
-            set::conditions(&mut s.client_body_early_read, &mut s.client_body_early_read_own, cx, d)
-        },
+        |s: &mut CoreSettings, cx, d| s.client_body_early_read.push_words(cx, d),
     )
     .many(),
 ];

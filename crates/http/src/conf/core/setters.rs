@@ -25,7 +25,7 @@ pub(super) fn nothing(_: &mut CoreSettings, _: &mut Cx<'_>, _: &Directive) -> Do
 }
 
 pub(super) fn listen(_: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
-    let drafts = ListenDraft::read(d)?;
+    let drafts = ListenDraft::read(d, cx.side)?;
     if let Some(word) = d.args.iter().skip(1).find(|word| word.is("http2")) {
         let sentence =
             "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
@@ -56,7 +56,7 @@ pub(super) fn types(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Don
 }
 
 pub(super) fn gzip_disable(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
-    let mut regexes = if s.gzip_disable_own { (*s.gzip_disable).clone() } else { Vec::new() };
+    let regexes = s.gzip_disable.own();
     for word in &d.args {
         if word.is("msie6") {
             s.gzip_disable_msie6 = true;
@@ -64,8 +64,6 @@ pub(super) fn gzip_disable(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive)
             regexes.push(Regex::compile(cx, word, &word.bytes, Case::Insensitive)?);
         }
     }
-    s.gzip_disable = Arc::new(regexes);
-    s.gzip_disable_own = true;
     Ok(())
 }
 
@@ -229,12 +227,7 @@ pub(super) fn max_ranges(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Directive) ->
 
 pub(super) fn error_page(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
     let pages = pages::read(cx, d)?;
-    if s.error_pages_own {
-        Arc::make_mut(&mut s.error_pages).extend(pages);
-    } else {
-        s.error_pages = Arc::new(pages);
-        s.error_pages_own = true;
-    }
+    s.error_pages.own().extend(pages);
     Ok(())
 }
 
@@ -304,21 +297,5 @@ pub(super) fn disable_symlinks(s: &mut CoreSettings, cx: &mut Cx<'_>, d: &Direct
 
 pub(super) fn resolver(s: &mut CoreSettings, _: &mut Cx<'_>, d: &Directive) -> Done {
     s.resolver = Some(Arc::new(ResolverConf::read(d)?));
-    Ok(())
-}
-
-/// Adds conditions to those of the block (`ngx_http_set_predicate_slot`); its first line replaces what it inherits.
-pub(super) fn conditions(
-    list: &mut Arc<Vec<Template>>,
-    own: &mut bool,
-    cx: &mut Cx<'_>,
-    d: &Directive,
-) -> Done {
-    if !std::mem::replace(own, true) {
-        *list = Arc::default();
-    }
-    for word in &d.args {
-        Arc::make_mut(list).push(Template::compile(cx, word)?);
-    }
     Ok(())
 }

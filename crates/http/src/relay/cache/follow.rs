@@ -7,7 +7,9 @@ use std::task::Poll;
 
 use ::cache::{Filling, Phase, Piece};
 
-use super::{Case, Status, Step, Use, serve, vary};
+use super::look::Step;
+use super::vary::{self, Variant};
+use super::{Case, Status, Use, serve};
 use crate::chunk::{Chunk, Queue};
 use crate::filters::More;
 use crate::output;
@@ -26,15 +28,10 @@ pub(super) async fn follow(
         return Step::Again(case);
     }
     let Some(source) = filling.source() else { return Step::Again(case) };
-    if !source.meta.vary.is_empty() {
-        let variant = vary::variant(r, &case.main, &source.meta.vary);
-        if variant != source.meta.variant {
-            if case.is_variant {
-                return Step::Ask(case);
-            }
-            case.choose(variant, &source.meta);
-            return Step::Again(case);
-        }
+    match vary::select(r, &mut case, &source.meta) {
+        Variant::This => {}
+        Variant::Other => return Step::Again(case),
+        Variant::Wrong => return Step::Ask(case),
     }
     let Some(length) = serve::load_head(r, &source.head, None) else { return Step::Ask(case) };
     case.status = Status::Hit;

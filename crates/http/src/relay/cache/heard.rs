@@ -58,7 +58,7 @@ pub(in crate::relay) fn failed(
         return serve_instead(r, heading, Status::Stale, *stored);
     }
     if matches!(status, 502 | 504) && case.answer == Use::Kept {
-        note_error(case, settings.valid_for(status), status);
+        note_error(case, status, settings.valid_until(status, now()));
     }
     // Whoever waits tries his own luck, one after the other.
     case.answer = Use::Passed;
@@ -79,18 +79,17 @@ pub(in crate::relay) fn dropped(r: &mut Request) {
 pub(in crate::relay) fn intercepted(r: &mut Request, heading: Heading<'_>, status: u16) {
     let Some(case) = &mut r.cache else { return };
     if case.answer == Use::Kept {
-        let seconds = heading.settings.cache.valid_for(status);
-        match case.meta.valid_until {
-            0 => note_error(case, seconds, status),
-            until => case.zone.note_error(&case.key, status, until),
-        }
+        let until = match case.meta.valid_until {
+            0 => heading.settings.cache.valid_until(status, now()),
+            until => Some(until),
+        };
+        note_error(case, status, until);
     }
     case.pass();
 }
 
-fn note_error(case: &Case, seconds: u64, status: u16) {
-    if seconds > 0 {
-        let until = now().saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
+fn note_error(case: &Case, status: u16, until: Option<i64>) {
+    if let Some(until) = until {
         case.zone.note_error(&case.key, status, until);
     }
 }
@@ -123,7 +122,7 @@ pub(in crate::relay) fn serve_unchanged(
         && let Err(error) = case.zone.retime(&case.ask(0), &stored, meta, ticket)
         && case.zone.may_tell(now_s())
     {
-        let path = super::path(&case);
+        let path = case.path();
         r.log(Level::Crit, format_args!("open() \"{path}\" failed {}", os::errlog::Errno(&error)));
     }
     r.cache = Some(case);
@@ -140,10 +139,8 @@ fn renewed(r: &mut Request, heading: Heading<'_>, case: &Case, stored: &Stored) 
         meta = times(&fresh::judge(&head.head, &head.text, heading.settings.ignore_headers, now).meta);
     }
     if meta.valid_until == 0 {
-        let seconds = heading.settings.cache.valid_for(r.upstream_head.head.status);
-        if seconds > 0 {
-            meta.valid_until = now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
-        }
+        let status = r.upstream_head.head.status;
+        meta.valid_until = heading.settings.cache.valid_until(status, now).unwrap_or(0);
     }
     meta.date = now;
     meta

@@ -177,7 +177,7 @@ pub(in crate::relay) async fn own(r: &mut Request, heading: Heading<'_>) -> Opti
         Err(name) => return Some(super::unknown_zone(r, &name)),
     };
     let Some(by) = by_method else {
-        let purge = of_key(super::key_text(r, heading));
+        let purge = of_key(super::key::text(r, heading));
         let is_entry = matches!(purge, Purge::Entry(_));
         return Some(match run(r, zone, purge, settings.purge_mode).await {
             Ok(Purged::Nothing) if is_entry => Outcome::Status(404),
@@ -190,7 +190,7 @@ pub(in crate::relay) async fn own(r: &mut Request, heading: Heading<'_>) -> Opti
         return Some(Outcome::Status(403));
     }
     let purge = match by.scope {
-        Scope::Key => of_key(super::key_text(r, heading)),
+        Scope::Key => of_key(super::key::text(r, heading)),
         Scope::Zone => Purge::Prefix(Vec::new()),
     };
     Some(with_page(r, zone, purge, settings.purge_mode).await)

@@ -30,7 +30,7 @@ pub(super) fn send(
     let mut body = stored.into_body();
     let trailers = if has_trailers { trailers::cut(&mut body) } else { Some(Vec::new()) };
     let (Some(length), Some(trailers)) = (length, trailers) else {
-        r.log(Level::Crit, format_args!("cache file \"{}\" contains invalid header", super::path(&case)));
+        r.log(Level::Crit, format_args!("cache file \"{}\" contains invalid header", case.path()));
         case.status = Status::Miss;
         r.cache = Some(case);
         return None;

@@ -10,6 +10,7 @@ use proto::h1::Method;
 use super::path::CacheZone;
 use super::purge::PurgeWhen;
 use super::{hints, purge};
+use crate::conf::Lines;
 use crate::conf::compile::Cx;
 use crate::relay::settings::next;
 use crate::request::Request;
@@ -80,14 +81,14 @@ struct Valid {
 pub struct CacheSettings {
     pub zone: ZoneRef,
     pub key: Option<Template>,
-    valid: Vec<Valid>,
+    valid: Lines<Valid>,
     pub min_uses: u64,
     methods: u32,
-    pub bypass: Vec<Template>,
-    pub no_cache: Vec<Template>,
+    pub bypass: Lines<Template>,
+    pub no_cache: Lines<Template>,
     pub purge: PurgeWhen,
     pub purge_mode: Mode,
-    pub tags: Vec<Template>,
+    pub tags: Lines<Template>,
     pub use_stale: u32,
     pub lock: bool,
     pub lock_timeout: u64,
@@ -104,12 +105,7 @@ pub struct CacheSettings {
 
 /// What the current block has said itself.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each directive that adds up")]
 struct Own {
-    valid: bool,
-    bypass: bool,
-    no_cache: bool,
-    tags: bool,
     zone: bool,
     store: bool,
 }
@@ -124,11 +120,17 @@ impl CacheSettings {
     /// Whether [`Self::enter`] has anything to do.
     #[must_use]
     pub fn has_own(&self) -> bool {
-        self.own != Own::default()
+        let has_lines =
+            self.valid.is_own() || self.bypass.is_own() || self.no_cache.is_own() || self.tags.is_own();
+        has_lines || self.own != Own::default()
     }
 
     /// For [`crate::module::Settings::enter`].
     pub fn enter(&mut self) {
+        self.valid.enter();
+        self.bypass.enter();
+        self.no_cache.enter();
+        self.tags.enter();
         self.own = Own::default();
     }
 
@@ -143,12 +145,13 @@ impl CacheSettings {
         self.methods & bit != 0
     }
 
-    /// Seconds that an answer of this status is fresh if it does not say so itself; zero: it is not kept
-    /// (`ngx_http_file_cache_valid`).
+    /// Until when an answer of this status is fresh if it does not say so itself, in the seconds of `now`; `None` for
+    /// one that is not kept then (`ngx_http_file_cache_valid`).
     #[must_use]
-    pub fn valid_for(&self, status: u16) -> u64 {
+    pub fn valid_until(&self, status: u16, now: i64) -> Option<i64> {
         let fits = |valid: &&Valid| valid.status.is_none_or(|known| known == status);
-        self.valid.iter().find(fits).map_or(0, |valid| valid.seconds)
+        let seconds = self.valid.iter().find(fits)?.seconds;
+        (seconds > 0).then(|| now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)))
     }
 
     /// Whether a stale entry may be served after this failure.
@@ -221,16 +224,13 @@ impl CacheSettings {
     /// # Errors
     /// `invalid time value "…"`, `invalid status "…"`.
     pub fn add_valid(&mut self, d: &Directive) -> Result<(), Error> {
-        if !std::mem::replace(&mut self.own.valid, true) {
-            self.valid.clear();
-        }
         let Some((last, statuses)) = d.args.split_last() else { return Ok(()) };
         let seconds = last
             .time_sec()
             .ok_or_else(|| Error::at(last, format!("invalid time value \"{}\"", last.as_str())))?;
         if statuses.is_empty() {
             let usual = [200, 301, 302].map(|status| Valid { status: Some(status), seconds });
-            self.valid.extend(usual);
+            self.valid.own().extend(usual);
         }
         for word in statuses {
             let status = match word.number() {
@@ -267,10 +267,7 @@ impl CacheSettings {
     /// # Errors
     /// Those of [`Template::compile`].
     pub fn add_bypass(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-        if !std::mem::replace(&mut self.own.bypass, true) {
-            self.bypass.clear();
-        }
-        add_conditions(&mut self.bypass, cx, d)
+        self.bypass.push_words(cx, d)
     }
 
     /// `*_no_cache`.
@@ -278,10 +275,7 @@ impl CacheSettings {
     /// # Errors
     /// Those of [`Template::compile`].
     pub fn add_no_cache(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-        if !std::mem::replace(&mut self.own.no_cache, true) {
-            self.no_cache.clear();
-        }
-        add_conditions(&mut self.no_cache, cx, d)
+        self.no_cache.push_words(cx, d)
     }
 
     /// `*_cache_key`.
@@ -322,10 +316,7 @@ impl CacheSettings {
     /// # Errors
     /// Those of [`Template::compile`].
     pub fn add_tags(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-        if !std::mem::replace(&mut self.own.tags, true) {
-            self.tags.clear();
-        }
-        add_conditions(&mut self.tags, cx, d)
+        self.tags.push_words(cx, d)
     }
 
     /// nginx's warning where a protocol without a key of its own has none set; here such keys have scheme, host and
@@ -363,13 +354,6 @@ impl CacheSettings {
     }
 }
 
-fn add_conditions(list: &mut Vec<Template>, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
-    for word in &d.args {
-        list.push(Template::compile(cx, word)?);
-    }
-    Ok(())
-}
-
 /// A block cannot both cache and store.
 fn incompatible(d: &Directive, own: &str, other: &str) -> Error {
     let name = d.name.as_str();
@@ -384,17 +368,19 @@ mod tests {
     #[test]
     fn the_first_line_that_fits_decides() {
         let settings = CacheSettings {
-            valid: vec![
+            valid: Lines::from(vec![
                 Valid { status: Some(200), seconds: 5 },
+                Valid { status: Some(500), seconds: 0 },
                 Valid { status: None, seconds: 7 },
                 Valid { status: Some(404), seconds: 9 },
-            ],
+            ]),
             ..CacheSettings::default()
         };
-        let check = |status, seconds| assert_eq!(settings.valid_for(status), seconds, "{status}");
-        check(200, 5);
-        check(404, 7);
-        assert_eq!(CacheSettings::default().valid_for(200), 0);
+        let check = |status, until| assert_eq!(settings.valid_until(status, 100), until, "{status}");
+        check(200, Some(105));
+        check(404, Some(107));
+        check(500, None);
+        assert_eq!(CacheSettings::default().valid_until(200, 100), None);
     }
 
     #[test]

@@ -176,13 +176,8 @@ fn begin_entry(r: &Request, settings: &RelaySettings, case: &mut Case, ending: E
     if case.answer != Use::Kept || CacheSettings::any_holds(&settings.cache.no_cache, r) {
         return None;
     }
-    let status = r.upstream_head.head.status;
     if case.meta.valid_until == 0 {
-        let seconds = settings.cache.valid_for(status);
-        if seconds == 0 {
-            return None;
-        }
-        case.meta.valid_until = now().saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
+        case.meta.valid_until = settings.cache.valid_until(r.upstream_head.head.status, now())?;
     }
     let head = head_text(r, settings)?;
     let Some(tags) = tags::of(&settings.cache.tags, r) else {

@@ -1,7 +1,9 @@
-//! The key of a variant: what a request says in the fields that `Vary` names (`ngx_http_file_cache_vary`).
+//! Variants of an answer: each has a key made of what a request says in the fields that `Vary` names
+//! (`ngx_http_file_cache_vary`).
 
-use cache::Key;
+use ::cache::{Key, Meta};
 
+use super::Case;
 use crate::request::Request;
 
 /// Fields whose lists are compared without regard to how they are spaced.
@@ -50,6 +52,33 @@ fn variant_of<'a>(
 
 fn words(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| matches!(byte, b' ' | b',')).filter(|word| !word.is_empty())
+}
+
+/// Whether an entry is the variant that a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// It is.
+    This,
+    /// It tells which other one is.
+    Other,
+    /// It lies where that one belongs, and is another all the same.
+    Wrong,
+}
+
+/// Goes over to the variant that this request asks for, if the entry is another one.
+pub(super) fn select(r: &Request, case: &mut Case, meta: &Meta) -> Variant {
+    if meta.vary.is_empty() {
+        return Variant::This;
+    }
+    let wanted = variant(r, &case.main, &meta.vary);
+    if wanted == meta.variant {
+        return Variant::This;
+    }
+    if case.is_variant {
+        return Variant::Wrong;
+    }
+    case.choose(wanted, meta);
+    Variant::Other
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod expect;
 mod grpc;
 mod probe;
+mod talk;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,14 +16,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use os::errlog::Level;
+use os::socket::Kind;
 use tokio::task::JoinHandle;
 use upstream::{Admin, CheckVerdict, Checked, Health, PeerId, PeerUid};
 
 pub use self::expect::{Expect, Header, HeaderTest, Must, Statuses, Text};
 use self::probe::{Finding, Probe};
+pub use self::talk::{Reply, Talk};
 use super::{Protocol, Upstream, now};
 use crate::conf::LocationId;
 use crate::cycle::Cycle;
+use crate::side::Side;
 
 /// Peers whose first check is not spread over the interval.
 const FEW_PEERS: usize = 64;
@@ -58,7 +62,7 @@ pub struct HealthCheck {
 }
 
 /// What a check does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum CheckKind {
     /// Passes a GET request for this URI.
     Request {
@@ -74,6 +78,26 @@ pub enum CheckKind {
     },
     /// Only connects (`type=tcp`).
     Connect,
+    /// Of `stream`: sends something, and waits for something.
+    Talk(Arc<Talk>),
+}
+
+impl CheckKind {
+    /// What the peer is spoken to over.
+    fn transport(&self) -> Kind {
+        match self {
+            Self::Talk(talk) if talk.is_by_datagrams => Kind::Datagram,
+            _ => Kind::Stream,
+        }
+    }
+
+    /// What is checked for.
+    fn side(&self) -> Side {
+        match self {
+            Self::Talk(_) => Side::Stream,
+            Self::Request { .. } | Self::Grpc { .. } | Self::Connect => Side::Http,
+        }
+    }
 }
 
 /// Appended to messages that arise in a check.

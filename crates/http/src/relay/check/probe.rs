@@ -68,15 +68,24 @@ impl Probe {
     fn request(&self, peer: &Peer) -> Option<Box<Request>> {
         let worker = Worker::try_current()?;
         let mut r = worker.new_request();
-        r.cycle = worker.cycle();
+        r.cycle = worker.cycle_of(self.check.kind.side());
         r.location = self.check.location;
         // Nobody waits for the answer.
         r.is_subrequest = true;
         r.started_ms = net::timer::now_ms();
         r.started = net::timer::wall_clock();
+        let subject = Subject {
+            check: self.check.name.clone(),
+            peer: Arc::clone(&peer.name),
+            upstream: self.upstream.name.clone(),
+        };
         let (method, uri, fields): (_, &[u8], &[u8]) = match &self.check.kind {
             CheckKind::Request { uri } => (Method::Get, uri, b""),
             CheckKind::Connect => (Method::Get, b"/", b""),
+            CheckKind::Talk(_) => {
+                r.contexts.put(subject);
+                return Some(r);
+            }
             CheckKind::Grpc { .. } => {
                 (Method::Post, grpc::PATH, b"TE: trailers\r\nContent-Type: application/grpc\r\n")
             }
@@ -99,11 +108,7 @@ impl Probe {
         r.args = args.unwrap_or_default();
         // The URI is the check's own, whatever path the location puts in the place of its name.
         r.valid_location = false;
-        r.contexts.put(Subject {
-            check: self.check.name.clone(),
-            peer: Arc::clone(&peer.name),
-            upstream: self.upstream.name.clone(),
-        });
+        r.contexts.put(subject);
         Some(r)
     }
 
@@ -116,7 +121,7 @@ impl Probe {
         let protocol = Arc::clone(&self.check.protocol);
         let settings = protocol.settings(cycle.http.location(r.location));
         let mut plan = Plan::default();
-        if self.check.kind != CheckKind::Connect {
+        if matches!(self.check.kind, CheckKind::Request { .. } | CheckKind::Grpc { .. }) {
             let mut body = net::Buf::empty();
             if let CheckKind::Grpc { service, .. } = &self.check.kind {
                 body.extend_from_slice(&grpc::question(service));
@@ -140,6 +145,8 @@ impl Probe {
             wire: protocol.wire(r),
             started_ms: net::timer::now_ms(),
             location: r.location.0,
+            greeting: protocol.greeting(r),
+            kind: self.check.kind.transport(),
             body_is_spent: false,
             is_request_sent: false,
             is_request_whole: false,
@@ -152,11 +159,13 @@ impl Probe {
             None => {
                 let wanted = relay.wanted(r).map_err(doing)?;
                 let peer = self.target(peer);
-                relay.open_to(r, &peer, wanted.as_ref(), &deadline).await.map_err(doing)?
+                relay.open(r, &peer, wanted.as_ref(), &deadline).await.map_err(doing)?
             }
         };
-        if self.check.kind == CheckKind::Connect {
-            return Ok(());
+        match &self.check.kind {
+            CheckKind::Connect => return Ok(()),
+            CheckKind::Talk(talk) => return talk.hold(conn.stream(), settings.read_timeout, &deadline).await,
+            CheckKind::Request { .. } | CheckKind::Grpc { .. } => {}
         }
         let mut answer = relay.talk_over(r, conn, &deadline).await.map_err(doing)?;
         let status = r.upstream_head.head.status;

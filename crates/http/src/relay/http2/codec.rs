@@ -260,9 +260,9 @@ impl Codec for Http2 {
             session.consumed(id);
             Some((data, is_ended, trailers, broken))
         });
-        let Some((data, is_ended, trailers, broken)) = state.flatten() else { return Decoded::Broken };
+        let Some((mut data, is_ended, trailers, broken)) = state.flatten() else { return Decoded::Broken };
         self.wake_connection();
-        let decoded = self.judge(&data, is_ended, broken);
+        let decoded = self.judge(&mut data, is_ended, broken);
         if !data.is_empty() {
             part.push(Chunk::Buf { buf: data, start: 0 });
         }
@@ -400,12 +400,16 @@ impl Http2 {
         output::send_early_hints(r, passed.map(|field| (field.name.of(text), field.value.of(text))));
     }
 
-    /// What a piece of the body means for its end.
-    fn judge(&mut self, data: &Buf, is_ended: bool, broken: Option<Broken>) -> Result<Decoded, Invalid> {
+    /// What a piece of the body means for its end. Nothing passes that the client would not take for part of it.
+    fn judge(&mut self, data: &mut Buf, is_ended: bool, broken: Option<Broken>) -> Result<Decoded, Invalid> {
         if let Some(left) = &mut self.left {
-            let rest = left.checked_sub(data.len() as u64);
-            let sentence = "sent response body larger than indicated content length";
-            *left = rest.ok_or_else(|| Invalid(sentence.into()))?;
+            let most = usize::try_from(*left).unwrap_or(usize::MAX);
+            if data.len() > most {
+                data.truncate(most);
+                *left = 0;
+                return Err(Invalid("sent response body larger than indicated content length".into()));
+            }
+            *left -= data.len() as u64;
         }
         match broken {
             Some(Broken::Invalid(invalid)) => return Err(invalid),
@@ -475,5 +479,26 @@ impl Drop for Http2 {
             shared.session().end_stream(self.stream);
             shared.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_passes_than_was_announced() {
+        let mut codec = Http2::default();
+        codec.left = Some(8);
+        let mut judge = |text: &[u8], is_ended| {
+            let mut data = Buf::with_capacity(16);
+            data.extend_from_slice(text);
+            let judged = codec.judge(&mut data, is_ended, None).map_err(|Invalid(sentence)| sentence);
+            (judged, data.to_vec())
+        };
+        let sentence = "sent response body larger than indicated content length".to_owned();
+        assert_eq!(judge(b"hello", false), (Ok(Decoded::More), b"hello".to_vec()));
+        assert_eq!(judge(b"hello", true), (Err(sentence.clone()), b"hel".to_vec()));
+        assert_eq!(judge(b"x", true), (Err(sentence), Vec::new()));
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use net::Stream;
 use upstream::{Limits, Now, Pool};
@@ -12,6 +12,7 @@ use upstream::{Limits, Now, Pool};
 use super::hub::Opening;
 use super::session::{Session, Sharing};
 use crate::relay::upstream::PeerConn;
+use crate::watcher::Watcher;
 
 /// A connection with what its requests share.
 pub(in crate::relay) struct Shared {
@@ -26,7 +27,7 @@ pub(in crate::relay) struct Shared {
     served: Cell<u64>,
     /// Those that wait until it takes more than one.
     pub(super) opening: RefCell<Option<Rc<Opening>>>,
-    driver: RefCell<Option<Waker>>,
+    driver: Watcher,
 }
 
 impl Shared {
@@ -39,7 +40,7 @@ impl Shared {
             opened: crate::relay::now(),
             served: Cell::new(0),
             opening: RefCell::new(None),
-            driver: RefCell::new(None),
+            driver: Watcher::default(),
         })
     }
 
@@ -66,18 +67,12 @@ impl Shared {
 
     /// Has the task woken by `cx` from now on.
     pub(super) fn drive(&self, cx: &Context<'_>) {
-        let mut driver = self.driver.borrow_mut();
-        match driver.as_ref() {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *driver = Some(cx.waker().clone()),
-        }
+        self.driver.watch(cx);
     }
 
     /// Wakes its task.
     pub(super) fn wake(&self) {
-        if let Some(driver) = self.driver.borrow().as_ref() {
-            driver.wake_by_ref();
-        }
+        self.driver.wake();
     }
 
     /// As [`Self::wake`], where something waits to be written.

@@ -2,7 +2,7 @@
 //!
 //! How much can wait here is bounded by the window that the upstream has for the stream.
 
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use net::Buf;
 use proto::h1::ResponseHead;
@@ -10,6 +10,7 @@ use proto::h2::hpack::BlockLimits;
 use proto::h2::{ReceiveWindow, SendWindow};
 
 use super::answer::Invalid;
+use crate::watcher::Watcher;
 
 /// Interim answers that are kept for a request that does not look at them.
 const MAX_HINTS: usize = 16;
@@ -73,7 +74,7 @@ pub(super) struct StreamState {
     pub received: usize,
     /// The end, or what broke it, is known to the request.
     pub is_told: bool,
-    waker: Option<Waker>,
+    watcher: Watcher,
 }
 
 impl StreamState {
@@ -96,23 +97,18 @@ impl StreamState {
             broken: None,
             received: 0,
             is_told: false,
-            waker: None,
+            watcher: Watcher::default(),
         }
     }
 
     /// Has `cx` woken when something comes.
-    pub(super) fn watch(&mut self, cx: &Context<'_>) {
-        match &self.waker {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => self.waker = Some(cx.waker().clone()),
-        }
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        self.watcher.watch(cx);
     }
 
     /// Wakes the request.
     pub(super) fn wake(&self) {
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
+        self.watcher.wake();
     }
 
     /// Nothing more comes. What broke it first counts.

@@ -10,14 +10,14 @@ use std::task::{Context, Poll};
 
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
-use proto::h2::hpack::{BlockLimits, Decoder};
+use proto::h2::hpack::Decoder;
 use proto::h2::{
-    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_FRAME_SIZE, MAX_WINDOW, Priorities, Receiver,
-    RequestReader, Role, Setting, Violation, push_settings,
+    DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, MAX_WINDOW, Priorities, Receiver, Role,
+    SERVER_FRAME_SIZE, Setting, Violation, push_settings,
 };
 
 use super::farewell::Farewell;
-use super::head::Head;
+use super::head::{self, Head};
 use super::request::Task;
 use super::session::Session;
 use super::stream::Stream;
@@ -25,7 +25,7 @@ use super::{Http2, Http2Settings};
 use crate::conf::core::{CoreSettings, LingeringClose};
 use crate::connection::Conn;
 use crate::cycle::{Local, Worker};
-use crate::server::{h1, is_quitting, lingering};
+use crate::server::{is_quitting, lingering};
 
 /// Bytes that a read asks for, and once more comes than that.
 const READ_SIZES: [usize; 2] = [16 << 10, 64 << 10];
@@ -118,7 +118,7 @@ impl Driver {
     fn new(conn: Rc<Conn>) -> Self {
         let cycle = Worker::current().cycle();
         let (core, http2) = settings(&cycle, &conn);
-        let header_limit = header_limits(&core).total;
+        let header_limit = head::limits(&core).total;
         let receiver =
             Receiver::new(Role::Server, http2.max_concurrent_streams, header_limit.saturating_mul(2));
         let input = conn.take_leftover();
@@ -131,7 +131,7 @@ impl Driver {
             let settings = [
                 Setting::MaxConcurrentStreams(http2.max_concurrent_streams),
                 Setting::InitialWindowSize(http2.body_preread_size),
-                Setting::MaxFrameSize(MAX_FRAME_SIZE),
+                Setting::MaxFrameSize(SERVER_FRAME_SIZE),
                 Setting::EnableConnectProtocol(1),
             ];
             push_settings(&settings, &mut sending.bytes);
@@ -293,6 +293,10 @@ impl Driver {
         let mut began = 0;
         let mut frames = 0;
         let done = loop {
+            if began > 0 && self.is_early(rest) {
+                self.has_unread = true;
+                break Ok(began);
+            }
             match self.step(rest, &mut began) {
                 Ok(Some(used)) => rest = rest.get(used..).unwrap_or_default(),
                 Ok(None) => break Ok(began),
@@ -322,6 +326,13 @@ impl Driver {
         done
     }
 
+    /// Whether a frame holds more than its stream may bring, whose handler has not begun: it may let the client, as
+    /// nginx's does before it looks at another frame.
+    fn is_early(&self, input: &[u8]) -> bool {
+        let Some((id, length)) = self.receiver.peek_data(input) else { return false };
+        self.session.stream(id).is_some_and(|stream| !stream.may_bring(length) && !stream.has_begun())
+    }
+
     /// Takes one frame, or a piece of one; `None` when more must come first.
     fn step(&mut self, input: &[u8], began: &mut u32) -> Result<Option<usize>, Violation> {
         let step = self.receiver.next(input)?;
@@ -331,22 +342,31 @@ impl Driver {
             None => {}
             Some(Event::Headers(frame, mut block)) => {
                 let is_wanted = frame.is_new && !self.farewell.is_told() && frame.stream != self.late_stream;
-                let head = decode(&mut self.decoder, &mut block, &self.core, is_wanted)?;
-                match head {
-                    Some(head) => *began += self.begin(frame, head, *began)?,
-                    None => self.trailers(frame)?,
+                if is_wanted {
+                    let head = Head::decode(&mut self.decoder, &mut block, &self.core)?;
+                    *began += self.begin(frame, head, *began)?;
+                } else {
+                    let is_valid = head::pass_over(&mut self.decoder, &mut block, &self.core)?;
+                    self.trailers(frame, is_valid)?;
                 }
             }
-            Some(Event::Data { stream, flow, bytes, is_end }) => {
-                if let Some(stream) = self.session.stream(stream)
-                    && !stream.is_gone()
-                {
-                    let fault = receive(&stream, flow, bytes, is_end);
-                    if let Some((code, sentence)) = fault {
-                        self.log(Level::Info, format_args!("{sentence}"));
-                        stream.terminate(code);
-                        self.receiver.budget.reset()?;
+            Some(Event::Data { stream: id, flow, bytes, is_end }) => {
+                let stream = self.session.stream(id);
+                let fault = match &stream {
+                    Some(stream) if !stream.is_gone() => receive(stream, flow, bytes, is_end),
+                    Some(stream) if !stream.is_ended() => None,
+                    _ => self.closed(id),
+                };
+                if let Some((code, sentence)) = fault {
+                    self.log(Level::Info, format_args!("{sentence}"));
+                    match stream {
+                        Some(stream) if !stream.is_gone() => stream.terminate(code),
+                        _ => {
+                            self.session.reset(id, code);
+                            self.session.abandon(id);
+                        }
                     }
+                    self.receiver.budget.reset()?;
                 }
             }
             Some(Event::Priority(id, dependency)) => {
@@ -396,6 +416,7 @@ impl Driver {
             head.give_back();
             self.receiver.budget.refused()?;
             self.session.reset(frame.stream, ErrorCode::REFUSED_STREAM);
+            self.session.abandon(frame.stream);
             return Ok(0);
         }
         let conn = &self.session.conn;
@@ -432,15 +453,29 @@ impl Driver {
         Ok(1)
     }
 
+    /// What is wrong with DATA on a stream that is no more: nothing, where the client could not know that.
+    fn closed(&self, id: u32) -> Option<(ErrorCode, String)> {
+        let is_known = self.farewell.is_told() || id == self.late_stream || self.session.is_abandoned(id);
+        // RFC 9113, 5.1. nginx passes over it.
+        (!is_known)
+            .then(|| (ErrorCode::STREAM_CLOSED, format!("client sent DATA frame for closed stream {id}")))
+    }
+
     /// A header block on a stream that was begun before.
-    fn trailers(&mut self, frame: HeadersFrame) -> Result<(), Violation> {
-        if frame.is_new || frame.stream == self.late_stream {
+    fn trailers(&mut self, frame: HeadersFrame, is_valid: bool) -> Result<(), Violation> {
+        let is_abandoned = frame.stream == self.late_stream || self.session.is_abandoned(frame.stream);
+        if frame.is_new || is_abandoned {
             // The client has been told that nobody looks at it.
             return Ok(());
         }
         let stream = self.session.stream(frame.stream).filter(|stream| !stream.is_ended());
         let wrong = Violation::HeadersStream(frame.stream, self.receiver.last_stream);
         let stream = stream.filter(|_| frame.is_end).ok_or(wrong)?;
+        if !is_valid && !stream.is_gone() {
+            self.log(Level::Info, format_args!("client sent invalid trailers"));
+            stream.terminate(ErrorCode::PROTOCOL);
+            return self.receiver.budget.reset();
+        }
         stream.receive(b"", true);
         Ok(())
     }
@@ -714,41 +749,6 @@ fn receive(stream: &Stream, flow: usize, bytes: &[u8], is_end: bool) -> Option<(
     }
     stream.receive(bytes, is_end);
     None
-}
-
-/// Decodes a block; gives the head of a request that is wanted.
-fn decode(
-    decoder: &mut Decoder,
-    block: &mut &[u8],
-    core: &CoreSettings,
-    is_wanted: bool,
-) -> Result<Option<Box<Head>>, Violation> {
-    let mut limits = header_limits(core);
-    if !is_wanted {
-        let mut scrap = Buf::with_capacity(4096);
-        while decoder.next(block, &mut limits, &mut scrap)?.is_some() {}
-        return Ok(None);
-    }
-    let head_limits = h1::head_limits(core);
-    let mut head = Head::lend();
-    let mut reader = RequestReader::default();
-    {
-        let Head { text, line, refusal, protocol, .. } = &mut *head;
-        while let Some(field) = decoder.next(block, &mut limits, text)? {
-            reader.field(field, line, text, &head_limits);
-        }
-        match reader.finish(line, text) {
-            Ok(wanted) => *protocol = wanted,
-            Err(refused) => *refusal = Some(refused),
-        }
-    }
-    Ok(Some(head))
-}
-
-/// `large_client_header_buffers`: the size of one bounds a field, all together the head.
-fn header_limits(core: &CoreSettings) -> BlockLimits {
-    let (count, size) = core.large_client_header_buffers;
-    BlockLimits { field: size, total: size.saturating_mul(count as usize) }
 }
 
 /// What rules the connection: the settings of the default server of its address.

@@ -5,7 +5,11 @@ use std::cell::RefCell;
 use base::Span;
 use net::Buf;
 use proto::h1::RequestHead;
-use proto::h2::Refusal;
+use proto::h2::hpack::{BlockLimits, Decoder};
+use proto::h2::{Refusal, RequestReader, Violation, is_trailer};
+
+use crate::conf::core::CoreSettings;
+use crate::server::h1;
 
 /// Heads that a thread keeps for reuse.
 const KEPT: usize = 64;
@@ -46,6 +50,29 @@ impl Head {
         head
     }
 
+    /// Decodes the block of a request.
+    ///
+    /// # Errors
+    /// [`Violation`] ends the connection; what is wrong with the request alone is its [`Head::refusal`].
+    pub fn decode(
+        decoder: &mut Decoder,
+        block: &mut &[u8],
+        core: &CoreSettings,
+    ) -> Result<Box<Self>, Violation> {
+        let (mut limits, head_limits) = (limits(core), h1::head_limits(core));
+        let mut head = Self::lend();
+        let mut reader = RequestReader::default();
+        let Self { text, line, refusal, protocol, .. } = &mut *head;
+        while let Some(field) = decoder.next(block, &mut limits, text)? {
+            reader.field(field, line, text, &head_limits);
+        }
+        match reader.finish(line, text) {
+            Ok(wanted) => *protocol = wanted,
+            Err(refused) => *refusal = Some(refused),
+        }
+        Ok(head)
+    }
+
     /// Takes a head back that nobody needs any more.
     pub fn give_back(mut self: Box<Self>) {
         self.text = Buf::empty();
@@ -58,4 +85,27 @@ impl Head {
             }
         });
     }
+}
+
+/// Decodes a block that nobody wants, since the next one builds on it; says whether it could be one of trailers.
+///
+/// # Errors
+/// [`Violation`] ends the connection.
+pub(super) fn pass_over(
+    decoder: &mut Decoder,
+    block: &mut &[u8],
+    core: &CoreSettings,
+) -> Result<bool, Violation> {
+    let (mut limits, mut text) = (limits(core), Buf::with_capacity(4096));
+    let mut is_valid = true;
+    while let Some(field) = decoder.next(block, &mut limits, &mut text)? {
+        is_valid &= is_trailer(field, &text);
+    }
+    Ok(is_valid)
+}
+
+/// `large_client_header_buffers`: the size of one bounds a field, all together the head.
+pub(super) fn limits(core: &CoreSettings) -> BlockLimits {
+    let (count, size) = core.large_client_header_buffers;
+    BlockLimits { field: size, total: size.saturating_mul(count as usize) }
 }

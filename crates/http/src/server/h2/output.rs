@@ -89,11 +89,7 @@ pub(crate) fn poll_send_bytes(
         let mut sending = stream.session.sending.borrow_mut();
         let sending = &mut *sending;
         let mut window = stream.window.get();
-        let most = chunk_size
-            .min(sending.frame_size)
-            .min(window.available())
-            .min(sending.window.available())
-            .min(bytes.len());
+        let most = sending.room(&window, chunk_size).min(bytes.len());
         sending.make_room(FRAME_HEAD + most);
         push_data_head(stream.id, most, Flags::NONE, &mut sending.bytes);
         sending.bytes.extend_from_slice(bytes.get(..most).unwrap_or_default());
@@ -209,9 +205,9 @@ fn write_head(r: &Request, encoder: &mut Encoder, out: &mut Vec<u8>) {
     encoder.status(if is_tunnel { 200 } else { response.status }, out);
     if !response.omits_server && !headers.has(Known::Server) {
         let server = match r.location().core.server_tokens {
-            ServerTokens::On => "nginx/1.31.5",
+            ServerTokens::On => base::version::NGINX,
             ServerTokens::Off => "nginx",
-            ServerTokens::Build => output::BUILD,
+            ServerTokens::Build => base::version::BUILD,
         };
         encoder.field(b"server", server.as_bytes(), Indexing::Allowed, out);
     }
@@ -267,11 +263,7 @@ fn send_body(r: &mut Request, stream: &Stream, limit: u64) -> io::Result<u64> {
     let mut sending = stream.session.sending.borrow_mut();
     let sending = &mut *sending;
     let mut window = stream.window.get();
-    let most = chunk_size
-        .min(sending.frame_size)
-        .min(window.available())
-        .min(sending.window.available())
-        .min(usize::try_from(limit).unwrap_or(usize::MAX));
+    let most = sending.room(&window, chunk_size).min(usize::try_from(limit).unwrap_or(usize::MAX));
     let length = most.min(usize::try_from(r.output.queue.len()).unwrap_or(usize::MAX));
     let is_last = is_last_known && length as u64 == r.output.queue.len();
     let has_trailers = is_last && !r.response.trailers.is_empty();

@@ -66,7 +66,10 @@ impl Drop for Task {
         }
         if stream.is_answered.get() {
             stream.session.completed.set(stream.session.completed.get() + 1);
-            if !stream.is_ended() && !stream.is_gone() {
+            if stream.is_malformed.get() && !stream.is_gone() {
+                // RFC 9113, 8.1.1: an answer may come first. Whoever has read that does not look at this.
+                stream.session.reset(stream.id, ErrorCode::PROTOCOL);
+            } else if !stream.is_ended() && !stream.is_gone() {
                 // RFC 9113, 8.1: what is left of the request is not wanted.
                 stream.session.reset(stream.id, ErrorCode::NO_ERROR);
             }
@@ -74,7 +77,7 @@ impl Drop for Task {
             let code = if stream.is_timed_out.get() { ErrorCode::PROTOCOL } else { ErrorCode::INTERNAL };
             stream.session.reset(stream.id, code);
         }
-        stream.session.leave(stream.id);
+        stream.session.leave(stream);
     }
 }
 
@@ -96,7 +99,12 @@ pub(crate) async fn handle(worker: &Rc<Worker>, r: &mut Request, stream: &Rc<Str
     head.give_back();
     match routed {
         Ok(()) => process::process(r).await,
-        Err(status) => process::process_failed(r, status).await,
+        Err(status) => {
+            if status == 400 {
+                stream.condemn();
+            }
+            process::process_failed(r, status).await;
+        }
     }
     if !r.is_complete && output::flush(r).await.is_err() {
         r.is_complete = true;

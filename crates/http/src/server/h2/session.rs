@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use net::Buf;
 use proto::h2::hpack::Encoder;
@@ -17,10 +17,14 @@ use proto::h2::{
 
 use super::stream::Stream;
 use crate::connection::Conn;
+use crate::watcher::Watcher;
 
 /// Bytes on their way out from which streams wait. What else goes in is bounded by what the client asks for, and it
 /// is not read from while so much is there.
 const FULL: usize = 64 << 10;
+
+/// Streams that are remembered because the client was not done with them.
+const ABANDONED: usize = 128;
 
 /// The sending side, which all streams share.
 pub(super) struct Sending {
@@ -47,11 +51,13 @@ pub(super) struct Session {
     /// The sending side.
     pub sending: RefCell<Sending>,
     streams: RefCell<Vec<Rc<Stream>>>,
+    /// The last streams that we were done with before the client was; what comes on them was under way.
+    abandoned: RefCell<VecDeque<u32>>,
     /// Streams that came to their end, and those that were given up, since the driver looked last.
     pub completed: Cell<u32>,
     /// Bytes of bodies sent since the driver looked last.
     pub sent: Cell<usize>,
-    driver: RefCell<Option<Waker>>,
+    driver: Watcher,
 }
 
 impl Session {
@@ -69,26 +75,21 @@ impl Session {
             conn,
             sending: RefCell::new(sending),
             streams: RefCell::default(),
+            abandoned: RefCell::default(),
             completed: Cell::new(0),
             sent: Cell::new(0),
-            driver: RefCell::new(None),
+            driver: Watcher::default(),
         })
     }
 
     /// Has the driver woken by `cx` from now on.
     pub(super) fn drive(&self, cx: &Context<'_>) {
-        let mut driver = self.driver.borrow_mut();
-        match driver.as_ref() {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *driver = Some(cx.waker().clone()),
-        }
+        self.driver.watch(cx);
     }
 
     /// Wakes the driver: there is something to write.
     pub(super) fn wake(&self) {
-        if let Some(driver) = self.driver.borrow().as_ref() {
-            driver.wake_by_ref();
-        }
+        self.driver.wake();
     }
 
     /// Number of streams that are being handled.
@@ -109,14 +110,31 @@ impl Session {
     }
 
     /// A stream has come to its end.
-    pub(super) fn leave(&self, id: u32) {
+    pub(super) fn leave(&self, stream: &Stream) {
         {
             let mut streams = self.streams.borrow_mut();
-            if let Ok(place) = streams.binary_search_by_key(&id, |stream| stream.id) {
+            if let Ok(place) = streams.binary_search_by_key(&stream.id, |other| other.id) {
                 streams.remove(place);
             }
         }
+        if !stream.is_ended() {
+            self.abandon(stream.id);
+        }
         self.wake();
+    }
+
+    /// What the client still sends on a stream is not wanted.
+    pub(super) fn abandon(&self, id: u32) {
+        let mut abandoned = self.abandoned.borrow_mut();
+        if abandoned.len() >= ABANDONED {
+            abandoned.pop_front();
+        }
+        abandoned.push_back(id);
+    }
+
+    /// Whether the client may still send on a stream that is no more.
+    pub(super) fn is_abandoned(&self, id: u32) -> bool {
+        self.abandoned.borrow().contains(&id)
     }
 
     /// All streams, as they are now.
@@ -306,6 +324,11 @@ impl Sending {
     /// Bytes that are not written yet.
     pub(super) fn pending(&self) -> usize {
         self.bytes.len() - self.at
+    }
+
+    /// Bytes of a body that one frame may bring on a stream with this window.
+    pub(super) fn room(&self, window: &SendWindow, chunk_size: usize) -> usize {
+        chunk_size.min(self.frame_size).min(window.available()).min(self.window.available())
     }
 
     /// Room for so many more bytes: in a small buffer, and from the second frame on in one that holds many.

@@ -5,13 +5,14 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use net::Buf;
 use proto::h2::{ErrorCode, ReceiveWindow, SendWindow, Urgency};
 
 use super::head::Head;
 use super::session::Session;
+use crate::watcher::Watcher;
 
 /// What came of a body and was not asked for yet.
 struct Incoming {
@@ -41,6 +42,8 @@ pub struct Stream {
     pub(super) is_answered: Cell<bool>,
     /// The client did not do its part in time.
     pub(super) is_timed_out: Cell<bool>,
+    /// The request is none that HTTP allows, so the stream ends with an error behind its answer.
+    pub(super) is_malformed: Cell<bool>,
     /// The client asks for a tunnel (RFC 8441): what follows the head is no body.
     asks_tunnel: bool,
     /// The client has ended its side.
@@ -48,7 +51,7 @@ pub struct Stream {
     /// The client gave it up, its connection is gone, or we have told the client that we gave it up.
     is_gone: Cell<bool>,
     incoming: RefCell<Incoming>,
-    waker: RefCell<Option<Waker>>,
+    watcher: Watcher,
 }
 
 impl Stream {
@@ -74,11 +77,12 @@ impl Stream {
             is_called: Cell::new(false),
             is_answered: Cell::new(false),
             is_timed_out: Cell::new(false),
+            is_malformed: Cell::new(false),
             asks_tunnel,
             is_ended: Cell::new(is_ended),
             is_gone: Cell::new(false),
             incoming: RefCell::new(incoming),
-            waker: RefCell::new(None),
+            watcher: Watcher::default(),
         }
     }
 
@@ -104,19 +108,12 @@ impl Stream {
 
     /// Has `cx` woken when something happens to the stream.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        match waker.as_ref() {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *waker = Some(cx.waker().clone()),
-        }
+        self.watcher.watch(cx);
     }
 
     /// Wakes whoever waits for the stream.
     pub(super) fn wake(&self) {
-        let waker = self.waker.borrow().clone();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.watcher.wake();
     }
 
     /// Ready when nobody reads the answer any more.
@@ -140,12 +137,30 @@ impl Stream {
         self.is_timed_out.set(true);
     }
 
+    /// The request is none that HTTP allows.
+    pub(crate) fn condemn(&self) {
+        self.is_malformed.set(true);
+    }
+
     /// Gives it up, with a code that tells the client why.
     pub(crate) fn terminate(&self, code: ErrorCode) {
         if !self.is_gone.replace(true) {
             self.session.reset(self.id, code);
             self.wake();
         }
+    }
+
+    /// Whether its handler has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        let head = self.head.take();
+        let has_begun = head.is_none();
+        self.head.set(head);
+        has_begun
+    }
+
+    /// Whether the client may send so many bytes on this stream.
+    pub(super) fn may_bring(&self, length: usize) -> bool {
+        length <= self.incoming.borrow().window.size() as usize
     }
 
     /// Bytes of a frame that the client may send on this stream; `false` when it may not.

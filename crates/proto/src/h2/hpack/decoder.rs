@@ -31,6 +31,8 @@ pub struct Decoder {
     table: Table,
     /// Most bytes that the peer may have the table hold.
     limit: usize,
+    /// A field of the block under way has come.
+    is_past_updates: bool,
 }
 
 impl Default for Decoder {
@@ -43,10 +45,11 @@ impl Decoder {
     /// With a table of at most so many bytes, as the peer was told.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
-        Self { table: Table::new(limit), limit }
+        Self { table: Table::new(limit), limit, is_past_updates: false }
     }
 
-    /// Decodes the next field of `block` and takes it off there; text goes to the end of `out`. `None` is the end.
+    /// Decodes the next field of `block` and takes it off there; text goes to the end of `out`. `None` is the end,
+    /// which is to be asked for before the next block.
     ///
     /// # Errors
     /// [`Violation`]: the tables of both sides differ from now on, so the connection must end.
@@ -57,7 +60,10 @@ impl Decoder {
         out: &mut Vec<u8>,
     ) -> Result<Option<Decoded>, Violation> {
         loop {
-            let Some(first) = block.first().copied() else { return Ok(None) };
+            let Some(first) = block.first().copied() else {
+                self.is_past_updates = false;
+                return Ok(None);
+            };
             let start = out.len();
             let (bits, what) = match first {
                 0x80.. => (7, "header index"),
@@ -70,9 +76,14 @@ impl Decoder {
                 if value > self.limit {
                     return Err(Violation::TableSize(value));
                 }
+                // RFC 7541, 4.2: they stand in front of a block's first field.
+                if self.is_past_updates {
+                    return Err(Violation::LateTableSize);
+                }
                 self.table.resize(value);
                 continue;
             }
+            self.is_past_updates = true;
             if first >= 0x80 {
                 let name_end = self.copy_entry(value, out)?;
                 return field(start, name_end, limits, out).map(Some);
@@ -204,7 +215,14 @@ mod tests {
         check("1008 7061 7373 776f 7264 0673 6563 7265 74", Ok("[password=secret]"));
         check("20", Ok(""));
         check("be", Err(Violation::IndexOutOfBound(62)));
+        let mut decoder = Decoder::default();
+        let mut check = |block: &str, expected: Result<&str, Violation>| {
+            assert_eq!(show(&mut decoder, &hex(block), LIMITS).as_deref(), expected.as_deref(), "{block}");
+        };
         check("3fe11f", Ok(""));
+        check("20 3fe11f 82", Ok("[:method=GET]"));
+        check("3fe11f 82", Ok("[:method=GET]"));
+        check("82 20", Err(Violation::LateTableSize));
     }
 
     #[test]

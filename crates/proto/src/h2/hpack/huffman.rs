@@ -156,9 +156,9 @@ pub fn decode(code: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidHuffman> {
         word <<= length;
         count -= length;
     }
-    // What is left must be the beginning of the end of string, all ones. As nginx does, and unlike the RFC says, a
-    // whole byte of it is taken too: there are encoders that write it.
-    if count < LONGEST as u32 && (count == 0 || word >> (64 - count) == (1 << count) - 1) {
+    // What is left must be the beginning of the end of string, all ones (RFC 7541, 5.2). A whole byte of it is taken
+    // too, as nginx does: there are encoders that add it to a text that needs no padding.
+    if count <= 8 && (count == 0 || word >> (64 - count) == (1 << count) - 1) {
         Ok(())
     } else {
         Err(InvalidHuffman)
@@ -226,6 +226,11 @@ mod tests {
         refuse(b"\xff\xff\xff\xfc");
         refuse(b"\x00");
         refuse(b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4");
-        assert_eq!(decode(b"\xa8\xeb\x10\x64\x9c\xbf\xff", &mut Vec::new()), Ok(()), "as nginx");
+        // Eight times "a", which take five bits each.
+        let whole = b"\x18\xc6\x31\x8c\x63\xff";
+        assert_eq!(decode(whole, &mut Vec::new()), Ok(()), "as nginx");
+        refuse(b"\xa8\xeb\x10\x64\x9c\xbf\xff");
+        refuse(b"\x49\x50\x9f\xff");
+        refuse(b"\xa8\xeb\x10\x64\x9c\xbf\xff\xff");
     }
 }

@@ -71,15 +71,19 @@ fn started(plan: &Plan) -> Result<(Ground, Maker), String> {
     Ok((ground, origin))
 }
 
+/// The first answer makes what all later ones share.
+fn warm_up(ground: &Ground, place: &str) -> Result<(), String> {
+    let mut client = Drink::connect(&ground.address())?;
+    client.ask(&format!("/{place}/length/1000000/warm"), "")?;
+    client.read_head()?;
+    client.finish(&body("/length/1000000/warm"))
+}
+
 /// One client at its own speed: how soon the origin is done, and by how much the worker grows.
 fn one(plan: &Plan, place: &str, size: u64, rate: u64) -> Result<String, String> {
     let (ground, origin) = started(plan)?;
     let worker = ground.worker()?;
-    // The first answer makes what all later ones share.
-    let mut warm = Drink::connect(&ground.address())?;
-    warm.ask(&format!("/{place}/length/1000000/warm"), "")?;
-    warm.read_head()?;
-    warm.finish(&body("/length/1000000/warm"))?;
+    warm_up(&ground, place)?;
     let (before, sent_before) = (rss_kib(worker)?, origin.sent());
     let start = Instant::now();
     let target = format!("/length/{size}/slow");
@@ -162,10 +166,7 @@ fn rest(origin: &Maker) -> Result<u64, String> {
 fn many(plan: &Plan, place: &str, bound: u64) -> Result<String, String> {
     let (ground, origin) = started(plan)?;
     let worker = ground.worker()?;
-    let mut warm = Drink::connect(&ground.address())?;
-    warm.ask(&format!("/{place}/length/1000000/warm"), "")?;
-    warm.read_head()?;
-    warm.finish(&body("/length/1000000/warm"))?;
+    warm_up(&ground, place)?;
     let before = rss_kib(worker)?;
     let mut clients = Vec::new();
     for number in 0..CLIENTS {

@@ -11,10 +11,10 @@ use testkit::message::WireError;
 use testkit::origin::ReplyAct;
 use testkit::text::show_some;
 
+use self::table::{Case, ROWS, Wanted};
 use crate::Plan;
 use crate::ground::{Ground, rule, text, wait_for};
 use crate::report::Report;
-use table::{Case, ROWS, Wanted};
 
 /// What a refusal may say. 408 is for those that never end, 494 is sent as 400.
 const REFUSALS: [u16; 8] = [400, 405, 408, 413, 414, 431, 501, 505];

@@ -1,0 +1,161 @@
+//! The body of an answer: through the filters where there are any, framed, and put behind what waits to be written.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use net::Buf;
+use os::errlog::Level;
+
+use super::Framing;
+use super::number::chunk_head;
+use crate::chunk::{Chunk, Queue};
+use crate::filters::More;
+use crate::request::Request;
+
+/// Bytes of small bodies that are copied behind the head instead of leaving as a slice of their own.
+const COPY_MAX: u64 = 2048;
+/// Bytes of files that are read instead of being left to `sendfile`.
+const SMALL_FILE: u64 = 16 << 10;
+/// A queue for a part of the body.
+#[inline]
+pub fn new_part(r: &mut Request) -> Queue {
+    std::mem::take(&mut r.output.spare)
+}
+
+/// Queues a part of the body: for the filters where there are any, else framed for the client.
+pub fn push_body(r: &mut Request, part: Queue, more: More) {
+    r.output.had_body |= !part.is_empty();
+    match &mut r.output.filters {
+        Some(chain) if !r.response.header_only => chain.put(part, more),
+        _ => frame(r, part, more),
+    }
+}
+
+/// As [`push_body`], for one chunk.
+pub fn push_chunk(r: &mut Request, chunk: Chunk, more: More) {
+    let mut part = Queue::default();
+    part.push(chunk);
+    push_body(r, part, more);
+}
+
+/// Lets the filters make more of what came in; says how many steps they took.
+pub(super) fn refill(r: &mut Request, steps: u32) -> io::Result<u32> {
+    let Some(mut chain) = r.output.filters.take() else { return Ok(0) };
+    let mut part = Queue::default();
+    match chain.run(r, &mut part, steps) {
+        Ok(ran) => {
+            r.output.filters = Some(chain);
+            frame(r, part, ran.more);
+            Ok(ran.steps)
+        }
+        Err(error) => {
+            r.output.is_failed = true;
+            if part.is_empty() && r.output.sent == 0 {
+                return Err(error);
+            }
+            // What was made of the beginning still goes out, but no head alone.
+            r.output.is_broken = true;
+            frame(r, part, More::Later);
+            Ok(steps)
+        }
+    }
+}
+
+fn frame(r: &mut Request, mut part: Queue, more: More) {
+    let is_end = more == More::End;
+    r.output.wants_flush = more == More::Flush;
+    if r.response.header_only {
+        r.output.is_ended |= is_end;
+        return;
+    }
+    if r.is_subrequest {
+        match &r.output.capture {
+            Some(_) => gather(r, part),
+            None => r.output.queue.append(&mut part),
+        }
+        r.output.is_ended |= is_end;
+        return;
+    }
+    match &mut r.output.framing {
+        Framing::None => {}
+        Framing::Length(left) => {
+            *left = left.saturating_sub(part.len());
+            push_all(&mut r.output.queue, &mut part);
+        }
+        Framing::UntilClose => push_all(&mut r.output.queue, &mut part),
+        Framing::Chunked => {
+            let length = part.len();
+            if length > 0 {
+                let mut size = [0u8; 20];
+                r.output.queue.push_bytes(chunk_head(length, &mut size));
+                push_all(&mut r.output.queue, &mut part);
+                r.output.queue.push_bytes(b"\r\n");
+            }
+            if is_end && !r.output.is_ended {
+                r.output.queue.push_bytes(b"0\r\n");
+                let mut trailers = Vec::new();
+                r.response.trailers.write_to(&mut trailers);
+                trailers.extend_from_slice(b"\r\n");
+                r.output.queue.push_bytes(&trailers);
+            }
+        }
+    }
+    r.output.is_ended |= is_end;
+    if part.is_empty() {
+        r.output.spare = part;
+    }
+}
+
+/// Small pieces are copied behind what is there already; one buffer is cheaper to send than two.
+fn push_all(queue: &mut Queue, part: &mut Queue) {
+    if part.len() <= COPY_MAX && part.iter().all(|chunk| chunk.bytes().is_some()) {
+        part.iter().filter_map(Chunk::bytes).for_each(|bytes| queue.push_bytes(bytes));
+        part.clear();
+        return;
+    }
+    if part.len() <= SMALL_FILE && append_file(queue, part) {
+        return;
+    }
+    queue.append(part);
+}
+
+/// A small file is read behind the head: one write is cheaper than a write and a `sendfile`. Says whether it
+/// was; otherwise nothing has changed.
+fn append_file(queue: &mut Queue, part: &mut Queue) -> bool {
+    let Some(Chunk::File { file, offset, end }) = part.iter().next() else { return false };
+    if part.len() != end - offset {
+        return false;
+    }
+    let length = usize::try_from(end - offset).unwrap_or(usize::MAX);
+    let mut buf = Buf::with_capacity(length);
+    let read = os::io::pread_append(file.as_fd(), &mut buf, length, *offset);
+    if read.is_ok_and(|count| count == length) {
+        part.clear();
+        queue.push_bytes_of(buf);
+        return true;
+    }
+    false
+}
+
+fn gather(r: &mut Request, mut part: Queue) {
+    let Some(capture) = &mut r.output.capture else { return };
+    let limit = r.cycle.http.location(r.location).core.subrequest_output_buffer_size as u64;
+    // A known length is judged before anything is taken, and then is all the room that there is, as in nginx.
+    let announced = r.response.content_length;
+    if let Some(length) = announced.filter(|length| *length > limit) {
+        r.output.is_failed = true;
+        r.log(Level::Error, format_args!("too big subrequest response: {length}"));
+        return;
+    }
+    if capture.len() as u64 + part.len() > announced.unwrap_or(limit) {
+        r.output.is_failed = true;
+        r.log(Level::Error, format_args!("too big subrequest response"));
+        return;
+    }
+    while let Some(chunk) = part.pop() {
+        match chunk.into_memory() {
+            Ok(chunk) => capture.extend_from_slice(chunk.bytes().unwrap_or_default()),
+            Err(_) => r.output.is_failed = true,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The head of an answer: header filters, how the body will end, and the fields in nginx's order.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use net::Buf;
+use os::errlog::Level;
+use proto::h1::{Known, Method, Version};
+
+use super::{Framing, push_decimal};
+use crate::client::Client;
+use crate::conf::core::ServerTokens;
+use crate::filters::Filtered;
+use crate::phases::Outcome;
+use crate::request::Request;
+use crate::server::h2;
+use crate::status::status_line;
+use crate::trace;
+
+/// Runs the header filters and queues the head.
+///
+/// # Errors
+/// What a filter wants answered instead.
+pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
+    if r.response.head_sent {
+        return Ok(());
+    }
+    if r.error_status != 0 {
+        r.response.status = r.error_status;
+        r.response.status_line.clear();
+    }
+    if let Client::Stream(stream) = &r.client
+        && stream.asks_tunnel()
+        && !r.is_subrequest
+        && matches!(r.response.status, 200..=299)
+    {
+        return Err(no_tunnel(r));
+    }
+    let cycle = Rc::clone(&r.cycle);
+    for filter in &cycle.http.location(r.location).concerned.header_filters {
+        match filter.filter(r) {
+            Filtered::Next => {}
+            Filtered::Instead(outcome) => {
+                r.output.filters = None;
+                return Err(outcome);
+            }
+        }
+    }
+    r.response.head_sent = true;
+    if r.version() == Version::HTTP_09 && !r.is_subrequest && r.stream().is_none() {
+        r.output.framing = Framing::UntilClose;
+        r.keepalive = false;
+        return Ok(());
+    }
+    decide_framing(r);
+    if r.is_subrequest {
+        return Ok(());
+    }
+    if let Client::Stream(_) = r.client {
+        r.output.is_head_queued = true;
+        trace::answer(r, b"");
+        return Ok(());
+    }
+    let mut out = Buf::with_capacity(4096);
+    write_head(r, &mut out);
+    trace::answer(r, &out);
+    r.output.header_size = out.len() as u64;
+    r.output.queue.push(out.into());
+    Ok(())
+}
+
+/// What becomes of an answer that a client over HTTP/2 would take for the beginning of the tunnel that it asks for
+/// (RFC 8441), though nobody switched protocols.
+fn no_tunnel(r: &Request) -> Outcome {
+    let (level, status) = if r.upstreams.is_empty() { (Level::Info, 501) } else { (Level::Error, 502) };
+    let given = r.response.status;
+    r.log(level, format_args!("an extended CONNECT is answered with status {given} without a tunnel"));
+    Outcome::Status(status)
+}
+
+/// Queues an interim answer with these fields, where `early_hints` says so and the client can understand it
+/// (`ngx_http_send_early_hints`).
+pub fn send_early_hints<'f>(r: &mut Request, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+    let conditions = r.location().core.early_hints.clone();
+    if r.is_subrequest
+        || r.is_post_action
+        || r.response.head_sent
+        || (r.version() != Version::HTTP_11 && r.stream().is_none())
+        || !conditions.iter().any(|condition| condition.holds(r))
+    {
+        return;
+    }
+    if let Client::Stream(stream) = &r.client {
+        h2::send_early_hints(stream, fields);
+        return;
+    }
+    let mut out = Buf::empty();
+    for (name, value) in fields {
+        if out.is_empty() {
+            out.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+        }
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    if !out.is_empty() {
+        out.extend_from_slice(b"\r\n");
+        r.output.queue.push(out.into());
+    }
+}
+
+/// How the body will end, and whether the connection can serve another request (`ngx_http_header_filter`,
+/// `ngx_http_chunked_header_filter`).
+fn decide_framing(r: &mut Request) {
+    let response = &mut r.response;
+    if r.method == Method::Head {
+        response.header_only = true;
+    }
+    match response.status {
+        204 if response.status_line.is_empty() => {
+            response.header_only = true;
+            response.content_type.clear();
+            response.set_last_modified(None);
+            response.clear_content_length();
+        }
+        304 | 100..=199 => response.header_only = true,
+        204 => response.header_only = true,
+        _ => {}
+    }
+    if crate::server::is_quitting() {
+        r.keepalive = false;
+    }
+    let is_11 = r.line.version >= Version::HTTP_11;
+    let may_chunk = is_11 && r.cycle.http.location(r.location).core.chunked_transfer_encoding;
+    r.output.framing = if matches!(response.status, 0..=199 | 204 | 304) || r.method == Method::Head {
+        Framing::None
+    } else if (r.method == Method::Connect && response.status < 300) || matches!(r.client, Client::Stream(_))
+    {
+        Framing::UntilClose
+    } else if let Some(length) = response.content_length
+        && !(response.expect_trailers && may_chunk)
+    {
+        Framing::Length(length)
+    } else if may_chunk {
+        response.clear_content_length();
+        Framing::Chunked
+    } else {
+        r.keepalive = false;
+        Framing::UntilClose
+    };
+}
+
+/// Appends the head as it goes over the wire, in nginx's order of fields.
+fn write_head(r: &Request, out: &mut Vec<u8>) {
+    let response = &r.response;
+    let core = &r.location().core;
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_status(response.status, &response.status_line, out);
+    let headers = &response.headers;
+    if !response.omits_server && !headers.has(Known::Server) {
+        out.extend_from_slice(match core.server_tokens {
+            ServerTokens::On => concat!("Server: nginx/", base::nginx_version!(), "\r\n").as_bytes(),
+            ServerTokens::Off => b"Server: nginx\r\n",
+            ServerTokens::Build => concat!("Server: ", base::build!(), "\r\n").as_bytes(),
+        });
+    }
+    if !response.omits_date && !headers.has(Known::Date) {
+        write_date(out);
+    }
+    if !response.content_type.is_empty() {
+        out.extend_from_slice(b"Content-Type: ");
+        out.extend_from_slice(&response.content_type);
+        if !response.charset.is_empty() {
+            out.extend_from_slice(b"; charset=");
+            out.extend_from_slice(&response.charset);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(length) = response.content_length
+        && !headers.has(Known::ContentLength)
+    {
+        out.extend_from_slice(b"Content-Length: ");
+        push_decimal(length, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if !headers.has(Known::LastModified)
+        && matches!(response.status, 200 | 206 | 304)
+        && let Some(time) = response.last_modified()
+    {
+        out.extend_from_slice(b"Last-Modified: ");
+        out.extend_from_slice(&proto::date::http(time));
+        out.extend_from_slice(b"\r\n");
+    }
+    let location = crate::redirect::absolute_location(r);
+    if let Some(location) = &location {
+        out.extend_from_slice(b"Location: ");
+        out.extend_from_slice(location);
+        out.extend_from_slice(b"\r\n");
+    }
+    if r.output.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if response.status == 101 {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+    } else if r.keepalive {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+        if core.keepalive_header > 0 {
+            out.extend_from_slice(b"Keep-Alive: timeout=");
+            push_decimal(core.keepalive_header, out);
+            out.extend_from_slice(b"\r\n");
+        }
+    } else {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    if response.varies_by_coding && core.gzip_vary {
+        out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
+    }
+    match location {
+        None => headers.write_to(out),
+        Some(_) => headers.write_without(Known::Location, out),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_status(status: u16, line: &[u8], out: &mut Vec<u8>) {
+    if !line.is_empty() {
+        out.extend_from_slice(line);
+    } else if let Some(line) = status_line(status) {
+        out.extend_from_slice(line.as_bytes());
+    } else {
+        push_decimal(u64::from(status), out);
+        out.push(b' ');
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_date(out: &mut Vec<u8>) {
+    with_date_line(|line| out.extend_from_slice(line));
+}
+
+/// The present time as HTTP writes it; made once a second.
+pub(crate) fn with_date(act: impl FnOnce(&[u8])) {
+    with_date_line(|line| {
+        let text = line.get(DATE_NAME.len()..line.len() - 2).unwrap_or_default();
+        act(text);
+    });
+}
+
+const DATE_NAME: &[u8] = b"Date: ";
+
+fn with_date_line(act: impl FnOnce(&[u8])) {
+    thread_local! {
+        static LINE: RefCell<(i64, Vec<u8>)> = const { RefCell::new((i64::MIN, Vec::new())) };
+    }
+    let now = net::timer::wall_clock().0;
+    LINE.with(|line| {
+        let mut line = line.borrow_mut();
+        if line.0 != now {
+            line.0 = now;
+            line.1.clear();
+            line.1.extend_from_slice(DATE_NAME);
+            line.1.extend_from_slice(&proto::date::http(now));
+            line.1.extend_from_slice(b"\r\n");
+        }
+        act(&line.1);
+    });
+}
