@@ -507,10 +507,14 @@ async fn content(r: &mut Request) -> Outcome {
         // Only the settings of `stream` have it, and their sessions do not come here.
         Some(Content::Session(_)) => return Outcome::Status(500),
         Some(Content::Answer(handler)) => {
-            return match handler.answer(r) {
-                Answered::Now(outcome) => not_found_if_declined(outcome),
-                Answered::Wait(later) => not_found_if_declined(later.await),
+            let outcome = match handler.answer(r) {
+                Answered::Now(outcome) => outcome,
+                Answered::Wait(later) => later.await,
             };
+            // What it declines goes to those that every location has.
+            if !matches!(outcome, Outcome::Declined) {
+                return outcome;
+            }
         }
         None => {}
     }
@@ -532,10 +536,6 @@ async fn content(r: &mut Request) -> Outcome {
     }
     r.log(Level::Error, format_args!("no handler found"));
     Outcome::Status(404)
-}
-
-fn not_found_if_declined(outcome: Outcome) -> Outcome {
-    if matches!(outcome, Outcome::Declined) { Outcome::Status(404) } else { outcome }
 }
 
 impl Request {

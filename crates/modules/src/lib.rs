@@ -17,6 +17,7 @@ pub mod dav;
 mod directory;
 pub mod empty_gif;
 pub mod fastcgi;
+pub mod flv;
 pub mod geo;
 pub mod grpc;
 pub mod gunzip;
@@ -104,6 +105,7 @@ pub fn registry() -> Registry {
     registry.add::<memcached::Memcached>();
     registry.add::<tunnel::Tunnel>();
     registry.add::<empty_gif::EmptyGif>();
+    registry.add::<flv::Flv>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();
     registry.add::<autoindex::Autoindex>();

@@ -47,8 +47,7 @@ struct Program {
 
 impl Program {
     fn new(pattern: &[u8], case: Case) -> Result<Self, pcre2::Error> {
-        let mut source = format!("(*LIMIT_MATCH={MATCH_LIMIT})");
-        push_pattern(pattern, &mut source);
+        let source = source_of(pattern);
         let plain = RegexBuilder::new().caseless(case == Case::Insensitive).build(&source)?;
         Ok(Self { source, case, plain, machine_code: OnceLock::new() })
     }
@@ -61,6 +60,13 @@ impl Program {
             builder.build(&self.source).unwrap_or_else(|_| self.plain.clone())
         })
     }
+}
+
+/// What the library is given for a pattern.
+fn source_of(pattern: &[u8]) -> String {
+    let mut source = format!("(*LIMIT_MATCH={MATCH_LIMIT})");
+    push_pattern(pattern, &mut source);
+    source
 }
 
 /// Appends a pattern with its bytes outside of ASCII as escapes, since the library takes text and the pattern is
@@ -171,7 +177,18 @@ fn sentence(error: &pcre2::Error, pattern: &[u8]) -> String {
     // The library puts its own words in front of PCRE's.
     let message = error.to_string();
     let message = message.rsplit_once(": ").map_or(&*message, |(_, own)| own);
-    format!("pcre2_compile() failed: {message} in \"{}\"", String::from_utf8_lossy(pattern))
+    let whole = String::from_utf8_lossy(pattern);
+    // The place is one in what the library was given.
+    let at = error.offset().and_then(|offset| {
+        (0..pattern.len()).find(|at| source_of(pattern.get(..*at).unwrap_or_default()).len() >= offset)
+    });
+    match at.and_then(|at| pattern.get(at..)) {
+        Some(rest) => {
+            let rest = String::from_utf8_lossy(rest);
+            format!("pcre2_compile() failed: {message} in \"{whole}\" at \"{rest}\"")
+        }
+        None => format!("pcre2_compile() failed: {message} in \"{whole}\""),
+    }
 }
 
 #[cfg(test)]

@@ -156,10 +156,8 @@ impl Heading<'_> {
         if status < 300 || !self.settings.intercept_errors {
             return None;
         }
+        // An error of an error page is intercepted too, and then answered by nginx's own page.
         let core = Arc::clone(&r.location().core);
-        if r.error_page && !core.recursive_error_pages {
-            return None;
-        }
         if !core.error_pages.iter().any(|page| page.status == status) {
             return None;
         }
