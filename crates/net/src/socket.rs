@@ -12,8 +12,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Bytes that cost a task a share of its turn, where more wait behind them. With a turn's 128 shares a peer that sends
-/// as fast as it is read keeps the thread for half a megabyte at a time.
-const SHARE: usize = 4 << 10;
+/// as fast as it is read keeps the thread for two megabytes at a time; with less, long bodies pay for their turns.
+const SHARE: usize = 16 << 10;
 
 /// A connected, nonblocking stream socket.
 pub(crate) struct Socket {
