@@ -12,7 +12,6 @@ use http::open_file::{self, Want};
 use http::paths::map_uri;
 use http::phases::{Answer, Answered, Body, Outcome};
 use http::request::Request;
-use http::response::Ranges;
 use http::rows::{Row, row};
 use http::variables::core::find_argument;
 use proto::h1::Method;
@@ -75,12 +74,7 @@ fn serve(r: &mut Request) -> Outcome {
     let size = opened.info.size;
     let start = start(&r.args, size);
     let header = if start == 0 { 0 } else { HEADER.len() as u64 };
-    r.response.status = 200;
-    r.response.content_length = Some(header + size - start);
-    r.response.set_last_modified(Some(opened.info.mtime));
-    r.set_etag();
-    r.set_content_type();
-    r.response.ranges = Ranges::Allowed;
+    open_file::announce(r, &opened.info, header + size - start);
     let rest = Chunk::File { file, offset: start, end: size };
     Outcome::Send(match (start, size) {
         (_, 0) => Body::Empty,

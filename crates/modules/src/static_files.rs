@@ -2,15 +2,11 @@
 //!
 //! It is the last of the content handlers, so whatever it declines is nobody's.
 
-use std::sync::Arc;
-
-use http::chunk::Chunk;
 use http::module::{Module, Registry, Slot};
 use http::open_file::{self, Want};
 use http::paths::map_uri;
-use http::phases::{Answer, Answered, Body, Outcome};
+use http::phases::{Answer, Answered, Outcome};
 use http::request::Request;
-use http::response::Ranges;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 use proto::uri::EscapeKind;
@@ -63,20 +59,8 @@ fn serve(r: &mut Request) -> Outcome {
     if r.method == Method::Post {
         return Outcome::Status(405);
     }
-    r.response.status = 200;
-    r.response.content_length = Some(opened.info.size);
-    r.response.set_last_modified(Some(opened.info.mtime));
-    r.set_etag();
-    r.set_content_type();
-    r.response.ranges = Ranges::Allowed;
-    Outcome::Send(whole(&file, opened.info.size))
-}
-
-fn whole(file: &Arc<std::fs::File>, size: u64) -> Body {
-    if size == 0 {
-        return Body::Empty;
-    }
-    Body::One(Chunk::File { file: Arc::clone(file), offset: 0, end: size })
+    open_file::announce(r, &opened.info, opened.info.size);
+    Outcome::Send(open_file::whole(file, opened.info.size))
 }
 
 /// The directory's name with its slash.

@@ -6,12 +6,10 @@ use os::errlog::Level;
 use proto::h1::{Known, Method};
 
 use super::{Coding, accepts};
-use crate::chunk::Chunk;
 use crate::open_file::{self, Want};
 use crate::paths::map_uri;
-use crate::phases::{Body, Outcome};
+use crate::phases::Outcome;
 use crate::request::Request;
-use crate::response::Ranges;
 
 /// `gzip_static` and its likes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,16 +70,8 @@ pub fn serve(r: &mut Request, coding: Coding, mode: Precompressed) -> Outcome {
         r.log(Level::Crit, format_args!("\"{shown}\" is not a regular file"));
         return Outcome::Status(404);
     };
-    r.response.status = 200;
-    r.response.content_length = Some(opened.info.size);
-    r.response.set_last_modified(Some(opened.info.mtime));
-    r.set_etag();
-    r.set_content_type();
+    open_file::announce(r, &opened.info, opened.info.size);
     let name = coding.name().as_bytes();
     r.response.headers.push_known(Known::ContentEncoding, b"Content-Encoding", name);
-    r.response.ranges = Ranges::Allowed;
-    if opened.info.size == 0 {
-        return Outcome::Send(Body::Empty);
-    }
-    Outcome::Send(Body::One(Chunk::File { file, offset: 0, end: opened.info.size }))
+    Outcome::Send(open_file::whole(file, opened.info.size))
 }

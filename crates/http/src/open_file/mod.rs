@@ -18,8 +18,10 @@ use os::file::FileInfo;
 use os::symlinks::{SymlinkPolicy, open_checked};
 
 pub use self::cache::OpenFileCache;
-use crate::phases::Outcome;
+use crate::chunk::Chunk;
+use crate::phases::{Body, Outcome};
 use crate::request::Request;
+use crate::response::Ranges;
 use crate::variables::Template;
 
 /// `disable_symlinks`.
@@ -172,6 +174,22 @@ pub fn refuse(r: &Request, path: &[u8], error: &OpenError) -> Outcome {
         r.log(error.level(), format_args!("{} \"{shown}\" failed {error}", error.call));
     }
     Outcome::Status(status)
+}
+
+/// Makes `length` bytes of the file the answer, of which parts may be asked for: its time, tag and type.
+pub fn announce(r: &mut Request, info: &FileInfo, length: u64) {
+    r.response.status = 200;
+    r.response.content_length = Some(length);
+    r.response.set_last_modified(Some(info.mtime));
+    r.set_etag();
+    r.set_content_type();
+    r.response.ranges = Ranges::Allowed;
+}
+
+/// The whole file as a body.
+#[must_use]
+pub fn whole(file: Arc<File>, size: u64) -> Body {
+    if size == 0 { Body::Empty } else { Body::One(Chunk::File { file, offset: 0, end: size }) }
 }
 
 fn as_path(path: &[u8]) -> &Path {
