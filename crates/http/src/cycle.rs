@@ -18,6 +18,7 @@ use os::errlog::ErrorLog;
 
 use crate::conf::HttpConf;
 use crate::connection::Conn;
+use crate::relay;
 use crate::request::Request;
 use crate::server::Handler;
 use crate::side::Side;
@@ -129,8 +130,6 @@ pub struct Worker {
     nobody: Rc<Conn>,
     /// Their configuration, which keeps none alive.
     nothing: Rc<Local>,
-    /// Connections to upstreams that count towards `worker_connections`.
-    pub upstream_connections: Cell<usize>,
 }
 
 thread_local! {
@@ -156,7 +155,6 @@ impl Worker {
             least_free: Cell::new(usize::MAX),
             nobody: Rc::new(nobody),
             nothing: Rc::new(Local::empty()),
-            upstream_connections: Cell::new(0),
         });
         WORKER.with(|slot| *slot.borrow_mut() = Some(Rc::clone(&worker)));
         Ok(worker)
@@ -214,11 +212,16 @@ impl Worker {
         self.connections.borrow().len() - self.free_places.borrow().len()
     }
 
-    /// Whether one more connection would exceed `worker_connections`.
+    /// Whether `worker_connections` allows one more, if need be by closing an idle one.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.open_connections() + self.upstream_connections.get()
-            >= self.cycle.borrow().globals.worker_connections
+    pub fn has_room(&self) -> bool {
+        self.open_connections() + relay::in_use() < self.most_connections() || self.close_an_idle_connection()
+    }
+
+    /// `worker_connections`.
+    #[must_use]
+    pub fn most_connections(&self) -> usize {
+        self.cycle.borrow().globals.worker_connections
     }
 
     /// A request that belongs to no connection yet.
@@ -307,9 +310,12 @@ impl Worker {
     }
 
     /// Closes idle connections, the longest idle first as far as the list tells; says whether there was one.
-    pub fn close_an_idle_connection(&self) -> bool {
+    fn close_an_idle_connection(&self) -> bool {
         let connections = self.connections.borrow();
-        let idle = connections.iter().flatten().find(|conn| conn.is_idle.get() && conn.requests.get() > 0);
+        let idle = connections
+            .iter()
+            .flatten()
+            .find(|conn| conn.is_idle.get() && conn.requests.get() > 0 && !conn.deadline.is_over());
         idle.is_some_and(|conn| {
             conn.deadline.set_at(0);
             true

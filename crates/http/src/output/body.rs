@@ -16,6 +16,7 @@ use crate::request::Request;
 const COPY_MAX: u64 = 2048;
 /// Bytes of files that are read instead of being left to `sendfile`.
 const SMALL_FILE: u64 = 16 << 10;
+
 /// A queue for a part of the body.
 #[inline]
 pub fn new_part(r: &mut Request) -> Queue {

@@ -1,5 +1,6 @@
 //! A connection to a peer: an idle one from the pool, a new one, or one that others use too.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,6 +24,34 @@ pub struct Connected {
     /// It has served a request before, so its failure may be its age's.
     pub is_reused: bool,
     pub(super) key: PeerKey,
+    /// One that others use too is not counted.
+    _in_use: Option<InUse>,
+}
+
+thread_local! {
+    static IN_USE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Connections of this thread to peers that requests are using. They count towards `worker_connections`; idle ones do
+/// not, which nginx closes where the number is reached.
+pub(crate) fn in_use() -> usize {
+    IN_USE.get()
+}
+
+/// One connection more in use, until it is dropped.
+struct InUse;
+
+impl InUse {
+    fn new() -> Self {
+        IN_USE.set(IN_USE.get() + 1);
+        Self
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        IN_USE.set(IN_USE.get().saturating_sub(1));
+    }
 }
 
 /// Whose a connection is.
@@ -37,7 +66,7 @@ impl Connected {
     /// One that others use too.
     pub(super) fn shared(shared: Rc<Shared>, key: PeerKey) -> Self {
         let is_reused = shared.take();
-        Self { link: Link::Shared(shared), is_reused, key }
+        Self { link: Link::Shared(shared), is_reused, key, _in_use: None }
     }
 
     /// The socket.
@@ -89,7 +118,12 @@ pub fn reuse(
             continue;
         }
         let Ok(pooled) = pooled.try_map(|conn| conn.adopt(worker.index)) else { continue };
-        return Some(Connected { link: Link::Own(pooled), is_reused: true, key });
+        return Some(Connected {
+            link: Link::Own(pooled),
+            is_reused: true,
+            key,
+            _in_use: Some(InUse::new()),
+        });
     }
     None
 }
@@ -112,6 +146,8 @@ fn key_of(peer: &Peer, is_local: bool, location: u32, wanted: Option<&Wanted>) -
 pub enum OpenError {
     /// No socket could be had: this machine's fault, whatever peer is tried.
     Socket(io::Error),
+    /// `worker_connections` does not allow one more.
+    Full(usize),
     /// The local address of `bind` cannot be used.
     Bind(SocketAddr, io::Error),
     /// The kernel refused to try.
@@ -154,6 +190,11 @@ pub async fn open(
         PeerAddr::Unix(path) => OsAddr::Unix(path.clone()),
     };
     let (bind, transparency) = bind_address(r, &settings.bind);
+    let worker = Worker::current();
+    if !worker.has_room() {
+        return Err(OpenError::Full(worker.most_connections()));
+    }
+    let in_use = InUse::new();
     let fd = os::socket::open(&addr, kind).map_err(OpenError::Socket)?;
     set_options(fd.as_fd(), settings, kind).map_err(OpenError::Socket)?;
     if let (OsAddr::Inet(_), Some(local)) = (&addr, bind) {
@@ -183,7 +224,6 @@ pub async fn open(
         let _ = os::tcp::set_nodelay(stream.as_fd(), os::tcp::Switch::On);
         wanted.secure(&stream, &peer.name, deadline).await.map_err(OpenError::Tls)?;
     }
-    let worker = Worker::current();
     let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
     let conn = Box::new(PeerConn { stream, owner: worker.index, session: None });
     let now = super::now();
@@ -191,6 +231,7 @@ pub async fn open(
         link: Link::Own(Pooled::new(conn, now)),
         is_reused: false,
         key: key_of(peer, is_local, location, wanted),
+        _in_use: Some(in_use),
     })
 }
 

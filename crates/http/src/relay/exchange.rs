@@ -259,6 +259,13 @@ impl Relay<'_> {
                 r.log(Level::Crit, format_args!("bind({local}) failed {} while {CONNECTING}", Errno(&error)));
                 Err(Trouble::Client(Outcome::Status(500)))
             }
+            Err(OpenError::Full(most)) => {
+                r.log(
+                    Level::Alert,
+                    format_args!("{most} worker_connections are not enough while {CONNECTING}"),
+                );
+                Err(Trouble::Client(Outcome::Status(500)))
+            }
             Err(OpenError::Socket(error)) => {
                 r.log(Level::Alert, format_args!("socket() failed {} while {CONNECTING}", Errno(&error)));
                 Err(Trouble::Client(Outcome::Status(500)))

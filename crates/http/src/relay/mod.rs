@@ -46,6 +46,7 @@ use proto::h1::Method;
 pub use self::codec::{
     BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, Received, SendError, Wire,
 };
+pub(crate) use self::connect::in_use;
 pub use self::connect::{Connected, parse_bind};
 pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
@@ -320,6 +321,38 @@ struct Relay<'a> {
     is_request_whole: bool,
 }
 
+impl<'a> Relay<'a> {
+    #[inline]
+    fn new(
+        r: &Request,
+        protocol: &'a dyn Protocol,
+        settings: &'a RelaySettings,
+        upstream: Arc<Upstream>,
+    ) -> Self {
+        let mut attempt = upstream.group().attempt();
+        attempt.limit_tries(settings.next_upstream_tries);
+        Self {
+            protocol,
+            settings,
+            attempt,
+            bell: Bell::of(upstream.queue.as_ref()),
+            visit: Visit::default(),
+            queue_ms: None,
+            upstream,
+            plan: Plan::default(),
+            wire: Wire::default(),
+            heard: Heard::default(),
+            started_ms: net::timer::now_ms(),
+            location: r.location.0,
+            greeting: Vec::new(),
+            kind: Kind::Stream,
+            body_is_spent: false,
+            is_request_sent: false,
+            is_request_whole: false,
+        }
+    }
+}
+
 /// Passes the request on and its answer back.
 pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
@@ -361,31 +394,10 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     if r.is_subrequest && r.ignores_client_abort {
         r.family().ignores_client_abort.set(true);
     }
-    let mut plan = Plan::default();
-    if let Err(outcome) = protocol.create(r, &mut plan) {
+    let mut relay = Relay::new(r, &**protocol, settings, upstream);
+    if let Err(outcome) = protocol.create(r, &mut relay.plan) {
         return outcome;
     }
-    let mut attempt = upstream.group().attempt();
-    attempt.limit_tries(settings.next_upstream_tries);
-    let mut relay = Relay {
-        protocol: &**protocol,
-        settings,
-        attempt,
-        bell: Bell::of(upstream.queue.as_ref()),
-        visit: Visit::default(),
-        queue_ms: None,
-        upstream,
-        plan,
-        wire: Wire::default(),
-        heard: Heard::default(),
-        started_ms: net::timer::now_ms(),
-        location: r.location.0,
-        greeting: Vec::new(),
-        kind: Kind::Stream,
-        body_is_spent: false,
-        is_request_sent: false,
-        is_request_whole: false,
-    };
     relay.begin_visit(r);
     relay.try_peers(r).await
 }

@@ -12,10 +12,8 @@ use os::errlog::Level;
 use os::socket::Kind;
 
 use super::exchange::Trouble;
-use super::queue::Bell;
-use super::sticky::Visit;
 use super::upstream::HeadMoment;
-use super::{Connected, Plan, Protocol, Relay, RelaySettings, Target, Wire, end_state, now, target};
+use super::{Connected, Protocol, Relay, RelaySettings, Target, end_state, now, target};
 use crate::request::Request;
 
 /// The status of a session that no peer could be had for.
@@ -48,31 +46,11 @@ pub async fn reach<'a>(
         Err(outcome) => Err(outcome),
     };
     let Ok(upstream) = found else { return Err(INTERNAL) };
-    let mut attempt = upstream.group().attempt();
-    attempt.limit_tries(settings.next_upstream_tries);
-    let kind = match r.conn.kind {
-        SocketKind::Stream => Kind::Stream,
-        SocketKind::Datagram => Kind::Datagram,
-    };
-    let mut relay = Relay {
-        protocol,
-        settings,
-        attempt,
-        bell: Bell::of(upstream.queue.as_ref()),
-        visit: Visit::default(),
-        queue_ms: None,
-        upstream,
-        plan: Plan::default(),
-        wire: Wire::default(),
-        heard: Default::default(),
-        started_ms: net::timer::now_ms(),
-        location: r.location.0,
-        greeting: if kind == Kind::Stream { protocol.greeting(r) } else { Vec::new() },
-        kind,
-        body_is_spent: false,
-        is_request_sent: false,
-        is_request_whole: false,
-    };
+    let mut relay = Relay::new(r, protocol, settings, upstream);
+    match r.conn.kind {
+        SocketKind::Stream => relay.greeting = protocol.greeting(r),
+        SocketKind::Datagram => relay.kind = Kind::Datagram,
+    }
     loop {
         let conn = relay.connect_to_next(r).await?;
         if let Some(conn) = conn {

@@ -243,8 +243,8 @@ pub fn admit(cycle: &Cycle, peer: &PeerAddr) -> Option<Verbosity> {
     let worker = Worker::current();
     let counters = stats::own();
     stats::add(&counters.accepted);
-    if worker.is_full() && !worker.close_an_idle_connection() {
-        let limit = cycle.globals.worker_connections;
+    if !worker.has_room() {
+        let limit = worker.most_connections();
         cycle.globals.log.log(Level::Alert, format_args!("{limit} worker_connections are not enough"));
         return None;
     }
