@@ -437,7 +437,7 @@ impl Row {
             Content::Application(Kind::Gunicorn) => GUNICORN.to_owned(),
             Content::Grpc => "grpc_pass grpc://origin;".to_owned(),
             Content::Proxied | Content::Guide => PROXY.to_owned(),
-            Content::Cached(_) => format!("{PROXY}\n            proxy_cache c;"),
+            Content::Cached(_) => format!("{PROXY}\n            proxy_cache c;\n            sendfile on;"),
         };
         let zone = self.zone(kind);
         let temp = temp_paths();
@@ -522,7 +522,7 @@ mod tests {
         check("proxy-100b-log", &["access_log logs/access.log;", "server 127.0.0.1:9090;", "keepalive 128;"]);
         check("proxy-100b-guide", &["listen 127.0.0.1:8080;", "server 127.0.0.1:9090;", "limit_req zone="]);
         check("cache-1k", &["keys_zone=c:10m memory=256m;", "proxy_cache c;"]);
-        check("cache-disk-1k", &["keys_zone=c:10m;", "proxy_cache c;"]);
+        check("cache-disk-1k", &["keys_zone=c:10m;", "proxy_cache c;", "sendfile on;"]);
         check("static-1k", &["access_log off;", "root /html;"]);
         check("php-fpm", &["fastcgi_pass origin;", "fastcgi_param REMOTE_ADDR", "SCRIPT_FILENAME"]);
     }
