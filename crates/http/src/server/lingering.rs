@@ -13,6 +13,9 @@ const PIECE: usize = 64 << 10;
 /// sends them without end is not read as fast as it can send.
 const PIECES: u64 = 4;
 
+/// Connections of a thread that linger at once. In a flood the next ones are closed, as those of a client that has gone.
+const MOST: u64 = 64;
+
 thread_local! {
     static LINGERING: Cell<u64> = const { Cell::new(0) };
 }
@@ -21,9 +24,12 @@ thread_local! {
 struct Lingering;
 
 impl Lingering {
-    fn new() -> Self {
-        LINGERING.set(LINGERING.get() + 1);
-        Self
+    fn new() -> Option<Self> {
+        let others = LINGERING.get();
+        (others < MOST).then(|| {
+            LINGERING.set(others + 1);
+            Self
+        })
     }
 
     /// Milliseconds between two pieces of one connection.
@@ -43,23 +49,21 @@ pub(super) async fn close(conn: &Conn, core: &CoreSettings) {
     if conn.stream.shut_down_sending().is_err() {
         return;
     }
+    let Some(lingering) = Lingering::new() else { return };
     let until = net::timer::now_ms() + core.lingering_time;
-    let lingering = Lingering::new();
-    let mut scrap = Buf::empty();
     let mut read = 0;
     while net::timer::now_ms() < until && !conn.is_aborted.get() {
         conn.deadline.set_after(core.lingering_timeout);
         if conn.stream.readable(&conn.deadline).await.is_err() {
             return;
         }
-        if scrap.capacity() == 0 {
-            scrap = Buf::with_capacity(PIECE);
-        }
-        scrap.clear();
+        // Many may linger at once: memory is held for a read only.
+        let mut scrap = Buf::with_capacity(PIECE);
         match conn.stream.recv(&mut scrap, PIECE - read, &conn.deadline).await {
             Ok(0) | Err(_) => return,
             Ok(count) => read += count,
         }
+        drop(scrap);
         if read >= PIECE {
             read = 0;
             net::timer::sleep(lingering.pause()).await;
