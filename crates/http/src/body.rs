@@ -22,6 +22,10 @@ use crate::temp_file;
 
 /// Bytes that one read asks for.
 const READ_SIZE: usize = 16 << 10;
+/// Bytes between the data of chunks that are read in one go, as others wait meanwhile.
+const FRAMING_MOST: usize = 2 << 10;
+/// What such a byte costs, in bytes that are only read.
+const FRAMING: u64 = 512;
 /// Bytes that a client may have under way on a stream whose body is stored as it comes in.
 const STREAM_WINDOW: usize = 1 << 20;
 
@@ -201,6 +205,8 @@ pub struct BodyReader {
     pub decoded: u64,
     /// Most bytes of a chunked body; zero: any number.
     limit: u64,
+    /// There was much between the data of the last piece.
+    is_dear: bool,
 }
 
 impl BodyReader {
@@ -366,7 +372,14 @@ impl BodyReader {
             if !self.is_open {
                 return Poll::Ready(Ok(0));
             }
+            if self.is_dear {
+                ready!(net::poll_turn(cx));
+            }
+            let from = self.at;
             let count = self.decode(out, max)?;
+            let framing = self.at.saturating_sub(from + count);
+            self.is_dear = framing > FRAMING_MOST;
+            net::charge(cx, framing as u64 * FRAMING);
             if count > 0 {
                 self.decoded += count as u64;
                 return Poll::Ready(Ok(count));
@@ -389,8 +402,8 @@ impl BodyReader {
             self.is_open = self.left > 0;
             return Ok(count);
         };
-        let mut count = 0;
-        while count < max {
+        let (from, mut count) = (self.at, 0);
+        while count < max && self.at - from <= count + FRAMING_MOST {
             let here = self.pending.get(self.at..).unwrap_or_default();
             match decoder.decode(here).map_err(|_| BodyError::Invalid)? {
                 ChunkStep::Data(range) => {
@@ -598,7 +611,7 @@ async fn gather(r: &mut Request) -> Result<RequestBody, BodyError> {
         if buf.len() >= in_memory && r.reader.is_open() && file.is_none() {
             file = Some(open_file(r, Level::Warn)?);
         }
-        if let Some((file, _, written)) = &mut file {
+        if let Some((file, _, written)) = file.as_mut().filter(|_| buf.len() >= in_memory) {
             file.write_all(&buf).map_err(|error| file_error(r, error))?;
             *written += buf.len() as u64;
             buf.clear();

@@ -20,9 +20,12 @@ pub(crate) struct Chain {
 pub(crate) struct Ran {
     /// What stands behind the bytes that came out.
     pub more: More,
-    /// Steps that were taken, each with no more than one piece of input.
-    pub steps: u32,
+    /// Work that was done, in bytes that only had to be read from a socket.
+    pub work: u64,
 }
+
+/// Work of a step on nothing at all.
+const STEP: u64 = 64 << 10;
 
 struct Stage {
     filter: Box<dyn BodyFilter>,
@@ -84,24 +87,23 @@ impl Chain {
     }
 
     /// Lets the filters work until `output` holds [`ENOUGH`], a flush or the end came out, nothing is left, or
-    /// `steps` are used up.
+    /// `most` of work is done; the last step may exceed it.
     ///
     /// # Errors
     /// The first filter's that cannot go on, or that of reading a file.
-    pub fn run(&mut self, r: &mut Request, output: &mut Queue, steps: u32) -> io::Result<Ran> {
-        let mut ran = Ran { more: More::Later, steps: 0 };
+    pub fn run(&mut self, r: &mut Request, output: &mut Queue, most: u64) -> io::Result<Ran> {
+        let mut ran = Ran { more: More::Later, work: 0 };
         // A body that ended stays ended, and what a filter sends behind a flush may follow it at once.
-        while ran.steps < steps && output.len() < ENOUGH && ran.more == More::Later {
+        while ran.work < most && output.len() < ENOUGH && ran.more == More::Later {
             let Some(index) = self.next(output) else { break };
-            ran.steps += 1;
             let (before, behind) = self.stages.split_at_mut(index + 1);
             let Some(stage) = before.last_mut() else { break };
             match behind.first_mut() {
                 Some(next) => {
-                    let more = stage.step(r, &mut next.input)?;
+                    let more = stage.step(r, &mut next.input, &mut ran.work)?;
                     next.more = next.more.max(more);
                 }
-                None => ran.more = ran.more.max(stage.step(r, output)?),
+                None => ran.more = ran.more.max(stage.step(r, output, &mut ran.work)?),
             }
         }
         Ok(ran)
@@ -136,8 +138,9 @@ impl Stage {
             && (self.owes || self.more != More::Later || !self.part.is_empty() || !self.input.is_empty())
     }
 
-    /// One piece of input through the filter. Says what stands behind what came out.
-    fn step(&mut self, r: &mut Request, output: &mut Queue) -> io::Result<More> {
+    /// One piece of input through the filter, whose work is added. Says what stands behind what came out.
+    fn step(&mut self, r: &mut Request, output: &mut Queue, work: &mut u64) -> io::Result<More> {
+        *work += STEP;
         if self.part.is_empty() {
             match self.filter.sees() {
                 Sees::Subrequests => self.part.append(&mut self.input),
@@ -157,7 +160,9 @@ impl Stage {
             }
         }
         let more = if self.input.is_empty() { self.more } else { More::Later };
+        let length = self.part.len();
         let taken = self.filter.filter(r, &mut self.part, output, more)?;
+        *work += length.saturating_sub(self.part.len()) * self.filter.weight();
         self.owes = taken != Taken::All;
         self.wait = match taken {
             Taken::Until(wait) => Some(wait),

@@ -77,6 +77,14 @@ pub trait BodyFilter {
         Sees::Bytes
     }
 
+    /// What it does with a byte, as so many bytes that are only read from a socket: it tells how long others wait.
+    fn weight(&self) -> u64 {
+        match self.sees() {
+            Sees::Bytes => 8,
+            Sees::Chunks | Sees::Subrequests => 0,
+        }
+    }
+
     /// Takes from the front of `input` and appends what comes of it to `output`. `more` tells what stands behind
     /// `input`.
     ///

@@ -193,6 +193,10 @@ impl Inflate {
 }
 
 impl BodyFilter for Inflate {
+    fn weight(&self) -> u64 {
+        32
+    }
+
     fn filter(
         &mut self,
         r: &mut Request,

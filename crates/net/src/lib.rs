@@ -10,5 +10,6 @@ pub mod timer;
 pub mod tls;
 
 pub use buf::Buf;
+pub use socket::{charge, poll_turn};
 pub use stream::Stream;
 pub use timer::Deadline;

@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 /// Bytes that cost a task a share of its turn, where more wait behind them. With a turn's 128 shares a peer that sends
 /// as fast as it is read keeps the thread for two megabytes at a time; with less, long bodies pay for their turns.
-const SHARE: usize = 16 << 10;
+const SHARE: u64 = 16 << 10;
 
 /// A connected, nonblocking stream socket.
 pub(crate) struct Socket {
@@ -167,7 +167,8 @@ impl Socket {
                     }
                     self.watched().was_full.set(count == max);
                     if count == max {
-                        charge(cx, count);
+                        // But for the share that every read costs.
+                        charge(cx, (count as u64).saturating_sub(SHARE));
                     }
                     return Poll::Ready(Ok(count));
                 }
@@ -268,13 +269,19 @@ impl AsFd for Socket {
     }
 }
 
-/// Takes from the task's turn what reading `count` bytes was worth, but for the share that every read costs.
-fn charge(cx: &mut Context<'_>, count: usize) {
-    for _ in 1..count / SHARE {
-        if pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending() {
+/// Takes from the task's turn what reading `count` bytes was worth, or work that takes as long. Whoever has used up its
+/// turn waits at its next read, until others have had theirs.
+pub fn charge(cx: &mut Context<'_>, count: u64) {
+    for _ in 0..count / SHARE {
+        if poll_turn(cx).is_pending() {
             return;
         }
     }
+}
+
+/// Ready while the task's turn lasts; behind it, once others have had theirs.
+pub fn poll_turn(cx: &mut Context<'_>) -> Poll<()> {
+    pin!(tokio::task::coop::consume_budget()).poll(cx)
 }
 
 fn is_transient(error: &io::Error) -> bool {
@@ -341,7 +348,7 @@ mod tests {
             })
             .await
         });
-        let turn = 128 * SHARE / PIECE;
+        let turn = 128 * SHARE as usize / PIECE;
         assert!((turn..=turn + 2).contains(&pieces), "{pieces}");
     }
 }

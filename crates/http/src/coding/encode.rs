@@ -187,6 +187,10 @@ impl<E: Encoder> Encode<E> {
 }
 
 impl<E: Encoder> BodyFilter for Encode<E> {
+    fn weight(&self) -> u64 {
+        64
+    }
+
     fn filter(
         &mut self,
         r: &mut Request,

@@ -39,15 +39,15 @@ pub fn push_chunk(r: &mut Request, chunk: Chunk, more: More) {
     push_body(r, part, more);
 }
 
-/// Lets the filters make more of what came in; says how many steps they took.
-pub(super) fn refill(r: &mut Request, steps: u32) -> io::Result<u32> {
+/// Lets the filters make more of what came in; says how much work that was, in the measure of `most`.
+pub(super) fn refill(r: &mut Request, most: u64) -> io::Result<u64> {
     let Some(mut chain) = r.output.filters.take() else { return Ok(0) };
     let mut part = Queue::default();
-    match chain.run(r, &mut part, steps) {
+    match chain.run(r, &mut part, most) {
         Ok(ran) => {
             r.output.filters = Some(chain);
             frame(r, part, ran.more);
-            Ok(ran.steps)
+            Ok(ran.work)
         }
         Err(error) => {
             r.output.is_failed = true;
@@ -57,7 +57,7 @@ pub(super) fn refill(r: &mut Request, steps: u32) -> io::Result<u32> {
             // What was made of the beginning still goes out, but no head alone.
             r.output.is_broken = true;
             frame(r, part, More::Later);
-            Ok(steps)
+            Ok(most)
         }
     }
 }

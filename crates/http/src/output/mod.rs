@@ -29,8 +29,8 @@ use crate::request::Request;
 use crate::server::h2;
 use crate::subrequest;
 
-/// Pieces that filters may work on before other connections have their turn.
-const FILTER_STEPS: u32 = 16;
+/// Work of filters before other connections have their turn, in bytes that are only read from a socket.
+const FILTERED: u64 = 1 << 20;
 
 /// How the client knows where the body ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,10 +173,12 @@ impl Output {
 /// The error of the write, [`io::ErrorKind::TimedOut`] after `send_timeout` without progress, or that of a filter
 /// that cannot go on ([`io::ErrorKind::InvalidData`]).
 pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    let mut steps = FILTER_STEPS;
+    let mut left = FILTERED;
     loop {
-        while steps > 0 && r.output.queue.len() < ENOUGH && r.output.is_behind() {
-            steps -= body::refill(r, steps)?;
+        while left > 0 && r.output.queue.len() < ENOUGH && r.output.is_behind() {
+            let work = body::refill(r, left)?;
+            left = left.saturating_sub(work);
+            net::charge(cx, work);
         }
         if !has_queued(r) {
             if r.output.is_broken {

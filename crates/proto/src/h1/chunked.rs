@@ -122,7 +122,7 @@ impl ChunkedDecoder {
     /// [`ChunkError`].
     #[inline]
     pub fn decode(&mut self, input: &[u8]) -> Result<ChunkStep, ChunkError> {
-        let mut at = 0;
+        let mut at = self.size_line(input).unwrap_or(0);
         while let Some(&byte) = input.get(at) {
             match self.step {
                 Step::Done => return Ok(ChunkStep::Done(at)),
@@ -151,6 +151,32 @@ impl ChunkedDecoder {
     #[must_use]
     pub fn trailers(&self) -> (&Fields, &[u8]) {
         (&self.fields, &self.kept)
+    }
+
+    /// The end of a chunk's data and the next size where both are here as nearly everybody writes them; where the data
+    /// begins. Anything else is read byte by byte.
+    #[inline]
+    fn size_line(&mut self, input: &[u8]) -> Option<usize> {
+        const DIGITS: usize = 8;
+        let line = match self.step {
+            Step::Start => input,
+            Step::AfterData => input.strip_prefix(b"\r\n")?,
+            _ => return None,
+        };
+        let (mut size, mut digits) = (0, 0);
+        while let Some(digit) = line.get(digits).copied().and_then(hex) {
+            size = size * 16 + digit;
+            digits += 1;
+            if digits > DIGITS.min(self.limits.line) {
+                return None;
+            }
+        }
+        if size == 0 || !line.get(digits..)?.starts_with(b"\r\n") {
+            return None;
+        }
+        self.left = size;
+        self.step = Step::Data;
+        Some(input.len() - line.len() + digits + 2)
     }
 
     #[inline]
@@ -234,8 +260,14 @@ impl ChunkedDecoder {
     }
 }
 
+#[inline]
 fn hex(byte: u8) -> Option<u64> {
-    char::from(byte).to_digit(16).map(u64::from)
+    match byte {
+        b'0'..=b'9' => Some(u64::from(byte - b'0')),
+        b'a'..=b'f' => Some(u64::from(byte - b'a' + 10)),
+        b'A'..=b'F' => Some(u64::from(byte - b'A' + 10)),
+        _ => None,
+    }
 }
 
 /// What ends a chunked body without trailers.

@@ -45,6 +45,7 @@ const CONF: &str = "
             root @ROOT@/html;
             location = / { rewrite ^ /file.bin break; }
             location = /small { return 200 small; }
+            location = /upload { client_max_body_size 0; proxy_pass http://@ORIGIN1@; }
         }
     }";
 
@@ -59,10 +60,17 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {
 /// What the attacker sends next: its number counts from zero, and streams are odd.
 type Attack = fn(u32, &mut Vec<u8>);
 
-/// The attack that comes over HTTP/1.
+/// The attacks that come over HTTP/1.
 const PIPELINE: &str = "requests without an end in a pipeline";
+const CHUNKS: &str = "a body in chunks of one byte";
 
-const ATTACKS: [(&str, Attack); 9] = [
+const ATTACKS: [(&str, Attack); 10] = [
+    (CHUNKS, |nth, out| {
+        if nth == 0 {
+            out.extend_from_slice(b"POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        }
+        out.extend_from_slice(&b"1\r\nx\r\n".repeat(2000));
+    }),
     (PIPELINE, |_, out| out.extend_from_slice(&b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10))),
     ("rapid reset", |nth, out| {
         frame(1, 5, nth * 2 + 1, REQUEST, out);
@@ -221,7 +229,7 @@ pub fn attack(name: &str, address: &str) -> Result<(), String> {
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let Some(attack) = attack else { continue };
-                    let opening = if name == PIPELINE { b"" } else { PREFACE };
+                    let opening = if [CHUNKS, PIPELINE].contains(&name) { b"" } else { PREFACE };
                     if flood(address, opening, attack, &stop).is_ok_and(|was_ended| was_ended) {
                         ended.fetch_add(1, Ordering::SeqCst);
                     }
