@@ -60,6 +60,8 @@ pub struct Lexer<'a> {
     // Where the current word began: behind its quote, and its line.
     start: usize,
     start_line: u32,
+    // Room for the words of a statement: each keeps only as much as it needs.
+    words: Vec<Word>,
 }
 
 /// Why a word stopped.
@@ -74,7 +76,17 @@ impl<'a> Lexer<'a> {
     /// A lexer at the beginning of a text.
     #[must_use]
     pub fn new(text: &'a [u8], file: FileId, origin: Origin) -> Self {
-        Self { text, file, origin, pos: 0, line: 1, line_start: 0, start: 0, start_line: 1 }
+        Self {
+            text,
+            file,
+            origin,
+            pos: 0,
+            line: 1,
+            line_start: 0,
+            start: 0,
+            start_line: 1,
+            words: Vec::new(),
+        }
     }
 
     /// The next statement, `}` or end.
@@ -82,7 +94,7 @@ impl<'a> Lexer<'a> {
     /// # Errors
     /// nginx's sentences for an early end, an unexpected byte and a parameter that is too long.
     pub fn next_token(&mut self) -> Result<Token, Error> {
-        let mut words = Vec::new();
+        let mut words = std::mem::take(&mut self.words);
         self.begin_word(self.pos);
         loop {
             let Some(byte) = self.bump(Quote::None)? else {
@@ -131,16 +143,16 @@ impl<'a> Lexer<'a> {
         u32::try_from(blank).unwrap_or(u32::MAX)
     }
 
-    fn statement(&self, mut words: Vec<Word>, end: End) -> Result<Token, Error> {
+    fn statement(&mut self, mut words: Vec<Word>, end: End) -> Result<Token, Error> {
         for word in &mut words {
             word.end_line = self.line;
         }
+        let mut rest = words.drain(..);
         // Terminators without a word in front of them were refused above.
-        if words.is_empty() {
-            return Err(self.unexpected(b';'));
-        }
-        let name = words.remove(0);
-        Ok(Token::Statement(Statement { name, args: words, end, end_place: self.last() }))
+        let Some(name) = rest.next() else { return Err(self.unexpected(b';')) };
+        let args = rest.collect();
+        self.words = words;
+        Ok(Token::Statement(Statement { name, args, end, end_place: self.last() }))
     }
 
     fn skip_comment(&mut self) -> Result<(), Error> {

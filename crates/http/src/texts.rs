@@ -59,7 +59,7 @@ impl<V: Clone> Texts<V> {
     pub fn add(&mut self, key: &[u8], value: V, keys: Keys) -> Result<(), KeyFault> {
         let key = key.to_ascii_lowercase();
         if keys == Keys::Texts {
-            return insert(&mut self.exact, &key, value);
+            return insert(&mut self.exact, key, value);
         }
         let stars = key.iter().filter(|byte| **byte == b'*').count();
         if stars > 1 || key.contains(&0) || key.windows(2).any(|pair| pair == b"..") {
@@ -68,13 +68,13 @@ impl<V: Clone> Texts<V> {
         match &*key {
             // `.example.com` is the name itself and all below it.
             [b'.', name @ ..] if !name.is_empty() => {
-                insert(&mut self.exact, name, value.clone())?;
-                insert(&mut self.leading, name, value)
+                insert(&mut self.exact, name.into(), value.clone())?;
+                insert(&mut self.leading, name.into(), value)
             }
-            [b'*', b'.', name @ ..] if !name.is_empty() => insert(&mut self.leading, name, value),
-            [name @ .., b'.', b'*'] if !name.is_empty() => insert(&mut self.trailing, name, value),
+            [b'*', b'.', name @ ..] if !name.is_empty() => insert(&mut self.leading, name.into(), value),
+            [name @ .., b'.', b'*'] if !name.is_empty() => insert(&mut self.trailing, name.into(), value),
             _ if stars > 0 => Err(KeyFault::Invalid),
-            _ => insert(&mut self.exact, &key, value),
+            _ => insert(&mut self.exact, key, value),
         }
     }
 
@@ -109,8 +109,8 @@ impl<V: Clone> Texts<V> {
     }
 }
 
-fn insert<V>(map: &mut HashMap<Box<[u8]>, V>, key: &[u8], value: V) -> Result<(), KeyFault> {
-    match map.insert(key.into(), value) {
+fn insert<V>(map: &mut HashMap<Box<[u8]>, V>, key: Vec<u8>, value: V) -> Result<(), KeyFault> {
+    match map.insert(key.into_boxed_slice(), value) {
         None => Ok(()),
         Some(_) => Err(KeyFault::Conflicting),
     }
