@@ -3,12 +3,16 @@
 //! Whoever waits asks here and not at the socket, since under HTTP/2 a request is one of many on it.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use net::Deadline;
 
 use crate::request::Request;
 use crate::server::h2::Stream;
+
+/// How long a client's end may go unseen at a connection that is not watched yet, at least; at most twice as long.
+/// Those of a while end together, since each end wakes the thread.
+const PATIENCE_MS: u64 = 50;
 
 /// Who asks.
 #[derive(Clone, Default)]
@@ -23,13 +27,32 @@ pub enum Client {
 impl Request {
     /// Ready when nobody is left who would read the answer: the client closed, or it reset the stream. A
     /// subrequest leaves the watch to the main request.
+    ///
+    /// A connection that nothing was waited for at is not watched at once: most answers are made before that would pay,
+    /// and with its answer a connection may end.
     #[inline]
     pub fn poll_client_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.client {
             _ if self.is_subrequest => Poll::Pending,
-            Client::Connection => self.conn.stream.poll_peer_closed(cx),
+            Client::Connection => {
+                if !self.conn.stream.is_watched() {
+                    ready!(self.poll_impatient(cx));
+                }
+                self.conn.stream.poll_peer_closed(cx)
+            }
             Client::Stream(stream) => stream.poll_gone(cx),
         }
+    }
+
+    fn poll_impatient(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience.take().unwrap_or_else(|| {
+            let patience = Deadline::new();
+            patience.set_at((net::timer::now_ms() / PATIENCE_MS + 2) * PATIENCE_MS);
+            patience
+        });
+        let is_over = patience.poll_over(cx);
+        self.patience.set(is_over.is_pending().then_some(patience));
+        is_over
     }
 
     /// Whether an upstream is to be heard out, by this request or a subrequest, even if the client is gone.

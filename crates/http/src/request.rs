@@ -129,6 +129,8 @@ pub struct Request {
     pub upstream_buffering: Option<bool>,
     /// `ignore_client_abort` of the protocol in use.
     pub ignores_client_abort: bool,
+    /// From when on the event loop is to tell of the client's end, at a connection that it does not watch.
+    pub(crate) patience: Cell<Option<Deadline>>,
     /// The deadline of whatever is waited for at the upstream.
     pub peer_deadline: Rc<Deadline>,
     /// What modules remember until the next internal redirect.
@@ -228,6 +230,7 @@ impl Request {
             cache: None,
             upstream_buffering: None,
             ignores_client_abort: false,
+            patience: Cell::default(),
             peer_deadline: Rc::new(Deadline::new()),
             contexts: Contexts::default(),
             notes: RefCell::default(),
@@ -291,6 +294,7 @@ impl Request {
         self.cache = None;
         self.upstream_buffering = None;
         self.ignores_client_abort = false;
+        self.patience.set(None);
         self.forget_contexts();
         self.lasting.clear();
         self.limit_req_status = None;

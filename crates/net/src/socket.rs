@@ -2,7 +2,7 @@
 //!
 //! It moves bytes as they are; what they mean, plain or TLS, is [`crate::Stream`]'s business.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::pin;
@@ -16,14 +16,14 @@ use tokio::io::unix::AsyncFd;
 const SHARE: u64 = 16 << 10;
 
 /// A connected, nonblocking stream socket.
+///
+/// The event loop watches it from the first time on that there was something to wait for. A connection whose bytes are
+/// there when they are wanted is read, answered and closed without.
 pub(crate) struct Socket {
-    io: AsyncFd<Watched>,
-    /// Where room for more is waited for, while `io` does not tell of it.
-    room: Cell<Option<Box<AsyncFd<Watched>>>>,
-}
-
-/// A descriptor on the event loop, with what is known of it: beside it lies room that costs a connection nothing.
-struct Watched {
+    // Before the descriptor, which must be open as long as it is watched.
+    watch: OnceCell<AsyncFd<Watched>>,
+    /// Where room for more is waited for, while `watch` does not tell of it.
+    room: Cell<Option<Box<AsyncFd<WatchedForRoom>>>>,
     fd: OwnedFd,
     events: Events,
     /// Bytes were seen but left in the socket, so no event will announce them again.
@@ -32,9 +32,21 @@ struct Watched {
     was_full: Cell<bool>,
 }
 
+/// The descriptor of a [`Socket`], which owns it.
+struct Watched(RawFd);
+
 impl AsRawFd for Watched {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.0
+    }
+}
+
+/// A second descriptor of a socket.
+struct WatchedForRoom(OwnedFd);
+
+impl AsRawFd for WatchedForRoom {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
@@ -46,8 +58,6 @@ pub(crate) enum Events {
     /// Bytes to read. A Unix socket tells of room each time that its peer has read anything, so that every message would
     /// wake its sender for nothing.
     Reading,
-    /// Room to write: of a second descriptor, while it is waited for.
-    Room,
 }
 
 impl Events {
@@ -55,31 +65,56 @@ impl Events {
         match self {
             Self::Both => Interest::READABLE | Interest::WRITABLE,
             Self::Reading => Interest::READABLE,
-            Self::Room => Interest::WRITABLE,
         }
     }
 }
 
 impl Socket {
-    /// Registers a connected nonblocking socket with this thread's event loop.
-    ///
-    /// # Errors
-    /// The error of the registration, such as a full descriptor table.
-    pub fn new(fd: OwnedFd, events: Events) -> io::Result<Self> {
-        Ok(Self { io: watch(fd, events)?, room: Cell::default() })
+    /// A connected nonblocking socket, for this thread's event loop.
+    pub fn new(fd: OwnedFd, events: Events) -> Self {
+        Self {
+            watch: OnceCell::new(),
+            room: Cell::default(),
+            fd,
+            events,
+            left_unread: Cell::new(false),
+            was_full: Cell::new(false),
+        }
     }
 
-    fn watched(&self) -> &Watched {
-        self.io.get_ref()
+    /// Has the next read try the socket before it waits: bytes may be there already.
+    pub fn expect_bytes(&self) {
+        self.left_unread.set(true);
+    }
+
+    /// Whether the event loop watches it.
+    pub fn is_watched(&self) -> bool {
+        self.watch.get().is_some()
+    }
+
+    /// The socket as the event loop watches it, from now on at the latest.
+    ///
+    /// # Errors
+    /// The error of the registration, such as that there are too many.
+    fn watched(&self) -> io::Result<&AsyncFd<Watched>> {
+        match self.watch.get() {
+            Some(watch) => Ok(watch),
+            None => self.begin_watch(),
+        }
+    }
+
+    #[cold]
+    fn begin_watch(&self) -> io::Result<&AsyncFd<Watched>> {
+        let watch = watch(Watched(self.fd.as_raw_fd()), self.events.interest())?;
+        Ok(self.watch.get_or_init(|| watch))
     }
 
     /// The socket on this thread's event loop, which it was not made on.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// When no descriptor is left.
     pub fn move_here(&self) -> io::Result<Self> {
-        let watched = self.watched();
-        Self::new(watched.fd.try_clone()?, watched.events)
+        Ok(Self::new(self.fd.try_clone()?, self.events))
     }
 
     /// Ready when a read would not block (or the peer has closed).
@@ -88,24 +123,25 @@ impl Socket {
     /// Only when the event loop is shutting down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // What has been announced needs no waker. Behind a full read the task's share is asked for, as reading does.
-        if self.watched().left_unread.get() || (!self.watched().was_full.get() && !self.is_quiet()) {
+        if self.left_unread.get() || (!self.was_full.get() && !self.is_quiet()) {
             return Poll::Ready(Ok(()));
         }
-        self.io.poll_read_ready(cx).map_ok(drop)
+        self.watched()?.poll_read_ready(cx).map_ok(drop)
     }
 
     /// Ready when the peer has shut down its side; bytes may still be unread.
     pub fn poll_peer_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Ok(watched) = self.watched() else { return Poll::Ready(()) };
         loop {
-            let Ok(mut guard) = ready!(self.io.poll_read_ready(cx)) else { return Poll::Ready(()) };
+            let Ok(mut guard) = ready!(watched.poll_read_ready(cx)) else { return Poll::Ready(()) };
             if guard.ready().is_read_closed() {
                 return Poll::Ready(());
             }
             // Readable with bytes that nobody wants now: whether the peer is still there must be asked.
-            match os::io::peek(self.io.as_fd(), &mut [0]) {
+            match os::io::peek(self.fd.as_fd(), &mut [0]) {
                 Ok(0) => return Poll::Ready(()),
                 Ok(_) => {
-                    self.watched().left_unread.set(true);
+                    self.left_unread.set(true);
                     guard.clear_ready();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
@@ -117,15 +153,16 @@ impl Socket {
 
     /// Whether nothing has arrived, as far as the event loop knows: neither bytes nor the end.
     pub fn is_quiet(&self) -> bool {
-        !self.watched().left_unread.get() && self.io.try_io(Interest::READABLE, |_| Ok(())).is_err()
+        let is_announced = |watch: &AsyncFd<Watched>| watch.try_io(Interest::READABLE, |_| Ok(())).is_ok();
+        !self.left_unread.get() && !self.watch.get().is_some_and(is_announced)
     }
 
     /// Reads what has been announced and is less than `max`, without a waker and without a share of the task's
     /// budget: behind a short read nothing is left, so a task cannot stay here for long.
     fn recv_announced(&self, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
         let mut received = None;
-        let done = self.io.try_io(Interest::READABLE, |fd| {
-            let count = os::io::recv_append(fd.fd.as_fd(), into, max)?;
+        let done = self.watch.get()?.try_io(Interest::READABLE, |_| {
+            let count = os::io::recv_append(self.fd.as_fd(), into, max)?;
             received = Some(count);
             // Read to its end, the socket has to be announced anew.
             if count > 0 && count < max { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -142,30 +179,31 @@ impl Socket {
     /// # Errors
     /// The error of `recv(2)`.
     pub fn poll_recv(&self, cx: &mut Context<'_>, into: &mut Vec<u8>, max: usize) -> Poll<io::Result<usize>> {
-        if self.watched().left_unread.take() {
-            match os::io::recv_append(self.io.as_fd(), into, max) {
+        if self.left_unread.take() {
+            match os::io::recv_append(self.fd.as_fd(), into, max) {
                 Err(error) if is_transient(&error) => {}
                 done => {
-                    self.watched().left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
+                    self.left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
                     return Poll::Ready(done);
                 }
             }
         }
-        if !self.watched().was_full.replace(false)
+        if !self.was_full.replace(false)
             && let Some(done) = self.recv_announced(into, max)
         {
-            self.watched().was_full.set(done.as_ref().is_ok_and(|count| *count == max));
+            self.was_full.set(done.as_ref().is_ok_and(|count| *count == max));
             return Poll::Ready(done);
         }
+        let watched = self.watched()?;
         loop {
-            let mut guard = ready!(self.io.poll_read_ready(cx))?;
-            match os::io::recv_append(self.io.as_fd(), into, max) {
+            let mut guard = ready!(watched.poll_read_ready(cx))?;
+            match os::io::recv_append(self.fd.as_fd(), into, max) {
                 Ok(count) => {
                     // A short read has emptied the socket: waiting needs no further call to find that out.
                     if count > 0 && count < max && !guard.ready().is_read_closed() {
                         guard.clear_ready();
                     }
-                    self.watched().was_full.set(count == max);
+                    self.was_full.set(count == max);
                     if count == max {
                         // But for the share that every read costs.
                         charge(cx, (count as u64).saturating_sub(SHARE));
@@ -189,15 +227,16 @@ impl Socket {
         into: &mut Vec<u8>,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        while let Poll::Ready(guard) = self.io.poll_read_ready(cx) {
-            match os::io::recv_append(self.io.as_fd(), into, max) {
+        let watched = self.watched()?;
+        while let Poll::Ready(guard) = watched.poll_read_ready(cx) {
+            match os::io::recv_append(self.fd.as_fd(), into, max) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard?.clear_ready(),
                 done => return Poll::Ready(done),
             }
         }
         // That nobody listens at the other end is announced to those who wait for room, not to readers.
-        while let Poll::Ready(guard) = self.io.poll_write_ready(cx) {
-            if let Some(error) = os::socket::take_error(self.io.as_fd())? {
+        while let Poll::Ready(guard) = watched.poll_write_ready(cx) {
+            if let Some(error) = os::socket::take_error(self.fd.as_fd())? {
                 return Poll::Ready(Err(error));
             }
             guard?.clear_ready();
@@ -214,7 +253,7 @@ impl Socket {
         cx: &mut Context<'_>,
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        match call(self.io.as_fd()) {
+        match call(self.fd.as_fd()) {
             Err(error) if is_transient(&error) => {}
             done => return Poll::Ready(done),
         }
@@ -232,40 +271,51 @@ impl Socket {
         cx: &mut Context<'_>,
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let watched = self.watched();
-        let own = match (watched.events, self.room.take()) {
-            (Events::Both | Events::Room, _) => None,
-            (Events::Reading, Some(room)) => Some(room),
-            (Events::Reading, None) => Some(Box::new(watch(watched.fd.try_clone()?, Events::Room)?)),
-        };
-        loop {
-            let Poll::Ready(ready) = own.as_deref().unwrap_or(&self.io).poll_write_ready(cx) else {
-                self.room.set(own);
-                return Poll::Pending;
-            };
-            let mut guard = ready?;
-            match call(self.io.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+        match self.events {
+            Events::Both => poll_room(self.watched()?, cx, || call(self.fd.as_fd())),
+            Events::Reading => {
+                let room = match self.room.take() {
+                    Some(room) => room,
+                    None => Box::new(watch(WatchedForRoom(self.fd.try_clone()?), Interest::WRITABLE)?),
+                };
+                let done = poll_room(&room, cx, || call(self.fd.as_fd()));
+                if done.is_pending() {
+                    self.room.set(Some(room));
+                }
+                done
             }
         }
     }
 }
 
+/// Waits until the event loop tells of room, and then runs a call that needs it.
+fn poll_room<T: AsRawFd>(
+    watched: &AsyncFd<T>,
+    cx: &mut Context<'_>,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        let mut guard = ready!(watched.poll_write_ready(cx))?;
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
 /// Registers a descriptor with this thread's event loop.
-fn watch(fd: OwnedFd, events: Events) -> io::Result<AsyncFd<Watched>> {
-    let watched = Watched { fd, events, left_unread: Cell::new(false), was_full: Cell::new(false) };
+fn watch<T: AsRawFd>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     #[expect(
         deprecated,
-        reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
+        reason = "its successor is unsafe; a socket is owned and stays open as long as it is watched"
     )]
-    AsyncFd::with_interest(watched, events.interest())
+    AsyncFd::with_interest(fd, interest)
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.io.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -308,7 +358,7 @@ mod tests {
         ours.set_nonblocking(true).expect("a flag");
         let write = |fd: BorrowedFd<'_>| os::io::send(fd, &[b'x'; PIECE]);
         runtime().block_on(async {
-            let socket = Socket::new(OwnedFd::from(ours), Events::Reading).expect("a registration");
+            let socket = Socket::new(OwnedFd::from(ours), Events::Reading);
             for _ in 0..3 {
                 let mut waiting = 0;
                 let fill = |cx: &mut Context<'_>| {
@@ -329,11 +379,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_never_waited_for_is_never_watched() {
+        let (mut peer, ours) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("a flag");
+        peer.write_all(b"ask").expect("room");
+        runtime().block_on(async {
+            let socket = Socket::new(OwnedFd::from(ours), Events::Reading);
+            socket.expect_bytes();
+            let mut into = Vec::new();
+            poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
+            assert_eq!(poll_fn(|cx| socket.poll_recv(cx, &mut into, PIECE)).await.expect("bytes"), 3);
+            let send = |fd: BorrowedFd<'_>| os::io::send(fd, b"told");
+            assert_eq!(poll_fn(|cx| socket.poll_write_with(cx, send)).await.expect("room"), 4);
+            assert!(!socket.is_watched());
+            // What comes while it is not watched is not lost, neither bytes nor the end.
+            peer.read_exact(&mut [0; 4]).expect("bytes");
+            peer.write_all(b"more").expect("room");
+            drop(peer);
+            poll_fn(|cx| socket.poll_peer_closed(cx)).await;
+            assert!(socket.is_watched());
+            assert_eq!(poll_fn(|cx| socket.poll_recv(cx, &mut into, PIECE)).await.expect("bytes"), 4);
+            assert_eq!(poll_fn(|cx| socket.poll_recv(cx, &mut into, PIECE)).await.expect("the end"), 0);
+            assert_eq!(into, b"askmore");
+        });
+    }
+
+    #[test]
     fn a_peer_with_much_to_say_gives_others_their_turn() {
         let (mut peer, ours) = UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("a flag");
         let pieces = runtime().block_on(async {
-            let socket = Socket::new(OwnedFd::from(ours), Events::Reading).expect("a registration");
+            let socket = Socket::new(OwnedFd::from(ours), Events::Reading);
             peer.write_all(&[b'x'; PIECE]).expect("room");
             poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
             let mut into = Vec::with_capacity(PIECE);

@@ -20,20 +20,24 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Registers a connected nonblocking TCP socket with this thread's event loop.
-    ///
-    /// # Errors
-    /// The error of the registration, such as a full descriptor table.
-    pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: Socket::new(fd, Events::Both)?, session: OnceCell::new() })
+    /// A connected nonblocking TCP socket, for this thread's event loop.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { socket: Socket::new(fd, Events::Both), session: OnceCell::new() }
     }
 
     /// As [`Self::new`], for a Unix socket.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn local(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: Socket::new(fd, Events::Reading)?, session: OnceCell::new() })
+    #[must_use]
+    pub fn local(fd: OwnedFd) -> Self {
+        Self { socket: Socket::new(fd, Events::Reading), session: OnceCell::new() }
+    }
+
+    /// Has the first read try the socket before it waits, as the bytes of a client mostly are there when its connection
+    /// is accepted.
+    #[must_use]
+    pub fn expect_bytes(self) -> Self {
+        self.socket.expect_bytes();
+        self
     }
 
     /// The TLS session; none on a plain connection.
@@ -57,6 +61,12 @@ impl Stream {
             None => self.socket.poll_readable(cx),
             Some(session) => session.poll_readable(&self.socket, cx),
         }
+    }
+
+    /// Whether the event loop watches the socket, as it does from the first wait on.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.socket.is_watched()
     }
 
     /// Ready when the peer has shut down its side; bytes may still be unread.
@@ -234,7 +244,7 @@ impl Stream {
     /// Moves the connection to this thread's event loop.
     ///
     /// # Errors
-    /// The error of the registration.
+    /// When no descriptor is left.
     pub fn move_here(mut self) -> io::Result<Self> {
         let session = std::mem::take(&mut self.session);
         Ok(Self { socket: self.socket.move_here()?, session })

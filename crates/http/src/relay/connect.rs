@@ -206,7 +206,6 @@ pub async fn open(
         OsAddr::Inet(_) => Stream::new(fd),
         OsAddr::Unix(_) => Stream::local(fd),
     };
-    let stream = stream.map_err(OpenError::Socket)?;
     if state == ConnectState::InProgress {
         deadline.set_after(settings.connect_timeout);
         stream.connected(deadline).await.map_err(|error| match error.raw_os_error() {

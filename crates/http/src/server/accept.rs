@@ -271,10 +271,9 @@ impl Taker {
         };
         let key = key_of(&self.spec);
         let Some((index, _)) = streams(&cycle).find(|(_, l)| key_of(&l.spec) == key) else { return };
-        let Ok(stream) = stream else { return };
         let listener = (cycle.generation, index);
         let addr = Rc::clone(&self.addr);
-        let conn = Rc::new(Conn::new(stream, peer, next_number(), listener, addr, verbosity));
+        let conn = Rc::new(Conn::new(stream.expect_bytes(), peer, next_number(), listener, addr, verbosity));
         if !cycle.http.default_location(index).core.tcp_nodelay {
             conn.delay_small_packets();
         }

@@ -157,6 +157,11 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
 /// The PROXY protocol, TLS, and the preface of HTTP/2. `None`: the first request of HTTP/1 follows.
 async fn greet(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Option<Next> {
     if !conn.is_tls() {
+        if !conn.has_leftover()
+            && let Some(next) = hear(worker, conn)
+        {
+            return Some(next);
+        }
         if !proxy_header::read(worker, conn).await || !tls::begin(worker, r, conn).await {
             return Some(Next::Close);
         }
@@ -169,6 +174,29 @@ async fn greet(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Option<
         Preface::Http1 => None,
         Preface::Http2 => Some(Next::Http2),
         Preface::Closed => Some(Next::Close),
+    }
+}
+
+/// Reads what a connection begins with, mostly there when it is accepted. `None`: something was, and is kept.
+fn hear(worker: &Worker, conn: &Conn) -> Option<Next> {
+    let mut bytes = Buf::with_capacity(HEAD_SIZE);
+    match conn.stream.try_recv(&mut bytes, HEAD_SIZE) {
+        Ok(Some(1..)) => {
+            conn.keep_leftover(bytes);
+            None
+        }
+        // A connection that waits is to hold no handler.
+        Ok(None) => Some(Next::Idle(first_timeout(conn))),
+        Ok(Some(0)) => Some(Next::Close),
+        Err(error) => {
+            let reason = os::errlog::Errno(&error);
+            conn.log(
+                &worker.cycle(),
+                Level::Info,
+                format_args!("recv() failed {reason} while waiting for request"),
+            );
+            Some(Next::Close)
+        }
     }
 }
 

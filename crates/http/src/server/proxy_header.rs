@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use net::Buf;
 use os::errlog::Level;
 use proto::haproxy::ProxyError;
 
@@ -46,13 +45,8 @@ pub enum Heard {
 
 /// Reads the header; what follows it is left to the connection.
 pub async fn take(conn: &Conn) -> Heard {
-    let mut buf = Buf::with_capacity(4096);
+    let mut buf = conn.take_leftover();
     loop {
-        match conn.stream.recv(&mut buf, 4096, &conn.deadline).await {
-            Ok(1..) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Heard::TimedOut,
-            Ok(0) | Err(_) => return Heard::Gone,
-        }
         match proto::haproxy::parse(&buf) {
             Ok(None) if buf.len() < 4096 => {}
             Ok(Some(header)) => {
@@ -65,6 +59,12 @@ pub async fn take(conn: &Conn) -> Heard {
             }
             Ok(None) => return Heard::Broken(ProxyError::TooLarge.to_string()),
             Err(why) => return Heard::Broken(why.to_string()),
+        }
+        buf.reserve(4096);
+        match conn.stream.recv(&mut buf, 4096, &conn.deadline).await {
+            Ok(1..) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Heard::TimedOut,
+            Ok(0) | Err(_) => return Heard::Gone,
         }
     }
 }

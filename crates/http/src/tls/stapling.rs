@@ -140,7 +140,7 @@ impl Stapling {
         let addr = PeerAddr::Inet(addr);
         let fd = os::socket::open(&addr, Kind::Stream)?;
         let state = os::socket::connect(std::os::fd::AsFd::as_fd(&fd), &addr)?;
-        let stream = Stream::new(fd)?;
+        let stream = Stream::new(fd);
         if state == ConnectState::InProgress {
             stream.connected(&deadline).await?;
         }

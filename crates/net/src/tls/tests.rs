@@ -58,7 +58,7 @@ fn pair() -> std::io::Result<(Stream, Stream)> {
     let (one, other) = std::os::unix::net::UnixStream::pair()?;
     one.set_nonblocking(true)?;
     other.set_nonblocking(true)?;
-    Ok((Stream::local(one.into())?, Stream::local(other.into())?))
+    Ok((Stream::local(one.into()), Stream::local(other.into())))
 }
 
 /// Both ends of a connection after their handshake.
