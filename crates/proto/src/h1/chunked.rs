@@ -5,8 +5,7 @@
 
 use std::ops::Range;
 
-use super::fields::{Field, Fields};
-use super::known::Known;
+use super::fields::Fields;
 use super::line::{Line, LineScan, Sender};
 
 /// What becomes of trailers.
@@ -242,9 +241,7 @@ impl ChunkedDecoder {
         self.kept.extend_from_slice(rest.get(..taken).unwrap_or_default());
         loop {
             match self.scan.next(&self.kept, Sender::Upstream) {
-                Line::Field { name, value, .. } => {
-                    self.fields.push(Field { name, value, known: Known::of(name.of(&self.kept)) });
-                }
+                Line::Field(field, _) => self.fields.push(field),
                 Line::Skipped => {}
                 Line::End => {
                     self.step = Step::Done;

@@ -4,13 +4,17 @@
 
 use base::Span;
 
+use super::fields::Field;
+use super::known::Known;
+use super::search::{find_colon, find_control, find_non_token, is_token};
+
 /// What the scanner found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// The line goes on behind the bytes at hand.
     Partial,
     /// A whole field line; `next` of the scanner is behind it.
-    Field { name: Span, value: Span, validity: Validity },
+    Field(Field, Validity),
     /// A second status line among the fields of a response, which IIS is known to send.
     Skipped,
     /// The empty line.
@@ -48,9 +52,6 @@ pub(crate) struct LineScan {
     skipping: bool,
 }
 
-/// A one in each byte: times a byte it repeats that byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
-
 const TOKEN: u8 = 0;
 const UNDERSCORE: u8 = 1;
 const LINE_END: u8 = 2;
@@ -62,7 +63,7 @@ static CLASS: [u8; 256] = {
     let mut byte = 0;
     while byte < 256 {
         class[byte] = match byte as u8 {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => TOKEN,
+            token if is_token(token) => TOKEN,
             b'_' => UNDERSCORE,
             b'\r' | b'\n' => LINE_END,
             // A colon is refused where a name should begin; behind a name it is looked for first.
@@ -90,6 +91,17 @@ impl LineScan {
     /// Scans on in `buffer`; after anything but `Partial` and `Bad` the scanner stands at the next line.
     #[inline]
     pub(crate) fn next(&mut self, buffer: &[u8], sender: Sender) -> Line {
+        if self.at == self.start
+            && let Some((field, next)) = plain(buffer, self.start)
+        {
+            (self.start, self.at) = (next, next);
+            return Line::Field(field, Validity::Valid);
+        }
+        self.next_of_any_kind(buffer, sender)
+    }
+
+    #[inline(never)]
+    fn next_of_any_kind(&mut self, buffer: &[u8], sender: Sender) -> Line {
         if self.skipping {
             return self.skip(buffer);
         }
@@ -102,11 +114,10 @@ impl LineScan {
     }
 
     /// Scans the name; `None` when it has ended and the value follows.
-    #[inline]
     fn name(&mut self, buffer: &[u8], sender: Sender) -> Option<Line> {
         let mut at = self.at;
         loop {
-            at = skip_token(buffer, at);
+            at = find_non_token(buffer, at);
             let Some(&byte) = buffer.get(at) else {
                 self.at = at;
                 return Some(Line::Partial);
@@ -158,7 +169,6 @@ impl LineScan {
         Line::End
     }
 
-    #[inline]
     fn value(&mut self, buffer: &[u8], sender: Sender) -> Line {
         let stop = find_control(buffer, self.at);
         let next = match buffer.get(stop) {
@@ -189,7 +199,7 @@ impl LineScan {
         let value = trimmed(buffer, self.name_end, stop);
         let validity = if self.invalid { Validity::Invalid } else { Validity::Valid };
         *self = Self::from(next);
-        Line::Field { name, value, validity }
+        Line::Field(Field { name, value, known: Known::of(name.of(buffer)) }, validity)
     }
 
     fn skip(&mut self, buffer: &[u8]) -> Line {
@@ -206,29 +216,39 @@ impl LineScan {
     }
 }
 
-/// The offset of the first byte at or behind `at` that is no letter, digit or hyphen.
+/// The field of a line as nearly all are, and where the next line begins: a name that is a token, a colon, a value
+/// between at most one space and CR LF, all at hand.
 #[inline]
-fn skip_token(buffer: &[u8], mut at: usize) -> usize {
-    const HIGH: u64 = ONES << 7;
-    // Eight bytes at once. Sums of seven-bit values and constants never carry into the next byte, so bit 7
-    // of a byte tells whether it is at least the character that the constant was made from.
-    while let Some(word) = buffer.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        let low = word & !HIGH;
-        let folded = low | (ONES * 0x20);
-        let letter = (folded + ONES * (0x80 - b'a' as u64)) & !(folded + ONES * (0x7f - b'z' as u64));
-        let digit = (low + ONES * (0x80 - b'0' as u64)) & !(low + ONES * (0x7f - b'9' as u64));
-        let hyphen = !((low ^ (ONES * b'-' as u64)) + ONES * 0x7f);
-        let stop = !((letter | digit | hyphen) & !word) & HIGH;
-        if stop != 0 {
-            return at + stop.trailing_zeros() as usize / 8;
-        }
-        at += 8;
+fn plain(buffer: &[u8], start: usize) -> Option<(Field, usize)> {
+    let line = buffer.get(start..)?;
+    if line.first() == Some(&b'\r') {
+        return None;
     }
-    while buffer.get(at).is_some_and(|byte| CLASS[*byte as usize] == TOKEN) {
-        at += 1;
+    let name_end = find_colon(line)?;
+    let name = line.get(..name_end)?;
+    let known = Known::of(name);
+    // A known name is a token.
+    if known == Known::Other && (name.is_empty() || find_non_token(name, 0) < name_end) {
+        return None;
     }
-    at
+    let behind = name_end + 1;
+    let value = behind + usize::from(line.get(behind) == Some(&b' '));
+    let value_end = find_control(line, value);
+    let next = value_end + 2;
+    if line.get(value_end..next) != Some(b"\r\n") {
+        return None;
+    }
+    if let Some([first, .., last] | [first @ last]) = line.get(value..value_end)
+        && (*first == b' ' || *last == b' ')
+    {
+        return None;
+    }
+    let field = Field {
+        name: Span::new(start, start + name_end),
+        value: Span::new(start + value, start + value_end),
+        known,
+    };
+    Some((field, start + next))
 }
 
 /// The value of a line whose name ends at `name_end`, without its colon and the spaces around it.
@@ -248,31 +268,6 @@ fn trimmed(buffer: &[u8], name_end: usize, stop: usize) -> Span {
     Span::new(start, end)
 }
 
-/// The offset of the first CR, LF or NUL at or behind `from`; the length of `buffer` where there is none.
-#[inline]
-pub(crate) fn find_control(buffer: &[u8], from: usize) -> usize {
-    // Most values are short; a vectorised search pays off behind these many bytes only.
-    const NEAR: usize = 48;
-    let mut at = from;
-    while at < from + NEAR {
-        let Some(word) = buffer.get(at..).and_then(|rest| rest.first_chunk::<8>()) else { break };
-        let word = u64::from_le_bytes(*word);
-        // The lowest byte that this marks is below 14; the ones above it may be marked by a borrow.
-        let marked = word.wrapping_sub(ONES * 14) & !word & (ONES << 7);
-        if marked == 0 {
-            at += 8;
-            continue;
-        }
-        at += marked.trailing_zeros() as usize / 8;
-        if matches!(buffer.get(at), Some(b'\r' | b'\n' | 0)) {
-            return at;
-        }
-        at += 1;
-    }
-    let rest = buffer.get(at..).unwrap_or_default();
-    memchr::memchr3(b'\r', b'\n', 0, rest).map_or(buffer.len(), |offset| at + offset)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,10 +275,10 @@ mod tests {
     /// Scans one line, prints it compactly.
     fn scan(line: &[u8], sender: Sender) -> String {
         match LineScan::from(0).next(line, sender) {
-            Line::Field { name, value, validity } => format!(
+            Line::Field(field, validity) => format!(
                 "{}|{}|{}",
-                name.of(line).escape_ascii(),
-                value.of(line).escape_ascii(),
+                field.name.of(line).escape_ascii(),
+                field.value.of(line).escape_ascii(),
                 if validity == Validity::Valid { "ok" } else { "invalid" }
             ),
             other => format!("{other:?}"),
@@ -338,31 +333,33 @@ mod tests {
     }
 
     #[test]
-    fn tokens_end_where_the_table_says() {
-        for length in 0..20 {
-            for byte in 0..=255u8 {
-                let mut name = vec![b'x'; length];
-                name.push(byte);
-                let expected = if CLASS[byte as usize] == TOKEN { length + 1 } else { length };
-                for tail in [&b""[..], b": tail of the line"] {
-                    name.truncate(length + 1);
-                    name.extend_from_slice(tail);
-                    assert_eq!(skip_token(&name, 0), expected, "{byte:#x} at {length}");
+    fn plain_lines_are_read_as_all_others_are() {
+        let names =
+            ["", "A", "Host", "content-length", "X-Custom-Name", "a_b", "A b", "\u{e9}", "HTTP/1.1 200"];
+        let colons = [":", ": ", ":  ", "", " :", ":\t"];
+        let values = [
+            "",
+            "b",
+            "b c",
+            "b ",
+            " ",
+            "a:b",
+            "\u{e9}",
+            "b\0",
+            "a value that is longer than sixty-four bytes, and of many words",
+        ];
+        let ends = ["\r\n", "\n", "\r\r\n", "\r", "", "\rX", "\r\n\r\n", "\r\nHost: next\r\n"];
+        for name in names {
+            for colon in colons {
+                for (value, end) in values.iter().flat_map(|value| ends.map(|end| (value, end))) {
+                    let line = format!("{name}{colon}{value}{end}");
+                    for sender in [Sender::Client, Sender::ClientWithUnderscores, Sender::Upstream] {
+                        let (mut one, mut other) = (LineScan::from(0), LineScan::from(0));
+                        let found = one.next(line.as_bytes(), sender);
+                        assert_eq!(found, other.next_of_any_kind(line.as_bytes(), sender), "{line:?}");
+                        assert_eq!(one.start(), other.start(), "{line:?}");
+                    }
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn control_bytes_are_found_at_every_distance() {
-        for length in 0..200 {
-            let mut line = vec![b'\t'; length];
-            assert_eq!(find_control(&line, 0), length);
-            for stop in [0, b'\r', b'\n'] {
-                line.push(stop);
-                line.extend_from_slice(b"\x0d tail tail tail");
-                assert_eq!(find_control(&line, 0), length);
-                line.truncate(length);
             }
         }
     }

@@ -14,6 +14,7 @@ mod one_line;
 mod request;
 mod request_line;
 mod response;
+mod search;
 
 pub use budget::{HeadLimits, InvalidFields, Underscores};
 pub use chunked::{

@@ -5,7 +5,7 @@
 use base::Span;
 
 use super::budget::{Budget, HeadLimits, InvalidFields, Underscores};
-use super::fields::{Field, Fields, MAX_FIELDS};
+use super::fields::{Fields, MAX_FIELDS};
 use super::known::Known;
 use super::line::{Line, LineScan, Sender, Validity};
 use super::request_line::{LineError, Method, PathFlags, RequestLine, Version};
@@ -264,16 +264,19 @@ impl RequestHead {
             let window = buffer.get(..hard).unwrap_or(buffer);
             let line = self.scan.next(window, sender);
             match line {
-                Line::Field { name, value, validity } => {
+                Line::Field(field, validity) => {
                     self.budget.close(start, self.scan.start(), limits);
                     if validity == Validity::Invalid && limits.invalid == InvalidFields::Ignore {
-                        self.ignore(Span { start: name.start, end: value.end.max(name.end) });
+                        self.ignore(Span {
+                            start: field.name.start,
+                            end: field.value.end.max(field.name.end),
+                        });
                         continue;
                     }
                     if self.fields.len() >= max_fields {
                         return Err(HeadError::TooManyFields);
                     }
-                    self.fields.push(Field { name, value, known: Known::of(name.of(buffer)) });
+                    self.fields.push(field);
                 }
                 Line::End => {
                     self.length = self.scan.start();

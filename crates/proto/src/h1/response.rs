@@ -4,11 +4,11 @@
 
 use base::Span;
 
-use super::fields::{Field, Fields, MAX_FIELDS};
-use super::known::Known;
-use super::line::{Line, LineScan, Sender, find_control};
+use super::fields::{Fields, MAX_FIELDS};
+use super::line::{Line, LineScan, Sender};
 use super::request::Progress;
 use super::request_line::Version;
+use super::search::find_control;
 
 /// Why a response head is of no use; displays as nginx's sentence in the error log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -237,11 +237,11 @@ impl ResponseHead {
         loop {
             let start = self.scan.start();
             match self.scan.next(buffer, Sender::Upstream) {
-                Line::Field { name, value, .. } => {
+                Line::Field(field, _) => {
                     if self.fields.len() >= max_fields.min(MAX_FIELDS) {
                         return Err(ResponseError::TooManyFields);
                     }
-                    self.fields.push(Field { name, value, known: Known::of(name.of(buffer)) });
+                    self.fields.push(field);
                 }
                 Line::Skipped => {}
                 Line::Partial => return Ok(Progress::Partial),
