@@ -10,9 +10,9 @@ use net::Deadline;
 use crate::request::Request;
 use crate::server::h2::Stream;
 
-/// How long a client's end may go unseen at a connection that is not watched yet, at least; at most twice as long.
-/// Those of a while end together, since each end wakes the thread.
-const PATIENCE_MS: u64 = 50;
+/// How long a busy thread leaves a client's end unseen at a connection that it does not watch yet, at least; at most twice
+/// as long. Those of a while end together, since each end wakes the thread.
+const PATIENCE_MS: u64 = 20;
 
 /// Who asks.
 #[derive(Clone, Default)]
@@ -28,8 +28,8 @@ impl Request {
     /// Ready when nobody is left who would read the answer: the client closed, or it reset the stream. A
     /// subrequest leaves the watch to the main request.
     ///
-    /// A connection that nothing was waited for at is not watched at once: most answers are made before that would pay,
-    /// and with its answer a connection may end.
+    /// A busy thread does not watch a connection at once that nothing was waited for at: most answers are made before that
+    /// would pay, and with its answer a connection may end.
     #[inline]
     pub fn poll_client_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.client {
@@ -45,11 +45,15 @@ impl Request {
     }
 
     fn poll_impatient(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let patience = self.patience.take().unwrap_or_else(|| {
-            let patience = Deadline::new();
-            patience.set_at((net::timer::now_ms() / PATIENCE_MS + 2) * PATIENCE_MS);
-            patience
-        });
+        let patience = match self.patience.take() {
+            Some(patience) => patience,
+            None if !net::timer::is_busy() => return Poll::Ready(()),
+            None => {
+                let patience = Deadline::new();
+                patience.set_at((net::timer::now_ms() / PATIENCE_MS + 2) * PATIENCE_MS);
+                patience
+            }
+        };
         let is_over = patience.poll_over(cx);
         self.patience.set(is_over.is_pending().then_some(patience));
         is_over

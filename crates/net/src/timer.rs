@@ -37,31 +37,39 @@ fn turn() -> Turn {
     TURN.get().unwrap_or_else(Turn::now)
 }
 
-/// Takes the time anew; called by the event loop after each wait. A thread that never calls it asks the kernel
-/// each time.
+thread_local! {
+    /// Pieces of work in this turn so far.
+    static WORK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Begins a turn and takes the time anew; called by the event loop after each wait. A thread that never calls it asks
+/// the kernel each time.
 pub fn refresh() {
     TURN.set(Some(Turn::now()));
+    WORK.set(0);
 }
 
 /// Pieces of work after which the time is taken anew.
 const WORK_MAX: u32 = 32;
 
-thread_local! {
-    static WORK: Cell<u32> = const { Cell::new(0) };
-}
-
 /// Counts a piece of work, such as going on with a connection. A thread that is never without work never waits, so
 /// [`refresh`] alone would let its clock stand still while it is busiest.
 #[inline]
 pub fn worked() {
-    let work = WORK.get() + 1;
+    let work = WORK.get().wrapping_add(1);
     WORK.set(work);
-    if work >= WORK_MAX {
-        WORK.set(0);
-        if TURN.get().is_some() {
-            refresh();
-        }
+    if work.is_multiple_of(WORK_MAX) && TURN.get().is_some() {
+        TURN.set(Some(Turn::now()));
     }
+}
+
+/// Pieces of work in one turn of a thread that has much to do.
+const BUSY: u32 = 4;
+
+/// Whether there is so much to do that events arrive faster than they are waited for.
+#[must_use]
+pub fn is_busy() -> bool {
+    WORK.get() >= BUSY
 }
 
 /// Monotonic milliseconds, a few milliseconds coarse.

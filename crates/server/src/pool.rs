@@ -1,6 +1,6 @@
 //! The threads that serve requests, and how they are told what to do.
 //!
-//! Each runs a runtime of its own; the thread that made the pool stays free for orders and signals.
+//! Each runs a runtime of its own. The first of them may be the thread that made the pool.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,14 +13,55 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::core_conf::CoreConf;
-use crate::engine::{Command, Engine, Running, Thread};
+use crate::engine::{Command, Commands, Engine, Running, Thread};
 
 /// Code that a worker exits with when one of its threads has panicked: the master starts another worker.
-const PANICKED: i32 = 1;
+pub(crate) const PANICKED: i32 = 1;
 
 struct Member<E: Engine> {
     orders: UnboundedSender<Command<E::Cycle>>,
-    handle: JoinHandle<()>,
+    /// None of the thread that made the pool.
+    handle: Option<JoinHandle<()>>,
+}
+
+/// What one thread needs to serve.
+pub(crate) struct Seat<E: Engine> {
+    thread: Thread,
+    cpus: Option<Vec<usize>>,
+    cycle: Arc<Running<E::Cycle>>,
+    commands: Commands<E>,
+    log: Arc<ErrorLog>,
+    alive: Option<Arc<OwnedFd>>,
+}
+
+impl<E: Engine> Seat<E> {
+    /// Serves on this thread until told to end, and does `beside` until that has ended too.
+    pub(crate) fn serve(self, beside: impl Future<Output = ()> + 'static) {
+        let Self { thread, cpus, cycle, commands, log, alive } = self;
+        if let Some(cpus) = cpus
+            && let Err(error) = os::limits::set_affinity(&cpus)
+        {
+            log.log(Level::Alert, format_args!("sched_setaffinity() failed ({error})"));
+        }
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(E::before_waiting)
+                .on_thread_unpark(E::after_waiting)
+                .build_local(LocalOptions::default())?;
+            runtime.block_on(async {
+                let beside = tokio::task::spawn_local(beside);
+                E::serve(thread, cycle, commands).await;
+                drop(alive);
+                beside.await.map_err(io::Error::other)
+            })
+        }));
+        match served {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => end_process(&log, thread, &error.to_string()),
+            Err(_) => end_process(&log, thread, "panic"),
+        }
+    }
 }
 
 /// The serving threads of a process.
@@ -38,10 +79,41 @@ impl<E: Engine> Pool<E> {
         log: &Arc<ErrorLog>,
         cycle: &Arc<Running<E::Cycle>>,
     ) -> io::Result<Self> {
-        let (ended, alive) = os::io::pipe()?;
-        let mut pool = Self { members: Vec::new(), ended, alive: Some(Arc::new(alive)) };
+        let mut pool = Self::empty()?;
         pool.grow(core, log, cycle)?;
         Ok(pool)
+    }
+
+    /// As [`Self::start`], but for the first thread: this one is to take its seat.
+    pub(crate) fn start_from_here(
+        core: &CoreConf,
+        log: &Arc<ErrorLog>,
+        cycle: &Arc<Running<E::Cycle>>,
+    ) -> io::Result<(Self, Seat<E>)> {
+        let mut pool = Self::empty()?;
+        let seat = pool.seat(core, log, cycle);
+        pool.grow(core, log, cycle)?;
+        Ok((pool, seat))
+    }
+
+    fn empty() -> io::Result<Self> {
+        let (ended, alive) = os::io::pipe()?;
+        Ok(Self { members: Vec::new(), ended, alive: Some(Arc::new(alive)) })
+    }
+
+    /// One more member, whose thread is yet to come.
+    fn seat(&mut self, core: &CoreConf, log: &Arc<ErrorLog>, cycle: &Arc<Running<E::Cycle>>) -> Seat<E> {
+        let thread = Thread { index: self.members.len(), count: core.threads };
+        let (orders, commands) = unbounded_channel();
+        self.members.push(Member { orders, handle: None });
+        Seat {
+            thread,
+            cpus: core.affinity.of_thread(thread.index),
+            cycle: Arc::clone(cycle),
+            commands,
+            log: Arc::clone(log),
+            alive: self.alive.clone(),
+        }
     }
 
     fn grow(
@@ -51,34 +123,17 @@ impl<E: Engine> Pool<E> {
         cycle: &Arc<Running<E::Cycle>>,
     ) -> io::Result<()> {
         while self.members.len() < core.threads {
-            let thread = Thread { index: self.members.len(), count: core.threads };
-            let cpus = core.affinity.of_thread(thread.index);
-            let (orders, commands) = unbounded_channel();
-            let (cycle, log, alive) = (Arc::clone(cycle), Arc::clone(log), self.alive.clone());
-            let body = move || {
-                let _alive = alive;
-                if let Some(cpus) = cpus
-                    && let Err(error) = os::limits::set_affinity(&cpus)
-                {
-                    log.log(Level::Alert, format_args!("sched_setaffinity() failed ({error})"));
+            let seat = self.seat(core, log, cycle);
+            let named = std::thread::Builder::new().name(format!("worker {}", seat.thread.index));
+            let handle = named.spawn(move || seat.serve(std::future::ready(())));
+            match (handle, self.members.last_mut()) {
+                (Ok(handle), Some(member)) => member.handle = Some(handle),
+                (Ok(_), None) => {}
+                (Err(error), _) => {
+                    self.members.pop();
+                    return Err(error);
                 }
-                let served = catch_unwind(AssertUnwindSafe(|| {
-                    let runtime = Builder::new_current_thread()
-                        .enable_all()
-                        .on_thread_park(E::before_waiting)
-                        .on_thread_unpark(E::after_waiting)
-                        .build_local(LocalOptions::default())?;
-                    runtime.block_on(E::serve(thread, cycle, commands));
-                    Ok::<(), io::Error>(())
-                }));
-                match served {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => end_process(&log, thread, &error.to_string()),
-                    Err(_) => end_process(&log, thread, "panic"),
-                }
-            };
-            let handle = std::thread::Builder::new().name(format!("worker {}", thread.index)).spawn(body)?;
-            self.members.push(Member { orders, handle });
+            }
         }
         Ok(())
     }
@@ -128,8 +183,8 @@ impl<E: Engine> Pool<E> {
 
     /// Waits for the threads, which must have been told to end.
     pub(crate) fn join(self) {
-        for member in self.members {
-            let _ = member.handle.join();
+        for handle in self.members.into_iter().filter_map(|member| member.handle) {
+            let _ = handle.join();
         }
     }
 }

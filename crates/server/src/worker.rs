@@ -1,14 +1,23 @@
 //! The worker process: gives up the privileges, starts the threads, obeys the master and signals.
 //!
 //! It takes over what the master compiled before the fork; a reload it compiles itself, from the bundle sent.
+//!
+//! Its first thread serves, and waits for orders where it waits for requests: the kernel asks less for each call of a
+//! process with one thread. What is ordered is done on a thread made for it, as a reload may take long.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 use os::credentials::Capabilities;
 use os::errlog::{Errno, Level};
 use os::process::Pid;
 use os::signal::{Received, Signal, SignalFd, wait_readable};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 use crate::bundle::{Bundle, BundleResources, HandleId};
 use crate::core_conf::CoreConf;
@@ -16,7 +25,7 @@ use crate::engine::Engine;
 use crate::load::{Loaded, Setup, Told, load};
 use crate::master::redirect_stderr;
 use crate::messages::{Answer, Order, receive_order, send_answer};
-use crate::pool::Pool;
+use crate::pool::{PANICKED, Pool};
 use crate::reporter::{Console, Reporter};
 
 /// Signals that master, worker and single process take note of (`ngx_signal_handler`); all are blocked before
@@ -78,9 +87,9 @@ pub(crate) fn run<E: Engine>(start: Start<E>) -> ! {
     }
     let started = SignalFd::new(SIGNALS).and_then(|signals| {
         let Loaded { core, error_log, cycle, .. } = &start.loaded;
-        Ok((signals, Pool::start(core, error_log, cycle)?))
+        Ok((signals, Pool::start_from_here(core, error_log, cycle)?))
     });
-    let (signals, pool) = match started {
+    let (signals, (pool, seat)) = match started {
         Ok(started) => started,
         Err(error) => {
             reporter.alert(format_args!("worker could not start {}", Errno(&error)));
@@ -89,10 +98,64 @@ pub(crate) fn run<E: Engine>(start: Start<E>) -> ! {
     };
     let Start { setup, loaded, bundle, channel } = start;
     let channel = Some(channel);
-    let mut worker = Worker { setup, loaded, bundle, channel, signals, pool, phase: Phase::Serving };
-    while worker.turn() == Ended::No {}
-    worker.reporter().notice(format_args!("exit"));
-    std::process::exit(0);
+    let worker = Worker { setup, loaded, bundle, channel, signals, pool, phase: Phase::Serving };
+    seat.serve(obey(Arc::new(Mutex::new(worker))));
+    std::process::exit(FATAL);
+}
+
+/// Does what is ordered until the worker is to end, and ends it.
+async fn obey<E: Engine>(worker: Arc<Mutex<Worker<E>>>) {
+    loop {
+        let (watched, patience_ms) = lock(&worker).awaited();
+        // Where that cannot be watched, the thread waits for it.
+        let _ = wait(watched, patience_ms).await;
+        let (give, take) = oneshot::channel();
+        let own = Arc::clone(&worker);
+        let turn = move || {
+            let _ = give.send(lock(&own).turn());
+        };
+        let ended = match std::thread::Builder::new().name("orders".into()).spawn(turn) {
+            Ok(_) => take.await,
+            Err(_) => Ok(lock(&worker).turn()),
+        };
+        match ended {
+            Ok(Ended::No) => {}
+            Ok(Ended::Yes) => {
+                lock(&worker).reporter().notice(format_args!("exit"));
+                std::process::exit(0);
+            }
+            // It has panicked: the master is to start another worker.
+            Err(_) => os::process::exit_now(PANICKED),
+        }
+    }
+}
+
+fn lock<E: Engine>(worker: &Mutex<Worker<E>>) -> MutexGuard<'_, Worker<E>> {
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A descriptor that stays open while it is watched.
+struct Watched(RawFd);
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+/// Waits until one of them is readable, or so long.
+async fn wait(watched: Vec<Watched>, patience_ms: Option<u32>) -> std::io::Result<()> {
+    #[expect(deprecated, reason = "its successor is unsafe; the worker owns what is watched")]
+    let watch = |fd| AsyncFd::with_interest(fd, Interest::READABLE);
+    let watched: Vec<_> = watched.into_iter().map(watch).collect::<Result<_, _>>()?;
+    let mut slept = patience_ms.map(|ms| Box::pin(tokio::time::sleep(Duration::from_millis(ms.into()))));
+    poll_fn(|cx| {
+        let is_late = slept.as_mut().is_some_and(|slept| slept.as_mut().poll(cx).is_ready());
+        let is_ready = watched.iter().any(|fd| fd.poll_read_ready(cx).is_ready());
+        if is_late || is_ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    Ok(())
 }
 
 /// What is done once, before threads exist (`ngx_worker_process_init`).
@@ -148,6 +211,14 @@ enum Ended {
 impl<E: Engine> Worker<E> {
     fn reporter(&self) -> Reporter {
         Reporter { log: Arc::clone(&self.loaded.error_log), console: Console::Silent }
+    }
+
+    /// What tells that there is something to do, and the milliseconds after which there is in any case.
+    fn awaited(&self) -> (Vec<Watched>, Option<u32>) {
+        let channel = self.channel.as_ref().map(AsRawFd::as_raw_fd);
+        let fds =
+            [self.signals.as_fd().as_raw_fd(), self.pool.ended().as_raw_fd()].into_iter().chain(channel);
+        (fds.map(Watched).collect(), self.patience_ms())
     }
 
     /// Waits for something to happen and does what it asks for.

@@ -168,11 +168,11 @@ fn a_broken_configuration_changes_nothing() {
 fn threads_come_and_go_with_a_reload() {
     let server = Server::start("worker_processes 3;", "one");
     let threads = || fs::read_dir(format!("/proc/{}/task", server.worker().0)).map_or(0, Iterator::count);
-    eventually("three threads", || (threads() == 4).then_some(()));
+    eventually("three threads", || (threads() == 3).then_some(()));
     server.configure("worker_processes 1;", "two");
     server.signal(Signal::Hup);
     server.answers("two");
-    eventually("one thread", || (threads() == 2).then_some(()));
+    eventually("one thread", || (threads() == 1).then_some(()));
     server.logged("exited with code", 1);
 }
 
