@@ -1,14 +1,16 @@
 //! What goes on beside requests: entries of an earlier run are found, unused ones removed, limits held.
 //!
-//! Two threads for all zones, as nginx has two processes: their work waits for the disk.
+//! What waits for the disk is done on threads made for it; when it is due, the event loop knows.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use net::{Undone, aside};
+use tokio::task::{AbortHandle, spawn_local};
 
 use crate::index::{Expired, HasFile};
 use crate::key::{Key, NAME};
@@ -67,34 +69,74 @@ impl Stop {
 }
 
 /// Looks after zones until it is dropped.
-pub struct Keeper(Arc<Stop>);
+pub struct Keeper {
+    stop: Arc<Stop>,
+    tasks: [AbortHandle; 2],
+}
 
 impl Keeper {
-    /// Begins; `tell` gets a line for each zone whose entries were found.
-    ///
-    /// # Errors
-    /// The error of making a thread.
-    pub fn start(zones: Vec<Arc<Zone>>, tell: Tell) -> io::Result<Self> {
+    /// Begins, on this thread's event loop; `tell` gets a line for each zone whose entries were found.
+    #[must_use]
+    pub fn start(zones: &[Arc<Zone>], tell: Tell) -> Self {
         let stop = Arc::<Stop>::default();
-        let keeper = Self(Arc::clone(&stop));
-        let cold: Vec<_> = zones.iter().filter(|zone| zone.is_cold()).cloned().collect();
-        if zones.is_empty() {
-            return Ok(keeper);
-        }
-        let (all, ends) = (zones.clone(), Arc::clone(&stop));
-        thread::Builder::new().name("cache loader".into()).spawn(move || {
-            cold.iter().for_each(|zone| load(zone, &ends, &tell));
-            purge(&all, &ends, &tell);
-        })?;
-        thread::Builder::new().name("cache manager".into()).spawn(move || manage(&zones, &stop))?;
-        Ok(keeper)
+        let files = spawn_local(look_for_files(zones.to_vec(), Arc::clone(&stop), tell));
+        let limits = spawn_local(hold_limits(zones.to_vec(), Arc::clone(&stop)));
+        Self { stop, tasks: [files, limits].map(|task| task.abort_handle()) }
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        *self.0.lock() = true;
-        self.0.bell.notify_all();
+        self.tasks.iter().for_each(AbortHandle::abort);
+        *self.stop.lock() = true;
+        self.stop.bell.notify_all();
+    }
+}
+
+async fn sleep(time: Duration) {
+    net::timer::sleep(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).await;
+}
+
+/// Finds what was there before, and then what was purged, until all is to end.
+async fn look_for_files(zones: Vec<Arc<Zone>>, stop: Arc<Stop>, tell: Tell) {
+    loop {
+        let cold: Vec<_> = zones.iter().filter(|zone| zone.is_cold()).cloned().collect();
+        let (ends, teller) = (Arc::clone(&stop), Arc::clone(&tell));
+        let find = move || cold.iter().for_each(|zone| load(zone, &ends, &teller));
+        match aside("cache loader", find).await {
+            Err(Undone::NotBegun(error)) => tell(&format!("no thread for the cache could be made: {error}")),
+            Ok(()) | Err(Undone::Failed) => break,
+        }
+        sleep(PURGE_RETRY).await;
+    }
+    loop {
+        let mut rest = PURGE_REST;
+        if zones.iter().any(|zone| zone.due_purges().is_some()) {
+            let (all, ends, teller) = (zones.clone(), Arc::clone(&stop), Arc::clone(&tell));
+            let purged = aside("cache purger", move || purge(&all, &ends, &teller)).await;
+            rest = purged.unwrap_or(PURGE_RETRY);
+        }
+        sleep(rest).await;
+    }
+}
+
+/// Removes what is too much, until all is to end.
+async fn hold_limits(zones: Vec<Arc<Zone>>, stop: Arc<Stop>) {
+    let mut due = vec![Instant::now(); zones.len()];
+    loop {
+        let now = Instant::now();
+        let late = |zone: &Arc<Zone>, due: &Instant| *due <= now || may_be_overrun(zone);
+        let late: Vec<_> = (0..zones.len()).filter(|place| late(&zones[*place], &due[*place])).collect();
+        if !late.is_empty() {
+            let (all, ends, places) = (zones.clone(), Arc::clone(&stop), late.clone());
+            let tidied = move || places.iter().map(|place| tidy(&all[*place], &ends)).collect::<Vec<_>>();
+            let rests = aside("cache manager", tidied).await.unwrap_or_default();
+            for (nth, place) in late.into_iter().enumerate() {
+                due[place] = Instant::now() + rests.get(nth).copied().unwrap_or(REST);
+            }
+        }
+        let next = due.iter().min().map_or(REST, |due| due.saturating_duration_since(Instant::now()));
+        sleep(next.min(LOOK)).await;
     }
 }
 
@@ -213,26 +255,22 @@ fn add(zone: &Zone, path: &Path) {
 
 // --- What was purged --------------------------------------------------------------------------------------------
 
-/// Looks for what was purged until all is to end. Nobody waits for it: what is found in the meantime is held
+/// Looks for what was purged; says when to look again. Nobody waits for it: what is found in the meantime is held
 /// against the purges.
-fn purge(zones: &[Arc<Zone>], stop: &Stop, tell: &Tell) {
-    loop {
-        let mut rest = PURGE_REST;
-        for zone in zones {
-            let Some(epoch) = zone.due_purges() else { continue };
-            match purge_files(zone, epoch, stop) {
-                Ok(()) => {}
-                Err(PurgeError::Io(path, error)) => {
-                    tell(&format!("purging \"{}\" failed: {error}, to be tried again", path.display()));
-                    rest = PURGE_RETRY;
-                }
-                Err(PurgeError::TooMany) => {}
+fn purge(zones: &[Arc<Zone>], stop: &Stop, tell: &Tell) -> Duration {
+    let mut rest = PURGE_REST;
+    for zone in zones {
+        let Some(epoch) = zone.due_purges() else { continue };
+        match purge_files(zone, epoch, stop) {
+            Ok(()) => {}
+            Err(PurgeError::Io(path, error)) => {
+                tell(&format!("purging \"{}\" failed: {error}, to be tried again", path.display()));
+                rest = PURGE_RETRY;
             }
-        }
-        if stop.sleep(rest) {
-            return;
+            Err(PurgeError::TooMany) => {}
         }
     }
+    rest
 }
 
 pub(crate) fn purge_files(zone: &Zone, epoch: u64, stop: &Stop) -> Result<(), PurgeError> {
@@ -260,26 +298,11 @@ fn key_of(path: &Path) -> Option<Key> {
 
 // --- Limits -----------------------------------------------------------------------------------------------------
 
-fn manage(zones: &[Arc<Zone>], stop: &Stop) {
-    let mut due = vec![Instant::now(); zones.len()];
-    loop {
-        for (zone, due) in zones.iter().zip(&mut due) {
-            if *due <= Instant::now() || is_overrun(zone) {
-                *due = Instant::now() + tidy(zone, stop);
-            }
-        }
-        let next = due.iter().min().map_or(REST, |due| due.saturating_duration_since(Instant::now()));
-        if stop.sleep(next.min(LOOK)) {
-            return;
-        }
-    }
-}
-
-/// Whether a limit is passed by so much that it cannot wait for the manager's next turn.
-fn is_overrun(zone: &Zone) -> bool {
+/// Whether a limit is passed by so much that it cannot wait for the manager's next turn, or the disk must be asked.
+fn may_be_overrun(zone: &Zone) -> bool {
     let options = zone.options();
     let slack = options.max_size / 16 + SLACK;
-    zone.index().disk_bytes() > options.max_size.saturating_add(slack) || is_disk_full(zone)
+    options.min_free > 0 || zone.index().disk_bytes() > options.max_size.saturating_add(slack)
 }
 
 /// Removes what is too much; says when to look again (`ngx_http_file_cache_manager`).

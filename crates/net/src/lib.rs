@@ -2,6 +2,7 @@
 //!
 //! Everything here belongs to the thread that made it; nothing on the way of a request takes a lock.
 
+mod aside;
 pub mod buf;
 pub mod resolver;
 mod socket;
@@ -9,6 +10,7 @@ pub mod stream;
 pub mod timer;
 pub mod tls;
 
+pub use aside::{Undone, aside};
 pub use buf::Buf;
 pub use socket::{charge, poll_turn};
 pub use stream::Stream;

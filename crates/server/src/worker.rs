@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use net::{Undone, aside};
 use os::credentials::Capabilities;
 use os::errlog::{Errno, Level};
 use os::process::Pid;
 use os::signal::{Received, Signal, SignalFd, wait_readable};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
 
 use crate::bundle::{Bundle, BundleResources, HandleId};
 use crate::core_conf::CoreConf;
@@ -109,14 +109,10 @@ async fn obey<E: Engine>(worker: Arc<Mutex<Worker<E>>>) {
         let (watched, patience_ms) = lock(&worker).awaited();
         // Where that cannot be watched, the thread waits for it.
         let _ = wait(watched, patience_ms).await;
-        let (give, take) = oneshot::channel();
         let own = Arc::clone(&worker);
-        let turn = move || {
-            let _ = give.send(lock(&own).turn());
-        };
-        let ended = match std::thread::Builder::new().name("orders".into()).spawn(turn) {
-            Ok(_) => take.await,
-            Err(_) => Ok(lock(&worker).turn()),
+        let ended = match aside("orders", move || lock(&own).turn()).await {
+            Err(Undone::NotBegun(_)) => Ok(lock(&worker).turn()),
+            done => done,
         };
         match ended {
             Ok(Ended::No) => {}

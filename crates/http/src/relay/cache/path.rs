@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cache::{Keeper, Levels, Options, Pace, Zone};
 use conf::zones::ZoneData;
 use conf::{Directive, Error, Word};
-use os::errlog::{Errno, Level};
+use os::errlog::Level;
 
 use crate::conf::compile::Cx;
 use crate::cycle::Cycle;
@@ -35,13 +35,8 @@ pub(in crate::relay) fn keep(cycle: &Cycle) -> Option<Keeper> {
         return None;
     }
     let log = Arc::clone(&cycle.globals.log);
-    let told = Arc::clone(&log);
-    let tell = move |line: &str| told.log(Level::Notice, format_args!("{line}"));
-    Keeper::start(zones, Arc::new(tell))
-        .inspect_err(|error| {
-            log.log(Level::Alert, format_args!("no thread for the cache could be made {}", Errno(error)));
-        })
-        .ok()
+    let tell = move |line: &str| log.log(Level::Notice, format_args!("{line}"));
+    Some(Keeper::start(&zones, Arc::new(tell)))
 }
 
 /// The least size of `keys_zone`: two pages, as in nginx.
