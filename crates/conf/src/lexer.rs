@@ -2,6 +2,9 @@
 //!
 //! Follows `ngx_conf_read_token`, its 4096-byte window included, which also bounds a comment line.
 
+use std::sync::Arc;
+
+use crate::bytes::Bytes;
 use crate::hint::Hint;
 use crate::sources::{FileId, Origin, Place};
 use crate::tree::Word;
@@ -51,7 +54,7 @@ enum Quote {
 
 /// Reads one text from its beginning to its end.
 pub struct Lexer<'a> {
-    text: &'a [u8],
+    text: &'a Arc<[u8]>,
     file: FileId,
     origin: Origin,
     pos: usize,
@@ -75,7 +78,7 @@ enum Stop {
 impl<'a> Lexer<'a> {
     /// A lexer at the beginning of a text.
     #[must_use]
-    pub fn new(text: &'a [u8], file: FileId, origin: Origin) -> Self {
+    pub fn new(text: &'a Arc<[u8]>, file: FileId, origin: Origin) -> Self {
         Self {
             text,
             file,
@@ -217,8 +220,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn push_word(&self, place: Place, quote: Quote, words: &mut Vec<Word>) {
-        let raw = self.text.get(self.start..self.pos - 1).unwrap_or_default();
-        words.push(Word { bytes: unescape(raw), place, quoted: quote != Quote::None, end_line: self.line });
+        let raw = Bytes::part(self.text, self.start..self.pos - 1);
+        let bytes = if raw.contains(&b'\\') { unescape(&raw) } else { raw };
+        words.push(Word { bytes, place, quoted: quote != Quote::None, end_line: self.line });
     }
 
     /// Takes a byte. The window check stands where nginx refills its buffer: only if there is more to read.
@@ -286,10 +290,7 @@ fn unclosed_quote(place: Place, quote: u8) -> String {
 }
 
 /// Resolves `\"`, `\'`, `\\`, `\t`, `\r`, `\n`; every other backslash stays.
-fn unescape(raw: &[u8]) -> Box<[u8]> {
-    if !raw.contains(&b'\\') {
-        return raw.into();
-    }
+fn unescape(raw: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((first, tail)) = rest.split_first() {
@@ -303,7 +304,7 @@ fn unescape(raw: &[u8]) -> Box<[u8]> {
         out.push(resolved.unwrap_or(*first));
         rest = if resolved.is_some() { tail.get(1..).unwrap_or_default() } else { tail };
     }
-    out.into_boxed_slice()
+    out.as_slice().into()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The crate knows no directive's meaning: rows come from the modules, and setters turn words into settings.
 
 mod arity;
+mod bytes;
 mod contexts;
 mod documented;
 mod error;
@@ -25,6 +26,7 @@ mod values;
 pub mod zones;
 
 pub use arity::Arity;
+pub use bytes::Bytes;
 pub use contexts::Contexts;
 pub use documented::{Documented, Edition, documented};
 pub use error::{Error, Fault, Level, Spot};

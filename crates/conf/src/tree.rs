@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::bytes::Bytes;
 use crate::lexer::{Lexer, Token};
 use crate::sources::{FileId, Origin, Place};
 use crate::{Error, Fault, Row};
@@ -12,7 +13,7 @@ use crate::{Error, Fault, Row};
 #[derive(Clone, Debug)]
 pub struct Word {
     /// The bytes that it stands for.
-    pub bytes: Box<[u8]>,
+    pub bytes: Bytes,
     /// Where it begins, its quote included.
     pub place: Place,
     /// Whether it was written in quotes.
@@ -109,8 +110,8 @@ impl Directive {
         if row.default.is_empty() {
             return Ok(None);
         }
-        let text = format!("{} {};", row.name, row.default);
-        let mut lexer = Lexer::new(text.as_bytes(), FileId::DEFAULT, Origin::CommandLine);
+        let text = format!("{} {};", row.name, row.default).into_bytes().into();
+        let mut lexer = Lexer::new(&text, FileId::DEFAULT, Origin::CommandLine);
         let Token::Statement(statement) = lexer.next_token()? else { return Ok(None) };
         let end = statement.end_place;
         Ok(Some(Self {

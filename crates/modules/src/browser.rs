@@ -105,12 +105,12 @@ impl Module for Browser {
 }
 
 fn modern_value(s: &mut BrowserSettings, d: &Directive) -> Result<(), Error> {
-    s.modern_value = d.arg(0)?.bytes.clone();
+    s.modern_value = d.arg(0)?.bytes.to_boxed();
     Ok(())
 }
 
 fn ancient_value(s: &mut BrowserSettings, d: &Directive) -> Result<(), Error> {
-    s.ancient_value = d.arg(0)?.bytes.clone();
+    s.ancient_value = d.arg(0)?.bytes.to_boxed();
     Ok(())
 }
 
@@ -144,7 +144,7 @@ fn ancient(s: &mut BrowserSettings, d: &Directive) -> Result<(), Error> {
         if word.is("netscape4") {
             s.netscape4 = true;
         } else {
-            own.push(word.bytes.clone());
+            own.push(word.bytes.to_boxed());
         }
     }
     Ok(())

@@ -70,8 +70,8 @@ fn set_mirror(s: &mut MirrorSettings, _: &mut Cx<'_>, d: &Directive) -> Result<(
     }
     match (&mut s.places, word.is("off")) {
         (Places::Off, true) if is_first => {}
-        (Places::Off, false) if is_first => s.places = Places::At(Arc::new(vec![word.bytes.clone()])),
-        (Places::At(places), false) => Arc::make_mut(places).push(word.bytes.clone()),
+        (Places::Off, false) if is_first => s.places = Places::At(Arc::new(vec![word.bytes.to_boxed()])),
+        (Places::At(places), false) => Arc::make_mut(places).push(word.bytes.to_boxed()),
         _ => return Err(Error::at(&d.name, "\"mirror\" directive is duplicate")),
     }
     Ok(())

@@ -73,12 +73,12 @@ const FLAGS: [(&str, u32); 6] = [
 ];
 
 fn text(d: &Directive) -> Result<Box<[u8]>, Error> {
-    Ok(d.arg(0)?.bytes.clone())
+    Ok(d.arg(0)?.bytes.to_boxed())
 }
 
 fn text_or_none(d: &Directive) -> Result<Option<Box<[u8]>>, Error> {
     let word = d.arg(0)?;
-    Ok((!word.is("none") && !word.bytes.is_empty()).then(|| word.bytes.clone()))
+    Ok((!word.is("none") && !word.bytes.is_empty()).then(|| word.bytes.to_boxed()))
 }
 
 static ROWS: [Row<UseridSettings>; 9] = [

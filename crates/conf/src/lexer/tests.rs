@@ -1,7 +1,8 @@
 use super::*;
 
 fn tokens(text: &[u8]) -> String {
-    let mut lexer = Lexer::new(text, FileId::DEFAULT, Origin::File);
+    let text = text.into();
+    let mut lexer = Lexer::new(&text, FileId::DEFAULT, Origin::File);
     let mut out = Vec::new();
     loop {
         match lexer.next_token() {

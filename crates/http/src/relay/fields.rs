@@ -29,7 +29,7 @@ impl Lines<Line> {
     pub fn set(&mut self, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
         // What nginx sets by itself is in the tables below.
         if !d.is_default() {
-            self.push(Line { name: d.arg(0)?.bytes.clone(), value: Template::compile(cx, d.arg(1)?)? });
+            self.push(Line { name: d.arg(0)?.bytes.to_boxed(), value: Template::compile(cx, d.arg(1)?)? });
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Params {
             Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str()))),
         };
         let param = Param {
-            name: d.arg(0)?.bytes.clone(),
+            name: d.arg(0)?.bytes.to_boxed(),
             value: Source::Template(Template::compile(cx, d.arg(1)?)?),
             when,
         };

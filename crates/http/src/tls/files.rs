@@ -35,7 +35,7 @@ impl Written {
         if Template::has_variables(&word.bytes) {
             return Template::compile(cx, word).map(Self::Template);
         }
-        Ok(Self::Fixed(word.bytes.clone()))
+        Ok(Self::Fixed(word.bytes.to_boxed()))
     }
 
     /// The text, where it has no variables.

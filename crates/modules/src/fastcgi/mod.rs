@@ -139,11 +139,11 @@ fn pass(s: &mut FastcgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), E
 }
 
 fn index(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
-    s.index = d.arg(0)?.bytes.clone();
+    s.index = d.arg(0)?.bytes.to_boxed();
     Ok(())
 }
 
 fn catch_stderr(s: &mut FastcgiSettings, d: &Directive) -> Result<(), Error> {
-    s.catch_stderr.push(d.arg(0)?.bytes.clone());
+    s.catch_stderr.push(d.arg(0)?.bytes.to_boxed());
     Ok(())
 }

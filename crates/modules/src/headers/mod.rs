@@ -96,7 +96,7 @@ impl Lines {
             Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.as_str()))),
         };
         let value = Template::compile(cx, value)?;
-        self.own.push(Line { name: name.bytes.clone(), known: Known::of(&name.bytes), value, when });
+        self.own.push(Line { name: name.bytes.to_boxed(), known: Known::of(&name.bytes), value, when });
         Ok(())
     }
 }

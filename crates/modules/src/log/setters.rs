@@ -29,7 +29,7 @@ pub(super) fn log_format(_: &mut LogSettings, cx: &mut Cx<'_>, d: &Directive) ->
         return Err(Error::at(word, format!("duplicate \"log_format\" name \"{}\"", word.as_str())));
     }
     let format = Arc::new(Format::read(cx, d)?);
-    cx.main::<Log>().formats.insert(word.bytes.clone(), format);
+    cx.main::<Log>().formats.insert(word.bytes.to_boxed(), format);
     Ok(())
 }
 

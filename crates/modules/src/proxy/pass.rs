@@ -137,7 +137,7 @@ fn fixed(cx: &mut Cx<'_>, word: &Word) -> Result<Fixed, Error> {
         return Err(Error::at(word, NO_URI));
     }
     let location = if replaces { cx.block.name.clone() } else { Box::default() };
-    Ok(Fixed { upstream, url: word.bytes.clone(), location, parts: Parts::new(scheme, &url) })
+    Ok(Fixed { upstream, url: word.bytes.to_boxed(), location, parts: Parts::new(scheme, &url) })
 }
 
 /// What is spoken with the upstream.

@@ -70,7 +70,7 @@ pub(super) static ROWS: [Row<SslSettings>; 29] = [
         Ok(())
     }),
     value("ssl_stapling_responder", ALL, Arity::ONE, "", "Who is asked, instead of whom the certificate names.", |s, d| {
-        s.stapling_responder = Some(d.arg(0)?.bytes.clone());
+        s.stapling_responder = Some(d.arg(0)?.bytes.to_boxed());
         Ok(())
     }),
     flag("ssl_stapling_verify", ALL, "off", "Judges who has signed the answers.", |s, v| s.stapling_verify = v),

@@ -145,7 +145,7 @@ fn zone(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
         },
     };
     let zones = &mut cx.main::<Upstream>().groups;
-    let (known, _) = zones.entry(name.bytes.clone()).or_insert_with(|| (0, Some(name.clone())));
+    let (known, _) = zones.entry(name.bytes.to_boxed()).or_insert_with(|| (0, Some(name.clone())));
     if size > 0 && *known > 0 && size != *known {
         let sentence = format!(
             "the size {size} of shared memory zone \"{}\" conflicts with already declared size {known}",

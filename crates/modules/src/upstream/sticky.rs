@@ -57,7 +57,7 @@ fn cookie(cx: &mut Cx<'_>, d: &Directive) -> Result<Sticky, Error> {
         return Err(refuse(name, "empty cookie name"));
     }
     let mut cookie = StickyCookie {
-        name: name.bytes.clone(),
+        name: name.bytes.to_boxed(),
         expires: None,
         domain: None,
         httponly: Flag::Absent,

@@ -65,19 +65,19 @@ fn range(text: &[u8]) -> Option<(u16, u16)> {
 /// `header Host`, `header ! Host`, `header Name = value`, `!=`, `~` and `!~`.
 pub(super) fn header(_: &mut HcSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
     let header = match &d.args[..] {
-        [name] => Header { name: name.bytes.clone(), value: HeaderTest::There(Must::Be) },
+        [name] => Header { name: name.bytes.to_boxed(), value: HeaderTest::There(Must::Be) },
         [not, name] if not.is("!") => {
-            Header { name: name.bytes.clone(), value: HeaderTest::There(Must::NotBe) }
+            Header { name: name.bytes.to_boxed(), value: HeaderTest::There(Must::NotBe) }
         }
         [name, operator, value] => {
             let test = match &*operator.bytes {
-                b"=" => HeaderTest::Equals(Must::Be, value.bytes.clone()),
-                b"!=" => HeaderTest::Equals(Must::NotBe, value.bytes.clone()),
+                b"=" => HeaderTest::Equals(Must::Be, value.bytes.to_boxed()),
+                b"!=" => HeaderTest::Equals(Must::NotBe, value.bytes.to_boxed()),
                 b"~" => HeaderTest::Matches(text(cx, Must::Be, value)?),
                 b"!~" => HeaderTest::Matches(text(cx, Must::NotBe, value)?),
                 _ => return Err(invalid(operator)),
             };
-            Header { name: name.bytes.clone(), value: test }
+            Header { name: name.bytes.to_boxed(), value: test }
         }
         words => return Err(invalid(words.last().unwrap_or(&d.name))),
     };

@@ -28,7 +28,7 @@ pub fn location_name(directive: &Directive) -> Result<(Kind, Case, Box<[u8]>), E
                 return Err(Error::at(first, format!("invalid location modifier \"{}\"", first.as_str())));
             }
         };
-        return Ok((kind, case, name.bytes.clone()));
+        return Ok((kind, case, name.bytes.to_boxed()));
     }
     // The modifier may stand directly before the name.
     let (kind, case, skip) = match &*first.bytes {

@@ -1,0 +1,53 @@
+//! Bytes that are a part of a text: the words of a configuration are parts of its files.
+//!
+//! A file has as many words as a long `map` has entries, so a word takes no memory beside the text's.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// A part of a text, which is there as long as one of its parts is.
+#[derive(Clone)]
+pub struct Bytes {
+    text: Arc<[u8]>,
+    start: u32,
+    end: u32,
+}
+
+impl Bytes {
+    /// The bytes of this range of a text; none where it ends before.
+    #[must_use]
+    pub fn part(text: &Arc<[u8]>, range: Range<usize>) -> Self {
+        match (u32::try_from(range.start), u32::try_from(range.end)) {
+            (Ok(start), Ok(end)) => Self { text: Arc::clone(text), start, end },
+            // Behind the first four gigabytes.
+            _ => text.get(range).unwrap_or_default().into(),
+        }
+    }
+
+    /// A copy that does not keep the text.
+    #[must_use]
+    pub fn to_boxed(&self) -> Box<[u8]> {
+        (**self).into()
+    }
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self { text: bytes.into(), start: 0, end: u32::try_from(bytes.len()).unwrap_or(u32::MAX) }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
