@@ -190,10 +190,10 @@ impl Error {
     #[must_use]
     pub fn at_close(directive: &Directive, sentence: impl Into<String>) -> Self {
         let mut error = Self::at(&directive.name, sentence);
-        if let (Some(spot), Some(close)) = (&mut error.spot, directive.close) {
+        if let (Some(spot), Some(close)) = (&mut error.spot, directive.close()) {
             spot.line = close.line;
         }
-        error.found(directive.closed)
+        error.found(directive.block.as_ref().map_or(directive.order, |block| block.closed))
     }
 
     /// A sentence without a place.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::bytes::Bytes;
 use crate::hint::Hint;
 use crate::sources::{FileId, Origin, Place};
-use crate::tree::Word;
+use crate::tree::{Args, Word};
 use crate::{Error, Fault};
 
 /// Longest parameter or comment line, bytes (`NGX_CONF_BUFFER`).
@@ -28,7 +28,7 @@ pub struct Statement {
     /// The first word.
     pub name: Word,
     /// The others.
-    pub args: Vec<Word>,
+    pub args: Args,
     /// What ended it.
     pub end: End,
     /// Where that stands.

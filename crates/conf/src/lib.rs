@@ -38,5 +38,5 @@ pub use render::Style;
 pub use row::{Body, Repeat, Row, Status};
 pub use schema::{Lookup, Schema};
 pub use sources::{FileId, Origin, Place, Source, Sources};
-pub use tree::{Directive, Order, Tree, Word};
+pub use tree::{Args, Block, Directive, Order, Tree, Word};
 pub use values::{Bufs, parse_number};

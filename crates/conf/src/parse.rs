@@ -13,7 +13,7 @@ use crate::row::{Body, FREE_LINE, INCLUDE, Repeat, Status};
 use crate::schema::{Lookup, Schema};
 use crate::sources::{Origin, Place, Source, Sources};
 use crate::suggest::nearest;
-use crate::tree::{Directive, Order, Tree, Word};
+use crate::tree::{Block, Directive, Order, Tree, Word};
 use crate::{Contexts, Error, Fault, Level, Row, values};
 
 /// Blocks in blocks; nginx has no limit, and none of its blocks needs ten.
@@ -200,19 +200,19 @@ impl Parser<'_> {
         let place = statement.name.place;
         let indent = (place.line == statement.end_place.line).then(|| lexer.indent());
         self.blocks.push(Open { name: statement.name.as_str().into_owned(), place, indent });
-        let mut block = finish(statement, row, self.order);
+        let mut directive = finish(statement, row, self.order);
         let mut body = Scope::new(inside);
-        let close = self.statements(lexer, Text::Block, &mut body);
-        block.body = Some(body.directives);
-        block.close = close.as_ref().ok().copied().flatten();
-        block.closed = Order::NEVER;
-        if let Some(place) = block.close {
+        let end = self.statements(lexer, Text::Block, &mut body);
+        let close = end.as_ref().ok().copied().flatten();
+        let mut closed = Order::NEVER;
+        if let Some(place) = close {
             self.order.0 += 1;
-            block.closed = self.order;
+            closed = self.order;
             self.close_block(place, lexer.indent());
         }
-        scope.directives.push(block);
-        close.map(|_| ())
+        directive.block = Some(Box::new(Block { directives: body.directives, close, closed }));
+        scope.directives.push(directive);
+        end.map(|_| ())
     }
 
     /// The row that allows the statement, after every check that needs no setter.
@@ -310,8 +310,8 @@ impl Parser<'_> {
 }
 
 fn finish(statement: Statement, row: &'static Row, order: Order) -> Directive {
-    let Statement { name, args, end_place: end, .. } = statement;
-    Directive { name, args, body: None, row, end, close: None, order, closed: order }
+    let Statement { name, args, .. } = statement;
+    Directive { name, args, block: None, row, order }
 }
 
 /// What nginx knew once and configurations still say, and what to write instead.

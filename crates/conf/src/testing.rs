@@ -111,7 +111,8 @@ pub(crate) fn outline(directives: &[crate::Directive]) -> String {
     let one = |directive: &crate::Directive| {
         let words = std::iter::once(&directive.name).chain(&directive.args);
         let words: Vec<String> = words.map(|word| format!("<{}>", word.as_str())).collect();
-        let body = directive.body.as_ref().map(|body| format!("{{{}}}", outline(body))).unwrap_or_default();
+        let body = directive.block.as_ref().map(|_| format!("{{{}}}", outline(directive.body())));
+        let body = body.unwrap_or_default();
         words.concat() + &body
     };
     directives.iter().map(one).collect::<Vec<_>>().join(";")

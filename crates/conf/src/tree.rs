@@ -3,6 +3,7 @@
 //! Nothing has a meaning yet; a module's setters read the words and turn them into settings.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use crate::bytes::Bytes;
 use crate::lexer::{Lexer, Token};
@@ -48,18 +49,63 @@ pub struct Directive {
     /// The first word.
     pub name: Word,
     /// The words after the name.
-    pub args: Vec<Word>,
-    /// The block's directives; `None` where the directive ends with `;`.
-    pub body: Option<Vec<Self>>,
+    pub args: Args,
+    /// What stands in braces behind them; `None` where the directive ends with `;`.
+    pub block: Option<Box<Block>>,
     /// The row that it was checked against; for lines of free blocks a nameless one.
     pub row: &'static Row,
-    /// Where its `;` or `{` stands.
-    pub end: Place,
-    /// Where the `}` of its block stands.
-    pub close: Option<Place>,
     /// When it was read.
     pub order: Order,
-    /// When its block was closed; never where the text ends before. The same as `order` without a block.
+}
+
+/// The words behind the name of a directive. Most have one, which takes no memory of its own.
+#[derive(Clone, Debug)]
+pub enum Args {
+    /// A single one.
+    One(Word),
+    /// None or several.
+    List(Box<[Word]>),
+}
+
+impl Deref for Args {
+    type Target = [Word];
+
+    fn deref(&self) -> &[Word] {
+        match self {
+            Self::One(word) => std::slice::from_ref(word),
+            Self::List(words) => words,
+        }
+    }
+}
+
+impl FromIterator<Word> for Args {
+    fn from_iter<T: IntoIterator<Item = Word>>(words: T) -> Self {
+        let mut words = words.into_iter();
+        match (words.next(), words.next()) {
+            (None, _) => Self::List(Box::default()),
+            (Some(word), None) => Self::One(word),
+            (Some(first), Some(second)) => Self::List([first, second].into_iter().chain(words).collect()),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Args {
+    type Item = &'a Word;
+    type IntoIter = std::slice::Iter<'a, Word>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// A block in braces.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Its directives.
+    pub directives: Vec<Directive>,
+    /// Where its `}` stands; `None` where the text ends before.
+    pub close: Option<Place>,
+    /// When it was closed; never where the text ends before.
     pub closed: Order,
 }
 
@@ -93,7 +139,13 @@ impl Directive {
     /// The block's directives; none where there is no block.
     #[must_use]
     pub fn body(&self) -> &[Self] {
-        self.body.as_deref().unwrap_or_default()
+        self.block.as_ref().map_or(&[], |block| &block.directives)
+    }
+
+    /// Where the `}` of its block stands; `None` where there is none.
+    #[must_use]
+    pub fn close(&self) -> Option<Place> {
+        self.block.as_ref()?.close
     }
 
     /// Whether it stands for a row's default and was not written.
@@ -113,17 +165,7 @@ impl Directive {
         let text = format!("{} {};", row.name, row.default).into_bytes().into();
         let mut lexer = Lexer::new(&text, FileId::DEFAULT, Origin::CommandLine);
         let Token::Statement(statement) = lexer.next_token()? else { return Ok(None) };
-        let end = statement.end_place;
-        Ok(Some(Self {
-            name: statement.name,
-            args: statement.args,
-            body: None,
-            row,
-            end,
-            close: None,
-            order: Order::DEFAULT,
-            closed: Order::DEFAULT,
-        }))
+        Ok(Some(Self { name: statement.name, args: statement.args, block: None, row, order: Order::DEFAULT }))
     }
 }
 

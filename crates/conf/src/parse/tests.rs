@@ -120,8 +120,8 @@ fn words_and_places_of_a_tree() {
     let tree = result.expect("a good text");
     let http = &tree.directives[0];
     let format = &http.body()[0];
-    assert_eq!((http.end.line, http.close.map(|place| place.line)), (1, Some(5)));
-    assert_eq!((format.end.line, format.end.column), (4, 6));
+    assert_eq!((http.name.end_line, http.close().map(|place| place.line)), (1, Some(5)));
+    assert_eq!(format.name.end_line, 4);
     let word = &format.args[1];
     assert_eq!((word.as_str().as_ref(), word.quoted), ("b c", true));
     assert_eq!((word.place.line, word.place.column, word.end_line), (3, 5, 4));

@@ -150,7 +150,7 @@ pub fn compile(
 ) -> Result<HttpConf, Error> {
     let mut cx = Cx::new(registry, side, paths, resources);
     cx.upstreams.threads = threads;
-    cx.end = block.and_then(|block| block.close).map(|place| Spot { place, line: place.line });
+    cx.end = block.and_then(Directive::close).map(|place| Spot { place, line: place.line });
     let read = cx.read(block);
     let done = match read {
         Ok(servers) => cx.finish(servers, notices),
@@ -289,7 +289,7 @@ impl<'a> Cx<'a> {
             if !self.reads(line) {
                 continue;
             }
-            match (line.name.as_str().as_ref(), &line.body) {
+            match (line.name.as_str().as_ref(), &line.block) {
                 ("server", Some(_)) if self.block.context == self.side.top() => {
                     nested.push(Nested::Server(line))
                 }

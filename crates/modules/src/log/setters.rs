@@ -5,7 +5,7 @@
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use conf::{Directive, Error, FileId, Word};
+use conf::{Directive, Error, Word};
 use http::conf::compile::Cx;
 use http::log_buffer::{Buffering, LogSink};
 use http::side::Side;
@@ -97,7 +97,7 @@ fn parameters(cx: &mut Cx<'_>, words: &[Word]) -> Result<Parameters, Error> {
 }
 
 pub(super) fn access_log(s: &mut LogSettings, cx: &mut Cx<'_>, d: &Directive) -> Done {
-    if d.end.file == FileId::DEFAULT {
+    if d.is_default() {
         // The default log is opened only where it turns out to be used.
         return Ok(());
     }
