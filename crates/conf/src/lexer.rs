@@ -13,6 +13,18 @@ use crate::{Error, Fault};
 /// Longest parameter or comment line, bytes (`NGX_CONF_BUFFER`).
 const WINDOW: usize = 4096;
 
+/// Bytes that go on with a word without quotes, whatever stands before and behind them.
+const PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let special = b" \t\r\n;{$\\";
+    let mut index = 0;
+    while index < special.len() {
+        plain[special[index] as usize] = false;
+        index += 1;
+    }
+    plain
+};
+
 /// What ends a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -109,7 +121,10 @@ impl<'a> Lexer<'a> {
             };
             self.begin_word(self.pos - 1);
             let stop = match byte {
-                b' ' | b'\t' | b'\r' | b'\n' => continue,
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    self.skip_indent();
+                    continue;
+                }
                 b'#' => {
                     self.skip_comment()?;
                     continue;
@@ -180,6 +195,9 @@ impl<'a> Lexer<'a> {
             if byte == b'\\' && self.bump(Quote::None)?.is_none() {
                 return Err(self.early_end(words));
             }
+            if self.skip_plain() > 0 {
+                after_dollar = false;
+            }
             let Some(next) = self.bump(Quote::None)? else { return Err(self.early_end(words)) };
             let stop = match next {
                 b' ' | b'\t' | b'\r' | b'\n' => Stop::Space,
@@ -223,6 +241,25 @@ impl<'a> Lexer<'a> {
         let raw = Bytes::part(self.text, self.start..self.pos - 1);
         let bytes = if raw.contains(&b'\\') { unescape(&raw) } else { raw };
         words.push(Word { bytes, place, quoted: quote != Quote::None, end_line: self.line });
+    }
+
+    /// Takes what needs no look at each of its bytes: those of a word that are [`PLAIN`], up to the end of the window.
+    /// Tells how many these are.
+    fn skip_plain(&mut self) -> usize {
+        let rest = self.text.get(self.pos..).unwrap_or_default();
+        let window = match self.origin {
+            Origin::File => WINDOW.saturating_sub(self.pos - self.start),
+            Origin::CommandLine => usize::MAX,
+        };
+        let plain = rest.iter().take(window).take_while(|byte| PLAIN[usize::from(**byte)]).count();
+        self.pos += plain;
+        plain
+    }
+
+    /// Takes the spaces in front of a word.
+    fn skip_indent(&mut self) {
+        let rest = self.text.get(self.pos..).unwrap_or_default();
+        self.pos += rest.iter().take_while(|byte| **byte == b' ').count();
     }
 
     /// Takes a byte. The window check stands where nginx refills its buffer: only if there is more to read.
