@@ -5,14 +5,16 @@
 
 use std::collections::HashMap;
 
+use conf::Bytes;
+
 /// Texts and wildcards, in lower case.
 #[derive(Clone, Debug)]
 pub struct Texts<V> {
-    exact: HashMap<Box<[u8]>, V>,
+    exact: HashMap<Bytes, V>,
     /// By what stands behind `*.`.
-    leading: HashMap<Box<[u8]>, V>,
+    leading: HashMap<Bytes, V>,
     /// By what stands before `.*`.
-    trailing: HashMap<Box<[u8]>, V>,
+    trailing: HashMap<Bytes, V>,
 }
 
 impl<V> Default for Texts<V> {
@@ -56,8 +58,8 @@ impl<V: Clone> Texts<V> {
     ///
     /// # Errors
     /// See [`KeyFault`].
-    pub fn add(&mut self, key: &[u8], value: V, keys: Keys) -> Result<(), KeyFault> {
-        let key = key.to_ascii_lowercase();
+    pub fn add(&mut self, key: &Bytes, value: V, keys: Keys) -> Result<(), KeyFault> {
+        let key = lower(key);
         if keys == Keys::Texts {
             return insert(&mut self.exact, key, value);
         }
@@ -67,12 +69,13 @@ impl<V: Clone> Texts<V> {
         }
         match &*key {
             // `.example.com` is the name itself and all below it.
-            [b'.', name @ ..] if !name.is_empty() => {
-                insert(&mut self.exact, name.into(), value.clone())?;
-                insert(&mut self.leading, name.into(), value)
+            [b'.', _, ..] => {
+                let name = key.slice(1..key.len());
+                insert(&mut self.exact, name.clone(), value.clone())?;
+                insert(&mut self.leading, name, value)
             }
-            [b'*', b'.', name @ ..] if !name.is_empty() => insert(&mut self.leading, name.into(), value),
-            [name @ .., b'.', b'*'] if !name.is_empty() => insert(&mut self.trailing, name.into(), value),
+            [b'*', b'.', _, ..] => insert(&mut self.leading, key.slice(2..key.len()), value),
+            [_, .., b'.', b'*'] => insert(&mut self.trailing, key.slice(0..key.len() - 2), value),
             _ if stars > 0 => Err(KeyFault::Invalid),
             _ => insert(&mut self.exact, key, value),
         }
@@ -109,8 +112,12 @@ impl<V: Clone> Texts<V> {
     }
 }
 
-fn insert<V>(map: &mut HashMap<Box<[u8]>, V>, key: Vec<u8>, value: V) -> Result<(), KeyFault> {
-    match map.insert(key.into_boxed_slice(), value) {
+fn lower(key: &Bytes) -> Bytes {
+    if key.iter().any(u8::is_ascii_uppercase) { (&*key.to_ascii_lowercase()).into() } else { key.clone() }
+}
+
+fn insert<V>(map: &mut HashMap<Bytes, V>, key: Bytes, value: V) -> Result<(), KeyFault> {
+    match map.insert(key, value) {
         None => Ok(()),
         Some(_) => Err(KeyFault::Conflicting),
     }
@@ -123,7 +130,7 @@ mod tests {
     fn texts(keys: Keys, list: &[&str]) -> Result<Texts<String>, KeyFault> {
         let mut texts = Texts::default();
         for key in list {
-            texts.add(key.as_bytes(), (*key).to_owned(), keys)?;
+            texts.add(&key.as_bytes().into(), (*key).to_owned(), keys)?;
         }
         Ok(texts)
     }

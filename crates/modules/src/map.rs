@@ -96,9 +96,10 @@ impl Table {
             self.regexes.push(Regex::compile(cx, word, pattern, case)?, value);
             return Ok(());
         }
-        let key = word.bytes.strip_prefix(b"\\").unwrap_or(&word.bytes);
-        self.texts.add(key, value, self.keys).map_err(|fault| {
-            let shown = String::from_utf8_lossy(key);
+        let start = usize::from(word.bytes.starts_with(b"\\"));
+        let key = word.bytes.slice(start..word.bytes.len());
+        self.texts.add(&key, value, self.keys).map_err(|fault| {
+            let shown = String::from_utf8_lossy(&key);
             Error::at(
                 word,
                 match fault {

@@ -134,7 +134,7 @@ impl RefererSettings {
     }
 
     fn add_name(&mut self, host: &[u8], path: &[u8]) -> Result<(), String> {
-        Arc::make_mut(&mut self.names).add(host, path.into(), Keys::Hostnames).map_err(|fault| {
+        Arc::make_mut(&mut self.names).add(&host.into(), path.into(), Keys::Hostnames).map_err(|fault| {
             let shown = String::from_utf8_lossy(host);
             match fault {
                 KeyFault::Invalid => format!("invalid hostname or wildcard \"{shown}\""),

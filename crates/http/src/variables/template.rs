@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use conf::{Error, Word};
+use conf::{Bytes, Error, Word};
 use os::errlog::Level;
 
 use super::VariableId;
@@ -26,16 +26,16 @@ enum Part {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template(Parts);
 
-/// Most strings have no variables; those are one text and no list.
+/// Most strings have no variables; those are a part of their file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Parts {
-    Literal(Box<[u8]>),
+    Literal(Bytes),
     List(Box<[Part]>),
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self::Literal(Box::default())
+        Self::Literal(Bytes::default())
     }
 }
 
@@ -45,6 +45,9 @@ impl Template {
     /// # Errors
     /// `invalid variable name`, `the closing bracket in "…" variable is missing` and `unknown "…" variable`.
     pub fn compile(cx: &mut Cx<'_>, word: &Word) -> Result<Self, Error> {
+        if !Self::has_variables(&word.bytes) {
+            return Ok(Self(Parts::Literal(word.bytes.clone())));
+        }
         Self::compile_bytes(cx, word, &word.bytes)
     }
 
