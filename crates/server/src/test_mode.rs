@@ -48,5 +48,7 @@ pub(crate) fn run<E: Engine>(setup: &Setup, reporter: &Reporter, testing: Testin
         // A reader that went away, such as `head`, is no failure of the test.
         let _ = told.sources.dump(&mut std::io::stdout().lock());
     }
+    // It goes with the process, as in nginx: to take a long table apart costs as much as to make it.
+    std::mem::forget(result);
     ExitCode::SUCCESS
 }
