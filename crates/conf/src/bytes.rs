@@ -34,6 +34,15 @@ impl Bytes {
         Self::part(&self.text, start + range.start..(start + range.end).min(end))
     }
 
+    /// The bytes in lower case: themselves where they are.
+    #[must_use]
+    pub fn lowercase(&self) -> Self {
+        if !self.iter().any(u8::is_ascii_uppercase) {
+            return self.clone();
+        }
+        (&*self.to_ascii_lowercase()).into()
+    }
+
     /// A copy that does not keep the text.
     #[must_use]
     pub fn to_boxed(&self) -> Box<[u8]> {

@@ -1,9 +1,10 @@
-//! A table whose keys are texts or names of hosts with wildcards (`ngx_hash_keys_arrays_t`): `map`,
+//! A table whose keys are texts or names of hosts with wildcards (`ngx_hash_keys_arrays_t`): `map`, `server_name`,
 //! `valid_referers`.
 //!
 //! A text is found in constant time whatever the number of keys, a wildcard in one step per label.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use conf::Bytes;
 
@@ -38,7 +39,7 @@ pub enum Keys {
 pub enum KeyFault {
     /// It is no name of a host, with or without a wildcard.
     Invalid,
-    /// It is there already.
+    /// It is there already, and keeps its value.
     Conflicting,
 }
 
@@ -59,7 +60,7 @@ impl<V: Clone> Texts<V> {
     /// # Errors
     /// See [`KeyFault`].
     pub fn add(&mut self, key: &Bytes, value: V, keys: Keys) -> Result<(), KeyFault> {
-        let key = lower(key);
+        let key = key.lowercase();
         if keys == Keys::Texts {
             return insert(&mut self.exact, key, value);
         }
@@ -71,8 +72,11 @@ impl<V: Clone> Texts<V> {
             // `.example.com` is the name itself and all below it.
             [b'.', _, ..] => {
                 let name = key.slice(1..key.len());
-                insert(&mut self.exact, name.clone(), value.clone())?;
-                insert(&mut self.leading, name, value)
+                if self.exact.contains_key(&name) {
+                    return Err(KeyFault::Conflicting);
+                }
+                insert(&mut self.leading, name.clone(), value.clone())?;
+                insert(&mut self.exact, name, value)
             }
             [b'*', b'.', _, ..] => insert(&mut self.leading, key.slice(2..key.len()), value),
             [_, .., b'.', b'*'] => insert(&mut self.trailing, key.slice(0..key.len() - 2), value),
@@ -81,16 +85,19 @@ impl<V: Clone> Texts<V> {
         }
     }
 
-    /// The value of a text: itself, else the longest wildcard in front, else the longest behind.
+    /// The value of a text in any case of letters: its own, else that of the longest wildcard in front, else of the
+    /// longest behind.
     #[must_use]
     pub fn find(&self, text: &[u8]) -> Option<&V> {
-        let lower;
-        let text = if text.iter().any(u8::is_ascii_uppercase) {
-            lower = text.to_ascii_lowercase();
-            &*lower
-        } else {
-            text
-        };
+        if text.iter().any(u8::is_ascii_uppercase) {
+            return self.find_lower(&text.to_ascii_lowercase());
+        }
+        self.find_lower(text)
+    }
+
+    /// As [`Self::find`], for a text in lower case.
+    #[must_use]
+    pub fn find_lower(&self, text: &[u8]) -> Option<&V> {
         if let Some(value) = self.exact.get(text) {
             return Some(value);
         }
@@ -112,14 +119,13 @@ impl<V: Clone> Texts<V> {
     }
 }
 
-fn lower(key: &Bytes) -> Bytes {
-    if key.iter().any(u8::is_ascii_uppercase) { (&*key.to_ascii_lowercase()).into() } else { key.clone() }
-}
-
 fn insert<V>(map: &mut HashMap<Bytes, V>, key: Bytes, value: V) -> Result<(), KeyFault> {
-    match map.insert(key, value) {
-        None => Ok(()),
-        Some(_) => Err(KeyFault::Conflicting),
+    match map.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+            Ok(())
+        }
+        Entry::Occupied(_) => Err(KeyFault::Conflicting),
     }
 }
 
@@ -161,6 +167,27 @@ mod tests {
         check(&hosts, "www", None);
         check(&hosts, "www.a.com", Some("*.a.com"));
         check(&hosts, ".a.com", None);
+    }
+
+    #[test]
+    fn a_key_that_is_there_keeps_its_value() {
+        let mut texts = Texts::default();
+        for (key, expected) in [
+            ("a.com", Ok(())),
+            ("*.b.com", Ok(())),
+            (".a.com", Err(KeyFault::Conflicting)),
+            (".b.com", Err(KeyFault::Conflicting)),
+            ("A.com", Err(KeyFault::Conflicting)),
+        ] {
+            assert_eq!(texts.add(&key.as_bytes().into(), key, Keys::Hostnames), expected, "{key}");
+        }
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(texts.find(text.as_bytes()).copied(), expected, "{text}");
+        };
+        check("a.com", Some("a.com"));
+        check("x.a.com", None);
+        check("b.com", None);
+        check("x.b.com", Some("*.b.com"));
     }
 
     #[test]

@@ -150,11 +150,7 @@ impl RefererSettings {
         let mut added = if names.is_empty() { self.add_name(b"", b"") } else { Ok(()) };
         for name in &names {
             added = added.and_then(|()| match name {
-                ServerName::Exact(text) | ServerName::Both(text) | ServerName::Impossible(text) => {
-                    self.add_name(text, b"")
-                }
-                ServerName::Leading(text) => self.add_name(&[b"*", &**text].concat(), b""),
-                ServerName::Trailing(text) => self.add_name(&[text, &b"*"[..]].concat(), b""),
+                ServerName::Text(text) => self.add_name(text, b""),
                 ServerName::Regex(regex) => {
                     regexes.push(regex.clone());
                     Ok(())

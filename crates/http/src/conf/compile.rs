@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use conf::resources::Resources;
 use conf::zones::{Unready, Zones};
-use conf::{Contexts, Directive, Error, Order, Spot, Word};
+use conf::{Bytes, Contexts, Directive, Error, Order, Spot, Word};
 
 use self::variables::{Applied, Merged};
 use super::concerned::Concerned;
@@ -406,7 +406,7 @@ impl<'a> Cx<'a> {
             draft.listens.push(listen::ListenDraft::default_address());
         }
         if draft.names.is_empty() {
-            draft.names.push(ServerName::Exact(Box::default()));
+            draft.names.push(ServerName::Text(Bytes::default()));
         }
         let name = draft.names.first().map(ServerName::text).unwrap_or_default();
         let named = std::mem::take(&mut draft.named);

@@ -15,6 +15,7 @@ use super::ends::{End, Ends};
 use super::server_name::{ServerName, VirtualHosts};
 use super::{Server, ServerId};
 use crate::side::Side;
+use crate::texts::KeyFault;
 
 /// nginx's backlog on Linux.
 const BACKLOG: i32 = 511;
@@ -362,21 +363,19 @@ pub(super) fn build(
         for server in &entry.servers {
             let draft = servers.get(server.0 as usize).filter(|(id, _)| id == server);
             for name in draft.into_iter().flat_map(|(_, draft)| &draft.names) {
-                let taken = address.hosts.add(name, *server);
+                let Err(fault) = address.hosts.add(name, *server) else { continue };
                 // A server that is alone at its address is not found by a name, so nginx never looks at them.
-                if entry.servers.len() < 2 {
-                    continue;
-                }
-                let shown = addr_text(&entry.draft.spec.addr);
-                if let ServerName::Impossible(name) = name {
-                    let name = String::from_utf8_lossy(name);
-                    let sentence = format!("invalid server name or wildcard \"{name}\" on {shown}");
-                    ends.take(End::Names, Err::<(), _>(Error::bare(sentence)));
-                }
-                if let Err(taken) = taken {
-                    let taken = String::from_utf8_lossy(&taken);
-                    let sentence = format!("conflicting server name \"{taken}\" on {shown}, ignored");
-                    notices.push(Error::bare(sentence).with_level(Level::Warn));
+                let (ServerName::Text(name), 2..) = (name, entry.servers.len()) else { continue };
+                let (name, shown) = (String::from_utf8_lossy(name), addr_text(&entry.draft.spec.addr));
+                match fault {
+                    KeyFault::Invalid => {
+                        let sentence = format!("invalid server name or wildcard \"{name}\" on {shown}");
+                        ends.take(End::Names, Err::<(), _>(Error::bare(sentence)));
+                    }
+                    KeyFault::Conflicting => {
+                        let sentence = format!("conflicting server name \"{name}\" on {shown}, ignored");
+                        notices.push(Error::bare(sentence).with_level(Level::Warn));
+                    }
                 }
             }
         }
