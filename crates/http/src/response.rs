@@ -4,7 +4,7 @@
 //! filter changed is copied to the client in one piece.
 
 use base::Span;
-use proto::h1::Known;
+use proto::h1::{Field, Known};
 
 /// One header field of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,20 @@ impl Headers {
         self.push_with(known, name, |text| text.extend_from_slice(value));
     }
 
+    /// Appends a field of a head as it stands there.
+    pub fn push_field(&mut self, field: &Field, head: &[u8]) {
+        let Some(line) = field.plain_line(head) else {
+            return self.push_known(field.known, field.name.of(head), field.value.of(head));
+        };
+        let start = self.text.len();
+        self.text.extend_from_slice(line.of(head));
+        let moved = |span: Span| {
+            let offset = |at: u32| start + (at - line.start) as usize;
+            Span::new(offset(span.start), offset(span.end))
+        };
+        self.enter(field.known, moved(field.name), moved(field.value));
+    }
+
     /// Appends a field whose value is written by `write`.
     pub fn push_with(&mut self, known: Known, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.text.len();
@@ -61,13 +75,13 @@ impl Headers {
         write(&mut self.text);
         let value_end = self.text.len();
         self.text.extend_from_slice(b"\r\n");
+        self.enter(known, Span::new(start, name_end), Span::new(value_start, value_end));
+    }
+
+    /// A field was written.
+    fn enter(&mut self, known: Known, name: Span, value: Span) {
         self.kinds |= known.bit();
-        self.items.push(Item {
-            name: Span::new(start, name_end),
-            value: Span::new(value_start, value_end),
-            known,
-            removed: false,
-        });
+        self.items.push(Item { name, value, known, removed: false });
     }
 
     /// The fields that are still there, as name, value and kind.
@@ -386,6 +400,23 @@ mod tests {
         assert_eq!(out, b"X-A: 1\r\nx-a: 2\r\n");
         assert_eq!(headers.len(), 2);
         assert!(!headers.has(Known::Server));
+    }
+
+    #[test]
+    fn a_field_is_taken_over_in_one_form() {
+        for line in ["X-A: b\r\n", "X-A:b\r\n", "X-A:  b \r\n", "X-A: b\n"] {
+            let head = format!("first: line\r\n{line}");
+            let place =
+                |part: &str| head.rfind(part).map(|at| Span::new(at, at + part.len())).expect("a part");
+            let mut headers = Headers::default();
+            headers.push(b"Y", b"z");
+            let field = Field { name: place("X-A"), value: place("b"), known: Known::Other };
+            headers.push_field(&field, head.as_bytes());
+            let mut out = Vec::new();
+            headers.write_to(&mut out);
+            assert_eq!(out.escape_ascii().to_string(), "Y: z\\r\\nX-A: b\\r\\n", "{line:?}");
+            assert!(headers.iter().last() == Some((&b"X-A"[..], &b"b"[..], Known::Other)), "{line:?}");
+        }
     }
 
     #[test]

@@ -241,10 +241,7 @@ impl Program {
             if self.replaced.contains(field.known, field.name.of(head)) {
                 continue;
             }
-            let line = Span { start: field.name.start, end: field.value.end.saturating_add(2) };
-            let between = Span { start: field.name.end, end: field.value.start };
-            let end = Span { start: field.value.end, end: line.end };
-            if between.of(head) == b": " && end.of(head) == b"\r\n" {
+            if let Some(line) = field.plain_line(head) {
                 if run.end == line.start {
                     run.end = line.end;
                 } else {

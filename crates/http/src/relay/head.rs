@@ -337,8 +337,7 @@ impl Heading<'_> {
 /// Passes a field on as it came.
 #[inline]
 fn push(r: &mut Request, field: &Field) {
-    let text = &r.upstream_head.text;
-    r.response.headers.push_known(field.known, field.name.of(text), field.value.of(text));
+    r.response.headers.push_field(field, &r.upstream_head.text);
 }
 
 #[cold]

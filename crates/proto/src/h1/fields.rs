@@ -17,6 +17,18 @@ pub struct Field {
     pub known: Known,
 }
 
+impl Field {
+    /// The whole line, where it was sent as `name: value` with CR LF.
+    #[inline]
+    #[must_use]
+    pub fn plain_line(&self, buffer: &[u8]) -> Option<Span> {
+        let between = Span { start: self.name.end, end: self.value.start };
+        let end = Span { start: self.value.end, end: self.value.end.saturating_add(2) };
+        let is_plain = between.of(buffer) == b": " && end.of(buffer) == b"\r\n";
+        is_plain.then_some(Span { start: self.name.start, end: end.end })
+    }
+}
+
 /// Field lines of one head (or of trailers).
 #[derive(Clone, Debug)]
 pub struct Fields {
