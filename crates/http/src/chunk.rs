@@ -171,6 +171,15 @@ pub enum FileWrite {
     Copy(usize),
 }
 
+/// What follows what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// More, or nothing for now.
+    Anything,
+    /// The end of the connection, at once: the last bytes may leave in one packet with it.
+    End,
+}
+
 impl Queue {
     /// Appends a chunk; an empty one is dropped.
     pub fn push(&mut self, chunk: Chunk) {
@@ -357,6 +366,7 @@ impl Queue {
         stream: &Stream,
         files: FileWrite,
         limit: u64,
+        follows: Follows,
     ) -> Poll<io::Result<u64>> {
         let sent = match self.chunks.front() {
             None => return Poll::Ready(Ok(0)),
@@ -366,11 +376,11 @@ impl Queue {
                     FileWrite::Sendfile => ready!(send_file(cx, stream, file, *offset, count))?,
                     FileWrite::Copy(size) => {
                         self.load_front(count.min(size as u64))?;
-                        ready!(self.send_memory(cx, stream, limit))?
+                        ready!(self.send_memory(cx, stream, limit, follows))?
                     }
                 }
             }
-            Some(_) => ready!(self.send_memory(cx, stream, limit))?,
+            Some(_) => ready!(self.send_memory(cx, stream, limit, follows))?,
         };
         self.consume(sent);
         Poll::Ready(Ok(sent))
@@ -387,7 +397,13 @@ impl Queue {
         Ok(())
     }
 
-    fn send_memory(&self, cx: &mut Context<'_>, stream: &Stream, limit: u64) -> Poll<io::Result<u64>> {
+    fn send_memory(
+        &self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        limit: u64,
+        follows: Follows,
+    ) -> Poll<io::Result<u64>> {
         let cut = |bytes: &'_ [u8], left: u64| bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let mut memory = self.chunks.iter().map_while(Chunk::bytes);
         let first = memory.next().unwrap_or_default();
@@ -395,7 +411,14 @@ impl Queue {
         let Some(second) = memory.next().filter(|_| (first.len() as u64) < limit) else {
             // The file that follows goes into the same packets.
             let has_file = self.chunks.get(1).is_some_and(|file| file.len() <= MORE_MAX);
-            let sent = if has_file { stream.poll_send_more(cx, first) } else { stream.poll_send(cx, first) };
+            // So does the end. Under TLS there are words of farewell, and what waits for them would wait here.
+            let is_last = first.len() as u64 == self.length;
+            let is_end = follows == Follows::End && is_last && stream.tls().is_none();
+            let sent = if has_file || is_end {
+                stream.poll_send_more(cx, first)
+            } else {
+                stream.poll_send(cx, first)
+            };
             return sent.map_ok(|sent| sent as u64);
         };
         let mut slices = [IoSlice::new(&[]); SLICES];
@@ -456,6 +479,34 @@ mod tests {
             }
         }
         queue
+    }
+
+    #[test]
+    fn the_last_bytes_leave_with_the_end() {
+        use std::io::Read;
+        use std::net::{TcpListener, TcpStream};
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let (ours, _) = listener.accept().expect("a connection");
+        ours.set_nonblocking(true).expect("a flag");
+        ours.set_nodelay(true).expect("a flag");
+        peer.set_nonblocking(true).expect("a flag");
+        let stream = Stream::new(ours.into());
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut write = |text: &str, limit, follows| {
+            let mut queue = queue(text);
+            let sent = queue.poll_write(cx, &stream, FileWrite::Sendfile, limit, follows);
+            assert!(matches!(sent, Poll::Ready(Ok(_))));
+        };
+        let mut seen = [0; 16];
+        // With a limit it is not the last of the queue.
+        write("some", 3, Follows::End);
+        assert_eq!(peer.read(&mut seen).expect("bytes"), 3);
+        write("all", 16, Follows::End);
+        assert_eq!(peer.read(&mut seen).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        drop(stream);
+        assert_eq!(peer.read(&mut seen).expect("bytes"), 3);
+        assert_eq!(peer.read(&mut seen).expect("the end"), 0);
     }
 
     #[test]

@@ -21,8 +21,9 @@ pub use self::number::push_decimal;
 pub(crate) use self::rate::{pause, rate_limit};
 
 use crate::chain::Chain;
-use crate::chunk::{FileWrite, Queue};
+use crate::chunk::{FileWrite, Follows, Queue};
 use crate::client::Client;
+use crate::conf::core::{CoreSettings, LingeringClose};
 use crate::filters::{BodyFilter, ENOUGH, More};
 use crate::phases::{Body, Outcome};
 use crate::request::Request;
@@ -216,7 +217,8 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             0 => limit,
             chunk => limit.min(chunk),
         };
-        match r.output.queue.poll_write(cx, &r.conn.stream, files, most) {
+        let follows = if ends_connection(r, core) { Follows::End } else { Follows::Anything };
+        match r.output.queue.poll_write(cx, &r.conn.stream, files, most, follows) {
             Poll::Ready(sent) => {
                 let sent = sent?;
                 r.output.sent += sent;
@@ -233,6 +235,18 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             }
         }
     }
+}
+
+/// Whether with what is queued all is done that the connection is for, so that it is closed right behind.
+fn ends_connection(r: &Request, core: &CoreSettings) -> bool {
+    !r.keepalive
+        && r.output.is_ended
+        && !r.output.is_behind()
+        && !r.lingering
+        && !r.reader.is_open()
+        && r.family.is_none()
+        && core.lingering_close != LingeringClose::Always
+        && core.post_action.is_none()
 }
 
 /// Whether what is ready is too little to be sent before a subrequest adds to it (`postpone_output`).

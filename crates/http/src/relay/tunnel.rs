@@ -85,10 +85,10 @@ async fn begin(r: &mut Request) -> Result<(), Outcome> {
         // Its head does not end the stream.
         r.response.header_only = false;
         stream.open_window(PIECE);
-    } else {
-        r.output.is_ended = true;
     }
     output::flush(r).await.map_err(|_| Outcome::Broken(0))?;
+    // Not before: the end of an answer may wait for that of its connection.
+    r.output.is_ended |= matches!(r.client, Client::Connection);
     r.client_deadline().clear();
     Ok(())
 }
