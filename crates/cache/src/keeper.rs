@@ -101,6 +101,9 @@ async fn sleep(time: Duration) {
 async fn look_for_files(zones: Vec<Arc<Zone>>, stop: Arc<Stop>, tell: Tell) {
     loop {
         let cold: Vec<_> = zones.iter().filter(|zone| zone.is_cold()).cloned().collect();
+        if cold.is_empty() {
+            break;
+        }
         let (ends, teller) = (Arc::clone(&stop), Arc::clone(&tell));
         let find = move || cold.iter().for_each(|zone| load(zone, &ends, &teller));
         match aside("cache loader", find).await {
