@@ -30,6 +30,8 @@ pub(crate) struct Socket {
     left_unread: Cell<bool>,
     /// The last read took all that it might: more is likely to be there, and others must have their turn.
     was_full: Cell<bool>,
+    /// The kernel keeps the last bytes back for those that were said to follow.
+    keeps_back: Cell<bool>,
 }
 
 /// The descriptor of a [`Socket`], which owns it.
@@ -79,6 +81,7 @@ impl Socket {
             events,
             left_unread: Cell::new(false),
             was_full: Cell::new(false),
+            keeps_back: Cell::new(false),
         }
     }
 
@@ -114,7 +117,9 @@ impl Socket {
     /// # Errors
     /// When no descriptor is left.
     pub fn move_here(&self) -> io::Result<Self> {
-        Ok(Self::new(self.fd.try_clone()?, self.events))
+        let here = Self::new(self.fd.try_clone()?, self.events);
+        here.keeps_back.set(self.keeps_back.take());
+        Ok(here)
     }
 
     /// Ready when a read would not block (or the peer has closed).
@@ -253,11 +258,22 @@ impl Socket {
         cx: &mut Context<'_>,
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        self.keeps_back.set(false);
         match call(self.fd.as_fd()) {
             Err(error) if is_transient(&error) => {}
             done => return Poll::Ready(done),
         }
         self.poll_room_with(cx, call)
+    }
+
+    /// Sends bytes that others follow, or the end: they may leave together.
+    ///
+    /// # Errors
+    /// The error of `send(2)`.
+    pub fn poll_send_more(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let sent = self.poll_write_with(cx, |fd| os::io::send_more(fd, bytes));
+        self.keeps_back.set(matches!(sent, Poll::Ready(Ok(_))));
+        sent
     }
 
     /// Ready when a nonblocking connect has ended, with its error if it failed.
@@ -284,6 +300,15 @@ impl Socket {
                 }
                 done
             }
+        }
+    }
+}
+
+impl Drop for Socket {
+    /// Closed with bytes of the peer's unread, a socket is reset and what it keeps back is lost.
+    fn drop(&mut self) {
+        if self.keeps_back.get() {
+            let _ = os::io::shutdown(self.fd.as_fd(), std::net::Shutdown::Write);
         }
     }
 }

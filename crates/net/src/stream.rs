@@ -131,7 +131,7 @@ impl Stream {
     /// # Errors
     /// As [`Self::poll_recv`].
     pub fn try_recv(&self, into: &mut Vec<u8>, max: usize) -> io::Result<Option<usize>> {
-        match self.poll_recv(&mut Context::from_waker(std::task::Waker::noop()), into, max) {
+        match self.poll_recv(&mut Context::from_waker(Waker::noop()), into, max) {
             Poll::Ready(result) => result.map(Some),
             Poll::Pending => Ok(None),
         }
@@ -160,7 +160,7 @@ impl Stream {
     /// As [`Self::poll_send`].
     pub fn poll_send_more(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.tls() {
-            None => self.socket.poll_write_with(cx, |fd| os::io::send_more(fd, bytes)),
+            None => self.socket.poll_send_more(cx, bytes),
             Some(session) => session.poll_send_more(&self.socket, cx, bytes),
         }
     }
