@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use net::timer::Pause;
 use net::{Buf, Deadline, Stream};
 use os::errlog::Level;
 use proto::h1::{ChunkLimits, ChunkStep, ChunkedDecoder, Framing, Trailers};
@@ -26,6 +27,8 @@ const READ_SIZE: usize = 16 << 10;
 const FRAMING_MOST: usize = 2 << 10;
 /// What such a byte costs, in bytes that are only read.
 const FRAMING: u64 = 512;
+/// Milliseconds of wait behind a piece of more framing than data, as no application sends it.
+const PAUSE_MS: u64 = 1;
 /// Bytes that a client may have under way on a stream whose body is stored as it comes in.
 const STREAM_WINDOW: usize = 1 << 20;
 
@@ -207,6 +210,8 @@ pub struct BodyReader {
     limit: u64,
     /// There was much between the data of the last piece.
     is_dear: bool,
+    /// There was more than data: nothing is taken before this is over.
+    pause: Pause,
 }
 
 impl BodyReader {
@@ -372,6 +377,7 @@ impl BodyReader {
             if !self.is_open {
                 return Poll::Ready(Ok(0));
             }
+            ready!(self.pause.poll_over(cx));
             if self.is_dear {
                 ready!(net::poll_turn(cx));
             }
@@ -379,6 +385,9 @@ impl BodyReader {
             let count = self.decode(out, max)?;
             let framing = self.at.saturating_sub(from + count);
             self.is_dear = framing > FRAMING_MOST;
+            if self.is_dear && framing > count {
+                self.pause.begin(PAUSE_MS);
+            }
             net::charge(cx, framing as u64 * FRAMING);
             if count > 0 {
                 self.decoded += count as u64;

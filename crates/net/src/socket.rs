@@ -11,6 +11,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::Buf;
+
 /// Bytes that cost a task a share of its turn, where more wait behind them. With a turn's 128 shares a peer that sends
 /// as fast as it is read keeps the thread for two megabytes at a time; with less, long bodies pay for their turns.
 const SHARE: u64 = 16 << 10;
@@ -33,6 +35,11 @@ pub(crate) struct Socket {
     /// The kernel keeps the last bytes back for those that were said to follow.
     keeps_back: Cell<bool>,
 }
+
+/// A call that takes so many bytes at most from a socket, and may put them behind the end of a vector.
+trait Recv: Copy + Fn(BorrowedFd<'_>, &mut Vec<u8>, usize) -> io::Result<usize> {}
+
+impl<F: Copy + Fn(BorrowedFd<'_>, &mut Vec<u8>, usize) -> io::Result<usize>> Recv for F {}
 
 /// The descriptor of a [`Socket`], which owns it.
 struct Watched(RawFd);
@@ -164,10 +171,10 @@ impl Socket {
 
     /// Reads what has been announced and is less than `max`, without a waker and without a share of the task's
     /// budget: behind a short read nothing is left, so a task cannot stay here for long.
-    fn recv_announced(&self, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
+    fn recv_announced(&self, call: impl Recv, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
         let mut received = None;
         let done = self.watch.get()?.try_io(Interest::READABLE, |_| {
-            let count = os::io::recv_append(self.fd.as_fd(), into, max)?;
+            let count = call(self.fd.as_fd(), into, max)?;
             received = Some(count);
             // Read to its end, the socket has to be announced anew.
             if count > 0 && count < max { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -184,8 +191,27 @@ impl Socket {
     /// # Errors
     /// The error of `recv(2)`.
     pub fn poll_recv(&self, cx: &mut Context<'_>, into: &mut Vec<u8>, max: usize) -> Poll<io::Result<usize>> {
+        self.poll_recv_by(os::io::recv_append, cx, into, max)
+    }
+
+    /// Takes at most `max` bytes that nobody wants; zero is the end of the stream.
+    ///
+    /// # Errors
+    /// The error of `recv(2)`.
+    pub fn poll_discard(&self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<usize>> {
+        self.poll_recv_by(os::io::discard, cx, &mut Buf::with_capacity(max), max)
+    }
+
+    #[inline]
+    fn poll_recv_by(
+        &self,
+        call: impl Recv,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
         if self.left_unread.take() {
-            match os::io::recv_append(self.fd.as_fd(), into, max) {
+            match call(self.fd.as_fd(), into, max) {
                 Err(error) if is_transient(&error) => {}
                 done => {
                     self.left_unread.set(done.as_ref().is_ok_and(|count| *count == max));
@@ -194,7 +220,7 @@ impl Socket {
             }
         }
         if !self.was_full.replace(false)
-            && let Some(done) = self.recv_announced(into, max)
+            && let Some(done) = self.recv_announced(call, into, max)
         {
             self.was_full.set(done.as_ref().is_ok_and(|count| *count == max));
             return Poll::Ready(done);
@@ -202,7 +228,7 @@ impl Socket {
         let watched = self.watched()?;
         loop {
             let mut guard = ready!(watched.poll_read_ready(cx))?;
-            match os::io::recv_append(self.fd.as_fd(), into, max) {
+            match call(self.fd.as_fd(), into, max) {
                 Ok(count) => {
                     // A short read has emptied the socket: waiting needs no further call to find that out.
                     if count > 0 && count < max && !guard.ready().is_read_closed() {

@@ -126,6 +126,26 @@ impl Stream {
         poll_fn(|cx| in_time(self.poll_recv(cx, into, max), deadline, cx)).await
     }
 
+    /// Waits until there is something on the wire, whatever it means, at most until `deadline`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] when the deadline came first.
+    pub async fn arrived(&self, deadline: &Deadline) -> io::Result<()> {
+        poll_fn(|cx| in_time(self.socket.poll_readable(cx), deadline, cx)).await
+    }
+
+    /// Takes at most `max` bytes off the wire that nobody wants, whatever they mean; zero is the end of the stream, and
+    /// `None` that there is nothing now.
+    ///
+    /// # Errors
+    /// The error of `recv(2)`.
+    pub fn discard(&self, max: usize) -> io::Result<Option<usize>> {
+        match self.socket.poll_discard(&mut Context::from_waker(Waker::noop()), max) {
+            Poll::Ready(result) => result.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
     /// Reads without waiting: `None` when there is nothing now.
     ///
     /// # Errors

@@ -199,6 +199,7 @@ thread_local! {
 }
 
 /// A deadline that is moved rather than made anew. It belongs to its thread.
+#[derive(Debug)]
 pub struct Deadline {
     place: u32,
     _of_thread: PhantomData<*const ()>,
@@ -273,6 +274,26 @@ impl Drop for Deadline {
         // At the end of the thread they may be gone already. What is still filed wakes nobody.
         let waker = TIMERS.try_with(|timers| timers.borrow_mut().give_slot(self.place));
         drop(waker);
+    }
+}
+
+/// A wait before more work is done for somebody, so that it leaves the time to others. It belongs to its thread.
+#[derive(Debug, Default)]
+pub struct Pause(Option<Deadline>);
+
+impl Pause {
+    /// Begins it, or begins it again.
+    pub fn begin(&mut self, ms: u64) {
+        self.0.get_or_insert_default().set_after(ms);
+    }
+
+    /// Ready once it is over, or where there is none; otherwise the task is woken then.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(deadline) = &self.0 {
+            std::task::ready!(deadline.poll_over(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -404,6 +425,19 @@ mod tests {
         assert!(!second.is_over());
         second.set_at(0);
         assert!(second.is_over());
+    }
+
+    #[test]
+    fn a_pause_ends_once() {
+        run(async {
+            let mut pause = Pause::default();
+            poll_fn(|cx| pause.poll_over(cx)).await;
+            let start = now_ms();
+            pause.begin(20);
+            poll_fn(|cx| pause.poll_over(cx)).await;
+            assert!(now_ms() - start >= 20);
+            assert!(pause.0.is_none());
+        });
     }
 
     #[test]

@@ -46,6 +46,19 @@ pub fn recv_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize) -> io::Res
     Ok(received)
 }
 
+/// As [`recv_append`], but what was received is dropped; TCP does not even copy it to `scrap`.
+///
+/// # Errors
+/// Those of `recv(2)`.
+#[inline]
+pub fn discard(fd: BorrowedFd<'_>, scrap: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+    scrap.reserve(max);
+    let spare = scrap.spare_capacity_mut();
+    let room = spare.len().min(max);
+    // SAFETY: the slice can be written.
+    unsafe { recv_raw(fd, spare.as_mut_ptr().cast(), room, libc::MSG_TRUNC) }
+}
+
 /// Looks at received bytes without taking them; zero is the end of the stream.
 ///
 /// # Errors
@@ -240,6 +253,28 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn what_is_discarded_is_counted_and_gone() {
+        use std::io::Write;
+        use std::net::{TcpListener, TcpStream};
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let (ours, _) = listener.accept().expect("a connection");
+        peer.write_all(b"dropped and kept").expect("room");
+        let mut scrap = Vec::new();
+        assert_eq!(discard(ours.as_fd(), &mut scrap, 12).expect("bytes"), 12);
+        assert!(scrap.is_empty());
+        assert_eq!(recv_append(ours.as_fd(), &mut scrap, 99).expect("bytes"), 4);
+        assert_eq!(scrap, b"kept");
+        // A Unix socket copies them all the same.
+        let (mut peer, ours) = UnixStream::pair().expect("a pair");
+        peer.write_all(b"dropped").expect("room");
+        assert_eq!(discard(ours.as_fd(), &mut scrap, 99).expect("bytes"), 7);
+        drop(peer);
+        assert_eq!(discard(ours.as_fd(), &mut scrap, 99).expect("the end"), 0);
+        assert_eq!(scrap, b"kept");
+    }
 
     #[test]
     fn bytes_arrive_as_they_were_sent() {

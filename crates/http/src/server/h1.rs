@@ -26,7 +26,8 @@ use crate::request::Request;
 
 /// Bytes of the buffer that a head is first read into.
 const HEAD_SIZE: usize = 4096;
-/// Requests that a client has sent without waiting and that are handled before others have their turn.
+/// Requests that a client has sent without waiting and that are handled before others have their turn; so they have
+/// behind each that follows.
 const PIPELINED: u32 = 4;
 
 /// The task of a connection. Written by hand, since an idle connection pays for each of its bytes: an `async fn`
@@ -147,7 +148,7 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
             return Next::Idle(core.keepalive_timeout);
         }
         r.reset();
-        if nth.is_multiple_of(PIPELINED) {
+        if nth >= PIPELINED {
             tokio::task::yield_now().await;
         }
     }

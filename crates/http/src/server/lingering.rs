@@ -1,8 +1,9 @@
 //! Closing without losing the answer: what the client still sends is read and dropped for a while.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
-use net::Buf;
+use tokio::sync::Mutex;
 
 use crate::conf::core::CoreSettings;
 use crate::connection::Conn;
@@ -16,8 +17,13 @@ const PIECES: u64 = 4;
 /// Connections of a thread that linger at once. In a flood the next ones are closed, as those of a client that has gone.
 const MOST: u64 = 64;
 
+/// Milliseconds that a client is kept which asked for more than it may, so that it does not begin anew as fast as it can.
+const HOLD_MS: u64 = 100;
+
 thread_local! {
     static LINGERING: Cell<u64> = const { Cell::new(0) };
+    /// Held by the one that reads, until others than those who linger have had their turn.
+    static TURN: Rc<Mutex<()>> = Rc::default();
 }
 
 /// One connection more that lingers, until it is dropped.
@@ -44,6 +50,13 @@ impl Drop for Lingering {
     }
 }
 
+/// Keeps a connection that is over for a moment, as far as not too many are kept.
+pub(super) async fn hold() {
+    if let Some(_lingering) = Lingering::new() {
+        net::timer::sleep(HOLD_MS).await;
+    }
+}
+
 /// Shuts the sending side and reads on, until the client closes too or `lingering_time` is over.
 pub(super) async fn close(conn: &Conn, core: &CoreSettings) {
     if conn.stream.shut_down_sending().is_err() {
@@ -54,16 +67,17 @@ pub(super) async fn close(conn: &Conn, core: &CoreSettings) {
     let mut read = 0;
     while net::timer::now_ms() < until && !conn.is_aborted.get() {
         conn.deadline.set_after(core.lingering_timeout);
-        if conn.stream.readable(&conn.deadline).await.is_err() {
+        if conn.stream.arrived(&conn.deadline).await.is_err() {
             return;
         }
-        // Many may linger at once: memory is held for a read only.
-        let mut scrap = Buf::with_capacity(PIECE);
-        match conn.stream.recv(&mut scrap, PIECE - read, &conn.deadline).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => read += count,
+        let turn = TURN.with(Rc::clone);
+        let turn = turn.lock().await;
+        match conn.stream.discard(PIECE - read) {
+            Ok(Some(0)) | Err(_) => return,
+            Ok(count) => read += count.unwrap_or(0),
         }
-        drop(scrap);
+        tokio::task::yield_now().await;
+        drop(turn);
         if read >= PIECE {
             read = 0;
             net::timer::sleep(lingering.pause()).await;

@@ -137,6 +137,12 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Whether it is not what was sent that was wrong, but how much of it: what makes a flood.
+    #[must_use]
+    pub fn is_excess(self) -> bool {
+        self.code() == ErrorCode::ENHANCE_YOUR_CALM || matches!(self, Self::TooManyRefused | Self::Flood)
+    }
+
     /// What GOAWAY says of it, as nginx does.
     #[must_use]
     pub fn code(self) -> ErrorCode {

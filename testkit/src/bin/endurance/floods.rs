@@ -27,7 +27,7 @@ const MOST_KIB: u64 = 64 << 10;
 /// How many times longer than in quiet the bystander's requests may take.
 const TIMES: u32 = 2;
 /// What is not counted against the server, in the median and beyond: the machine shares its cores in ticks.
-const SLACK: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(1)];
+const SLACK: [Duration; 2] = [Duration::from_micros(20), Duration::from_micros(200)];
 /// Rounds at least, in which quiet and attack take turns, and at most, as long as the latency is not kept.
 const ROUNDS: [usize; 2] = [3, 8];
 /// Requests of the bystander that latencies are taken from.

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use net::{Buf, Deadline};
+use net::Buf;
+use net::timer::Pause;
 use os::errlog::{Errno, Level};
 use proto::h2::hpack::Decoder;
 use proto::h2::{
@@ -43,6 +44,8 @@ const PAUSE_MS: u64 = 1;
 enum End {
     /// The client knows: what it still sends is read for a while.
     Told,
+    /// It knows too, and is let go a little later: it asked for more than it may.
+    Held,
     /// Nobody is there.
     Lost,
 }
@@ -78,7 +81,10 @@ pub(crate) async fn serve(conn: Rc<Conn>) {
     let core = Arc::clone(&driver.core);
     drop(driver);
     conn.is_idle.set(true);
-    if end == End::Told && core.lingering_close != LingeringClose::Off && !conn.is_aborted.get() {
+    if end == End::Held && !conn.is_aborted.get() {
+        lingering::hold().await;
+    }
+    if end != End::Lost && core.lingering_close != LingeringClose::Off && !conn.is_aborted.get() {
         lingering::close(&conn, &core).await;
     }
 }
@@ -105,7 +111,7 @@ struct Driver {
     /// Bytes have come that were not looked at.
     has_unread: bool,
     /// They are not looked at before this.
-    pause: Option<Deadline>,
+    pause: Pause,
     /// Times that it woke from idling.
     wakings: u64,
     /// What the client said of the order of streams, if anything.
@@ -152,7 +158,7 @@ impl Driver {
             ending: None,
             late_stream: 0,
             has_unread: true,
-            pause: None,
+            pause: Pause::default(),
             wakings: 0,
             priorities: None,
             is_order_new: false,
@@ -199,7 +205,7 @@ impl Driver {
         if self.ending.is_some() {
             return Ok(0);
         }
-        if self.has_unread && (self.session.is_full() || self.is_paused(cx)) {
+        if self.has_unread && (self.session.is_full() || self.pause.poll_over(cx).is_pending()) {
             return Ok(0);
         }
         if std::mem::take(&mut self.has_unread) {
@@ -239,20 +245,11 @@ impl Driver {
     /// cannot take the time of others.
     fn yield_turn(&mut self, cx: &mut Context<'_>) {
         if self.receiver.budget.is_owing() {
-            let pause = self.pause.get_or_insert_default();
-            pause.set_after(PAUSE_MS);
-            let _ = pause.poll_over(cx);
+            self.pause.begin(PAUSE_MS);
+            let _ = self.pause.poll_over(cx);
         } else {
             cx.waker().wake_by_ref();
         }
-    }
-
-    fn is_paused(&mut self, cx: &mut Context<'_>) -> bool {
-        let is_paused = self.pause.as_ref().is_some_and(|pause| pause.poll_over(cx).is_pending());
-        if !is_paused {
-            self.pause = None;
-        }
-        is_paused
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Read, Violation> {
@@ -575,7 +572,7 @@ impl Driver {
         }
         match self.ending {
             Some(End::Lost) => Some(End::Lost),
-            Some(End::Told) if !self.session.has_pending() => Some(End::Told),
+            Some(end) if !self.session.has_pending() => Some(end),
             None if self.farewell.is_told() && !self.session.has_pending() => Some(End::Told),
             _ => None,
         }
@@ -638,6 +635,9 @@ impl Driver {
     fn violate(&mut self, violation: Violation) {
         self.log(Level::Info, format_args!("client {violation}"));
         self.go_away(violation.code());
+        if violation.is_excess() {
+            self.ending.get_or_insert(End::Held);
+        }
         self.give_up();
     }
 
