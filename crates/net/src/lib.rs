@@ -9,6 +9,7 @@ mod socket;
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod watch;
 
 pub use aside::{Undone, aside};
 pub use buf::Buf;

@@ -4,14 +4,12 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
 use crate::Buf;
+use crate::watch::{AsyncFd, Interest, Lent, watch};
 
 /// Bytes that cost a task a share of its turn, where more wait behind them. With a turn's 128 shares a peer that sends
 /// as fast as it is read keeps the thread for two megabytes at a time; with less, long bodies pay for their turns.
@@ -23,9 +21,9 @@ const SHARE: u64 = 16 << 10;
 /// there when they are wanted is read, answered and closed without.
 pub(crate) struct Socket {
     // Before the descriptor, which must be open as long as it is watched.
-    watch: OnceCell<AsyncFd<Watched>>,
+    watch: OnceCell<AsyncFd<Lent>>,
     /// Where room for more is waited for, while `watch` does not tell of it.
-    room: Cell<Option<Box<AsyncFd<WatchedForRoom>>>>,
+    room: Cell<Option<Box<AsyncFd<OwnedFd>>>>,
     fd: OwnedFd,
     events: Events,
     /// Bytes were seen but left in the socket, so no event will announce them again.
@@ -40,24 +38,6 @@ pub(crate) struct Socket {
 trait Recv: Copy + Fn(BorrowedFd<'_>, &mut Vec<u8>, usize) -> io::Result<usize> {}
 
 impl<F: Copy + Fn(BorrowedFd<'_>, &mut Vec<u8>, usize) -> io::Result<usize>> Recv for F {}
-
-/// The descriptor of a [`Socket`], which owns it.
-struct Watched(RawFd);
-
-impl AsRawFd for Watched {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
-}
-
-/// A second descriptor of a socket.
-struct WatchedForRoom(OwnedFd);
-
-impl AsRawFd for WatchedForRoom {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
 
 /// What the event loop tells of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +86,7 @@ impl Socket {
     ///
     /// # Errors
     /// The error of the registration, such as that there are too many.
-    fn watched(&self) -> io::Result<&AsyncFd<Watched>> {
+    fn watched(&self) -> io::Result<&AsyncFd<Lent>> {
         match self.watch.get() {
             Some(watch) => Ok(watch),
             None => self.begin_watch(),
@@ -114,8 +94,8 @@ impl Socket {
     }
 
     #[cold]
-    fn begin_watch(&self) -> io::Result<&AsyncFd<Watched>> {
-        let watch = watch(Watched(self.fd.as_raw_fd()), self.events.interest())?;
+    fn begin_watch(&self) -> io::Result<&AsyncFd<Lent>> {
+        let watch = watch(Lent::new(self.fd.as_fd()), self.events.interest())?;
         Ok(self.watch.get_or_init(|| watch))
     }
 
@@ -165,7 +145,7 @@ impl Socket {
 
     /// Whether nothing has arrived, as far as the event loop knows: neither bytes nor the end.
     pub fn is_quiet(&self) -> bool {
-        let is_announced = |watch: &AsyncFd<Watched>| watch.try_io(Interest::READABLE, |_| Ok(())).is_ok();
+        let is_announced = |watch: &AsyncFd<Lent>| watch.try_io(Interest::READABLE, |_| Ok(())).is_ok();
         !self.left_unread.get() && !self.watch.get().is_some_and(is_announced)
     }
 
@@ -318,7 +298,7 @@ impl Socket {
             Events::Reading => {
                 let room = match self.room.take() {
                     Some(room) => room,
-                    None => Box::new(watch(WatchedForRoom(self.fd.try_clone()?), Interest::WRITABLE)?),
+                    None => Box::new(watch(self.fd.try_clone()?, Interest::WRITABLE)?),
                 };
                 let done = poll_room(&room, cx, || call(self.fd.as_fd()));
                 if done.is_pending() {
@@ -353,15 +333,6 @@ fn poll_room<T: AsRawFd>(
             done => return Poll::Ready(done),
         }
     }
-}
-
-/// Registers a descriptor with this thread's event loop.
-fn watch<T: AsRawFd>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe; a socket is owned and stays open as long as it is watched"
-    )]
-    AsyncFd::with_interest(fd, interest)
 }
 
 impl AsFd for Socket {

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use conf::{Arity, Body, Contexts, Directive, Error, Row};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use net::watch::{Interest, watch};
 
 use crate::engine::{Command, Commands, Engine, Input, Module, Running, Thread};
 
@@ -121,9 +120,7 @@ fn accept_all(cycle: &Arc<Running<Cycle>>) -> Vec<tokio::task::JoinHandle<()>> {
 }
 
 async fn accept(cycle: Arc<Running<Cycle>>, socket: Arc<OwnedFd>) {
-    #[expect(deprecated, reason = "its successor is unsafe; the socket stays open as long as it is watched")]
-    let listener = AsyncFd::with_interest(socket, Interest::READABLE);
-    let Ok(listener) = listener else { return };
+    let Ok(listener) = watch(socket, Interest::READABLE) else { return };
     loop {
         let Ok(mut guard) = listener.readable().await else { return };
         let Ok(accepted) = guard.try_io(|listener| os::socket::accept4(listener.get_ref().as_fd())) else {

@@ -6,18 +6,17 @@
 //! process with one thread. What is ordered is done on a thread made for it, as a reload may take long.
 
 use std::future::poll_fn;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use net::watch::{Interest, Lent, watch};
 use net::{Undone, aside};
 use os::credentials::Capabilities;
 use os::errlog::{Errno, Level};
 use os::process::Pid;
 use os::signal::{Received, Signal, SignalFd, wait_readable};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::bundle::{Bundle, BundleResources, HandleId};
 use crate::core_conf::CoreConf;
@@ -130,19 +129,9 @@ fn lock<E: Engine>(worker: &Mutex<Worker<E>>) -> MutexGuard<'_, Worker<E>> {
     worker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A descriptor that stays open while it is watched.
-struct Watched(RawFd);
-
-impl AsRawFd for Watched {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
-}
-
 /// Waits until one of them is readable, or so long.
-async fn wait(watched: Vec<Watched>, patience_ms: Option<u32>) -> std::io::Result<()> {
-    #[expect(deprecated, reason = "its successor is unsafe; the worker owns what is watched")]
-    let watch = |fd| AsyncFd::with_interest(fd, Interest::READABLE);
+async fn wait(watched: Vec<Lent>, patience_ms: Option<u32>) -> std::io::Result<()> {
+    let watch = |fd| watch(fd, Interest::READABLE);
     let watched: Vec<_> = watched.into_iter().map(watch).collect::<Result<_, _>>()?;
     let mut slept = patience_ms.map(|ms| Box::pin(tokio::time::sleep(Duration::from_millis(ms.into()))));
     poll_fn(|cx| {
@@ -209,19 +198,20 @@ impl<E: Engine> Worker<E> {
         Reporter { log: Arc::clone(&self.loaded.error_log), console: Console::Silent }
     }
 
+    /// Signals, the end of the threads, the master.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let own = [self.signals.as_fd(), self.pool.ended()];
+        own.into_iter().chain(self.channel.as_ref().map(AsFd::as_fd)).collect()
+    }
+
     /// What tells that there is something to do, and the milliseconds after which there is in any case.
-    fn awaited(&self) -> (Vec<Watched>, Option<u32>) {
-        let channel = self.channel.as_ref().map(AsRawFd::as_raw_fd);
-        let fds =
-            [self.signals.as_fd().as_raw_fd(), self.pool.ended().as_raw_fd()].into_iter().chain(channel);
-        (fds.map(Watched).collect(), self.patience_ms())
+    fn awaited(&self) -> (Vec<Lent>, Option<u32>) {
+        (self.descriptors().into_iter().map(Lent::new).collect(), self.patience_ms())
     }
 
     /// Waits for something to happen and does what it asks for.
     fn turn(&mut self) -> Ended {
-        let mut watched: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd(), self.pool.ended()];
-        watched.extend(self.channel.as_ref().map(AsFd::as_fd));
-        let ready = wait_readable(&watched, self.patience_ms()).unwrap_or_default();
+        let ready = wait_readable(&self.descriptors(), self.patience_ms()).unwrap_or_default();
         let is_ready = |index: usize| ready.get(index).copied().unwrap_or(false);
         if is_ready(0) {
             while let Ok(Some(received)) = self.signals.read() {

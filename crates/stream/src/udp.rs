@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -17,9 +17,9 @@ use http::connection::Conn;
 use http::cycle::Worker;
 use http::server::accept::{Served, admit, next_number};
 use http::side::Side;
+use net::watch::{Interest, watch};
 use os::errlog::{Errno, Level};
 use os::socket::PeerAddr;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use crate::session;
@@ -89,20 +89,8 @@ fn place(addr: &ListenAddr) -> usize {
     }
 }
 
-struct Shared(Arc<OwnedFd>);
-
-impl AsRawFd for Shared {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 async fn receive(socket: Arc<OwnedFd>, addr: Rc<ListenAddr>) -> io::Result<()> {
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
-    )]
-    let ready = AsyncFd::with_interest(Shared(Arc::clone(&socket)), tokio::io::Interest::READABLE)?;
+    let ready = watch(Arc::clone(&socket), Interest::READABLE)?;
     let sessions = Sessions::default();
     let mut buffer = vec![0; LONGEST];
     loop {

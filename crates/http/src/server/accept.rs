@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base::Network;
 use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use net::Stream;
+use net::watch::{Interest, watch};
 use os::errlog::{Level, Verbosity};
 use os::socket::PeerAddr;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::stats;
@@ -29,14 +29,6 @@ use crate::side::Side;
 const BATCH: usize = 64;
 /// The same with several threads: few, so that a burst spreads over them.
 const SHARED_BATCH: usize = 1;
-
-struct Shared(Arc<OwnedFd>);
-
-impl AsRawFd for Shared {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
 
 /// The sockets that this thread accepts on, by address.
 pub struct Acceptors {
@@ -159,10 +151,10 @@ fn key_of(spec: &SocketSpec) -> (ListenAddr, Option<u32>) {
 }
 
 async fn accept_alone(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
-    let ready = watch(Shared(socket))?;
+    let ready = watch(socket, Interest::READABLE)?;
     loop {
         let mut guard = ready.readable().await?;
-        match accept_batch(guard.get_inner().0.as_fd(), taker, BATCH) {
+        match accept_batch(guard.get_inner().as_fd(), taker, BATCH) {
             Batch::Empty => guard.clear_ready(),
             Batch::More => tokio::task::yield_now().await,
             Batch::Pause => net::timer::sleep(500).await,
@@ -173,7 +165,7 @@ async fn accept_alone(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
 async fn accept_shared(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
     let epoll = os::epoll::ExclusiveEpoll::new()?;
     epoll.add(socket.as_fd(), 0)?;
-    let ready = watch(epoll.as_fd().try_clone_to_owned()?)?;
+    let ready = watch(epoll.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
     loop {
         let mut guard = ready.readable().await?;
         match accept_batch(socket.as_fd(), taker, SHARED_BATCH) {
@@ -186,14 +178,6 @@ async fn accept_shared(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
             Batch::Pause => net::timer::sleep(500).await,
         }
     }
-}
-
-fn watch<T: AsRawFd>(socket: T) -> io::Result<AsyncFd<T>> {
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe; the socket is owned and stays open as long as it is watched"
-    )]
-    AsyncFd::with_interest(socket, tokio::io::Interest::READABLE)
 }
 
 enum Batch {
