@@ -198,7 +198,8 @@ pub fn bind_local(
     bind(fd, &PeerAddr::Inet(local))
 }
 
-/// Begins to connect a socket.
+/// Begins to connect a socket. Within a machine the handshake is over before `connect(2)` returns, whatever it says, and
+/// then nothing has to be waited for.
 ///
 /// # Errors
 /// Those of `connect(2)`, `EINPROGRESS` apart.
@@ -208,7 +209,10 @@ pub fn connect(fd: BorrowedFd<'_>, addr: &PeerAddr) -> io::Result<ConnectState> 
     let done = retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), raw.as_ptr().cast(), raw.len()) }));
     match done {
         Ok(_) => Ok(ConnectState::Connected),
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(ConnectState::InProgress),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(match peer_addr(fd) {
+            Ok(_) => ConnectState::Connected,
+            Err(_) => ConnectState::InProgress,
+        }),
         Err(error) => Err(error),
     }
 }
@@ -334,6 +338,8 @@ mod tests {
         let addr = listener.local_addr().expect("addr");
         let connecting =
             connect_start(&addr.into(), "127.0.0.1:0".parse().ok(), Transparency::Own).expect("connect");
+        // Without a look at the event loop.
+        assert_eq!(connecting.state, ConnectState::Connected);
         let (fd, peer) = accept4(listener.as_fd()).expect("accept");
         assert!(take_error(connecting.fd.as_fd()).expect("option").is_none());
         assert_eq!(local_addr(connecting.fd.as_fd()).expect("local"), peer);
