@@ -3,7 +3,9 @@
 //! Small neighbours leave in one call; files leave by `sendfile`.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -141,10 +143,21 @@ impl Chunk {
         let Self::File { file, offset, end } = &self else { return Ok(self) };
         let length = usize::try_from(end - offset).unwrap_or(usize::MAX);
         let mut buf = Buf::with_capacity(length);
-        buf.resize(length, 0);
-        std::os::unix::fs::FileExt::read_exact_at(&**file, &mut buf, *offset)?;
+        append_file(file, *offset, length, &mut buf)?;
         Ok(Self::Buf { buf, start: 0 })
     }
+}
+
+/// Appends `length` bytes of a file to `out`; one that became shorter is an unexpected end.
+fn append_file(file: &File, offset: u64, length: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut read = 0;
+    while read < length {
+        match os::io::pread_append(file.as_fd(), out, length - read, offset + read as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => read += count,
+        }
+    }
+    Ok(())
 }
 
 impl From<Buf> for Chunk {
@@ -343,10 +356,7 @@ impl Queue {
                 );
                 continue;
             };
-            let at = out.len();
-            out.resize(at + length, 0);
-            let read = std::os::unix::fs::FileExt::read_exact_at(&**file, &mut out[at..], *offset);
-            if let Err(error) = read {
+            if let Err(error) = append_file(file, *offset, length, out) {
                 out.truncate(start);
                 return Err(error);
             }
