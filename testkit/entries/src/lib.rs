@@ -4,6 +4,7 @@
 //! A function panics where the bytes show a fault: pieces that come to something else than the whole, output without
 //! bound, a path that leaves its root.
 
+mod certificates;
 mod configuration;
 mod dice;
 mod gateways;
@@ -31,7 +32,7 @@ const fn entry(name: &'static str, read: fn(&[u8]), fragments: &'static [&'stati
 }
 
 /// All of them.
-pub const ENTRIES: [Entry; 15] = [
+pub const ENTRIES: [Entry; 16] = [
     entry("request_head", h1::request_head, h1::HEADS),
     entry("response_head", h1::response_head, h1::HEADS),
     entry("chunked", h1::chunked, h1::CHUNKS),
@@ -46,6 +47,7 @@ pub const ENTRIES: [Entry; 15] = [
     entry("uri", words::uri, words::WORDS),
     entry("fields", words::fields, words::WORDS),
     entry("dns", names::dns, names::MESSAGES),
+    entry("ocsp", certificates::ocsp, certificates::ANSWERS),
     entry("configuration", configuration::configuration, configuration::LINES),
 ];
 

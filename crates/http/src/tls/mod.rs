@@ -4,6 +4,7 @@
 
 mod files;
 mod policy;
+mod responder;
 mod settings;
 mod stapling;
 
@@ -13,10 +14,11 @@ use net::tls::{Identities, ServerConfig};
 
 pub use self::files::{Dynamic, Loaded, ObjectCache, PemFile, Written, no_file, read_trust};
 pub use self::policy::{ClientPolicy, VerifyClient};
+pub use self::responder::{Responder, UrlError};
 pub use self::settings::{
     ConfCommand, ConfCommands, read_ciphers, read_curves, read_passwords, read_protocols,
 };
-pub use self::stapling::{Responder, Stapling};
+pub use self::stapling::{Source, Stapling};
 
 use crate::request::Request;
 

@@ -1,14 +1,12 @@
 //! `ssl_stapling*`: what is sent with a server's certificates, from a file or from the issuer's responder
 //! (`ngx_event_openssl_stapling.c`).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use conf::{Error, Level};
 use http::conf::compile::Cx;
 use http::conf::core::Core;
-use http::conf::{UriPart, parse_upstream_url};
-use http::tls::{PemFile, Responder, Stapling, read_trust};
+use http::tls::{PemFile, Responder, Source, Stapling, read_trust};
 use net::tls::x509::Certificate;
 use net::tls::{Identity, Trust};
 
@@ -46,19 +44,17 @@ pub(super) fn set_up(
             ignore("no OCSP responder URL in the certificate");
             continue;
         };
-        let responder = match responder(&url, cx) {
+        let responder = match Responder::look_up(&url, cx) {
             Ok(responder) => responder,
-            Err(why) => {
-                let shown = String::from_utf8_lossy(&url);
-                let sentence = format!(
-                    "\"ssl_stapling\" ignored, {why} in OCSP responder \"{shown}\" in the certificate \"{name}\""
-                );
+            Err(error) => {
+                let sentence = format!("\"ssl_stapling\" ignored, {error} in the certificate \"{name}\"");
                 cx.notices.push(Error::bare(sentence).with_level(Level::Warn));
                 continue;
             }
         };
         let trust = s.stapling_verify.then(|| Arc::clone(&trust));
-        staplings.push(Arc::new(Stapling::new(identity, issuer, responder, trust, Arc::clone(&core))));
+        let source = Source { name: name.clone(), issuer, responder, trust, core: Arc::clone(&core) };
+        staplings.push(Arc::new(Stapling::new(identity, source)));
     }
     Ok(staplings)
 }
@@ -75,26 +71,4 @@ fn issuer_of(identity: &Identity, trust: &Trust) -> Option<Certificate> {
     let next = identity.chain().issuer_der().and_then(|der| Certificate::parse(der).ok());
     let is_issuer = |one: &Certificate| one.subject() == leaf.issuer();
     next.filter(is_issuer).or_else(|| trust.certificates().iter().find(|one| is_issuer(one)).cloned())
-}
-
-fn responder(url: &[u8], cx: &mut Cx<'_>) -> Result<Responder, String> {
-    let address = url.strip_prefix(b"http://").ok_or("invalid URL prefix")?;
-    let parts = parse_upstream_url(address, UriPart::Allowed)?;
-    let (host, port) = (parts.host_text(), parts.port.unwrap_or(80));
-    let path = match String::from_utf8_lossy(parts.uri).into_owned() {
-        path if path.starts_with('/') => path,
-        rest => format!("/{rest}"),
-    };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let addrs = match bare.parse() {
-        Ok(ip) => vec![SocketAddr::new(ip, port)],
-        Err(_) => {
-            let found = cx.resources.resolve(bare).map_err(|_| "host not found")?;
-            found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
-        }
-    };
-    if addrs.is_empty() {
-        return Err("host not found".to_owned());
-    }
-    Ok(Responder { host, port, path, addrs })
 }

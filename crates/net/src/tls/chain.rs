@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::crl::{self, RevocationList};
-use super::der::Reader;
+use super::der::{Malformed, Reader};
 use super::identity::is_certificate;
 use super::pem;
 use super::sessions::Context;
@@ -15,6 +15,8 @@ use super::x509::{Certificate, oid};
 
 /// Most certificates of the peer that a chain is made of.
 const MOST_UNTRUSTED: usize = 32;
+/// Most certificates between who has signed something and a trusted one, as OpenSSL has it.
+const SIGNER_DEPTH: usize = 100;
 /// Most issuers of one name that are tried.
 const MOST_CANDIDATES: usize = 8;
 /// `keyCertSign` in the first byte of `keyUsage`.
@@ -121,26 +123,41 @@ impl Trust {
     /// Judges the certificates that a peer has sent, its own first.
     #[must_use]
     pub fn judge(&self, chain: &[Vec<u8>], purpose: Purpose) -> Verification {
-        let mut peer = Vec::new();
-        for der in chain.iter().take(MOST_UNTRUSTED) {
-            match Certificate::parse(der) {
-                Ok(certificate) => peer.push(certificate),
-                Err(_) => return Verification::Bad(Flaw::Unspecified),
-            }
-        }
-        let now = crate::timer::wall_clock().0;
+        let Ok(peer) = parse_all(chain) else { return Verification::Bad(Flaw::Unspecified) };
         match peer.split_first() {
             None => Verification::Absent,
-            Some((leaf, others)) => match self.flaw(leaf, others, purpose, now) {
-                None => Verification::Good,
-                Some(flaw) => Verification::Bad(flaw),
-            },
+            Some((leaf, others)) => self.verdict(&self.build(leaf, others, self.depth), purpose),
+        }
+    }
+
+    /// Judges who has signed something, at whatever depth below a trusted certificate; `others` may lie between.
+    #[must_use]
+    pub fn judge_signer<'c>(
+        &self,
+        signer: &Certificate,
+        others: impl IntoIterator<Item = &'c Certificate>,
+    ) -> Verification {
+        let others: Vec<Certificate> = others.into_iter().take(MOST_UNTRUSTED).cloned().collect();
+        self.verdict(&self.build(signer, &others, SIGNER_DEPTH), Purpose::Any)
+    }
+
+    /// The way from what a peer has sent to a trusted certificate, its own first, as far as it leads.
+    #[must_use]
+    pub fn chain(&self, certificates: &[Vec<u8>]) -> Vec<Certificate> {
+        let peer = parse_all(certificates).unwrap_or_default();
+        let Some((leaf, others)) = peer.split_first() else { return Vec::new() };
+        self.build(leaf, others, self.depth).chain.into_iter().cloned().collect()
+    }
+
+    fn verdict(&self, built: &Built<'_>, purpose: Purpose) -> Verification {
+        match self.flaw(built, purpose, crate::timer::wall_clock().0) {
+            None => Verification::Good,
+            Some(flaw) => Verification::Bad(flaw),
         }
     }
 
     /// The last thing wrong with a chain.
-    fn flaw(&self, leaf: &Certificate, others: &[Certificate], purpose: Purpose, now: i64) -> Option<Flaw> {
-        let built = self.build(leaf, others);
+    fn flaw(&self, built: &Built<'_>, purpose: Purpose, now: i64) -> Option<Flaw> {
         let chain = &built.chain;
         let mut flaw = built.flaw;
         flaw = check_extensions(chain, purpose).or(flaw);
@@ -172,7 +189,7 @@ impl Trust {
     }
 
     /// The way from a certificate to a trusted root, as far as it leads.
-    fn build<'c>(&'c self, leaf: &'c Certificate, others: &'c [Certificate]) -> Built<'c> {
+    fn build<'c>(&'c self, leaf: &'c Certificate, others: &'c [Certificate], depth: usize) -> Built<'c> {
         let mut chain = vec![leaf];
         let mut untrusted = 1;
         loop {
@@ -186,7 +203,7 @@ impl Trust {
                 };
                 return Built { chain, flaw };
             }
-            if chain.len() > self.depth + 1 {
+            if chain.len() > depth.saturating_add(1) {
                 return Built { chain, flaw: Some(Flaw::TooLong) };
             }
             if let Some(issuer) = self.trusted_issuer(last) {
@@ -224,6 +241,10 @@ impl Trust {
         let candidates = self.of_name(certificate.issuer()).filter(|one| is_issuer(one, certificate));
         best(candidates.take(MOST_CANDIDATES), certificate)
     }
+}
+
+fn parse_all(chain: &[Vec<u8>]) -> Result<Vec<Certificate>, Malformed> {
+    chain.iter().take(MOST_UNTRUSTED).map(|der| Certificate::parse(der)).collect()
 }
 
 struct Built<'c> {
