@@ -267,6 +267,16 @@ impl Deadline {
     pub async fn over(&self) {
         poll_fn(|cx| self.poll_over(cx)).await;
     }
+
+    /// Runs `future` until the time has come; `None` when it has.
+    pub async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => self.poll_over(cx).map(|()| None),
+        })
+        .await
+    }
 }
 
 impl Drop for Deadline {
@@ -308,12 +318,7 @@ pub async fn sleep(ms: u64) {
 pub async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
     let deadline = Deadline::new();
     deadline.set_after(ms);
-    let mut future = std::pin::pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending => deadline.poll_over(cx).map(|()| None),
-    })
-    .await
+    deadline.bound(future).await
 }
 
 /// Drives every deadline of this thread; spawned once per worker thread, never ends.

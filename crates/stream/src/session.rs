@@ -19,8 +19,8 @@ use http::server::accept::Served;
 use http::server::proxy_header::{self, Heard};
 use http::server::tls;
 use http::side::Side;
-use http::tls::{Alpn, VerifyClient};
-use net::tls::{Begun, Verification};
+use http::tls::Alpn;
+use net::tls::Begun;
 use os::errlog::Level;
 
 use crate::core::Core;
@@ -201,25 +201,17 @@ async fn shake(r: &mut Request, address: &Address) -> Result<(), u16> {
         return Err(INTERNAL);
     }
     conn.deadline.set_after(timeout(r));
-    if let Err(error) = conn.stream.handshake(&conn.deadline).await {
+    if let Err(error) = tls::shake(r, address).await {
         let (level, said) = tls::told(&error);
         r.log(level, format_args!("{said}"));
         return Err(INTERNAL);
     }
     let Some(policy) = r.server().tls.as_ref().and_then(|tls| tls.client.as_ref()) else { return Ok(()) };
     let Some(session) = conn.stream.tls() else { return Ok(()) };
-    match policy.judge(session) {
-        Verification::Bad(flaw) if !policy.forgives(flaw) => {
-            let (number, text) = (flaw.number(), flaw.text());
-            r.log(Level::Info, format_args!("client SSL certificate verify error: ({number}:{text})"));
-            Err(INTERNAL)
-        }
-        Verification::Absent if policy.verify == VerifyClient::On => {
-            r.log(Level::Info, format_args!("client sent no required SSL certificate"));
-            Err(INTERNAL)
-        }
-        _ => Ok(()),
-    }
+    policy.admit(session).map_err(|refused| {
+        r.log(Level::Info, format_args!("{refused}"));
+        INTERNAL
+    })
 }
 
 /// Goes on under the settings of the server that the hello's name leads to (`ngx_stream_ssl_servername`).

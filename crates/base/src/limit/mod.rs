@@ -10,3 +10,4 @@ mod slab;
 
 pub use self::connections::{ConnectionTable, Entered, Held};
 pub use self::requests::{Accounting, Asked, Limit, Pin, RequestTable};
+pub use self::slab::entries_of_zone;

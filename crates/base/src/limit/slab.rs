@@ -7,6 +7,12 @@ const PAGE: u64 = 4096;
 const POOL: u64 = 640;
 const PAGE_HEAD: u64 = 24;
 
+/// How many entries of `entry` bytes, key and all, fit into a zone of `size` bytes.
+#[must_use]
+pub fn entries_of_zone(size: u64, entry: u64) -> u64 {
+    capacity(size) / cost(entry)
+}
+
 /// Bytes that entries may take in a zone of `size` bytes; one page is the zone's own.
 pub(super) fn capacity(size: u64) -> u64 {
     (size.saturating_sub(POOL) / (PAGE + PAGE_HEAD)).saturating_sub(1) * PAGE
@@ -24,7 +30,7 @@ mod tests {
     #[test]
     fn as_many_fit_as_nginx_says() {
         let check = |zone: u64, entry: u64, expected: u64| {
-            let count = capacity(zone) / cost(entry);
+            let count = entries_of_zone(zone, entry);
             let difference = count.abs_diff(expected);
             assert!(difference * 50 < expected, "{count} entries of {entry} bytes in {zone}");
         };

@@ -6,7 +6,7 @@
 use std::io;
 use std::rc::Rc;
 
-use net::tls::{Begun, Fault, Verification, fault};
+use net::tls::{Begun, Fault, fault};
 use os::errlog::{Errno, Level};
 
 use crate::conf::ServerId;
@@ -16,7 +16,7 @@ use crate::connection::Conn;
 use crate::cycle::{Cycle, Worker};
 use crate::request::Request;
 use crate::server::h2::Http2;
-use crate::tls::{Alpn, VerifyClient};
+use crate::tls::{Alpn, Refused, ServerTls};
 
 /// Does the handshake where the listener wants TLS and it has not been done; says whether the connection may go
 /// on.
@@ -59,11 +59,33 @@ pub(super) async fn begin(worker: &Worker, r: &mut Request, conn: &Rc<Conn>) -> 
         return false;
     }
     conn.deadline.set_after(timeout(server));
-    if let Err(error) = conn.stream.handshake(&conn.deadline).await {
+    if let Err(error) = shake(r, address).await {
         log_failure(&cycle, conn, &error);
         return false;
     }
     true
+}
+
+/// Does the handshake by the configuration that the hello was answered by, and asks what must be known of the
+/// client's certificate (`ngx_ssl_handshake`), all before the connection's deadline.
+///
+/// # Errors
+/// The handshake failed, or the time is over.
+pub async fn shake(r: &Request, address: &Address) -> io::Result<()> {
+    let conn = &r.conn;
+    conn.stream.handshake(&conn.deadline).await?;
+    let policy =
+        tls_of(r, address).and_then(|tls| tls.client.as_ref()).filter(|policy| policy.ocsp.is_some());
+    let (Some(policy), Some(session)) = (policy, conn.stream.tls()) else { return Ok(()) };
+    // Rare, and larger than all of the handshake.
+    let asked = Box::pin(policy.ask_status(r, session));
+    conn.deadline.bound(asked).await.ok_or_else(|| io::ErrorKind::TimedOut.into())
+}
+
+/// Whose TLS a connection has: its server's, or the default server's where that one has none of its own.
+fn tls_of<'r>(r: &'r Request, address: &Address) -> Option<&'r ServerTls> {
+    let http = &r.cycle.http;
+    http.server(r.server).tls.as_deref().or(http.server(address.default_server).tls.as_deref())
 }
 
 /// The server of the hello's name, as the session is to remember it (`ngx_http_ssl_servername`).
@@ -83,12 +105,8 @@ fn server_by_name(conn: &Conn, address: &Address) -> ServerId {
 /// Answers the hello by the server's configuration, or by the default server's where it has none of its own.
 pub async fn accept(r: &Request, address: &Address, alpn: Alpn) -> bool {
     let (conn, cycle) = (&r.conn, &r.cycle);
-    let http = &cycle.http;
-    let own = http.server(r.server);
-    let Some(tls) = own.tls.as_ref().or(http.server(address.default_server).tls.as_ref()) else {
-        return false;
-    };
-    if own.tls.as_ref().is_some_and(|own| own.rejects) {
+    let Some(tls) = tls_of(r, address) else { return false };
+    if r.server().tls.as_ref().is_some_and(|own| own.rejects) {
         conn.stream.refuse_name().await;
         conn.log(cycle, Level::Info, format_args!("handshake rejected while SSL handshaking"));
         return false;
@@ -167,24 +185,8 @@ pub(super) fn check(r: &Request, address: &Address) -> Result<(), u16> {
         );
         return Err(421);
     }
-    match policy.judge(session) {
-        Verification::Bad(flaw) if !policy.forgives(flaw) => {
-            let (number, text) = (flaw.number(), flaw.text());
-            r.log(
-                Level::Info,
-                format_args!(
-                    "client SSL certificate verify error: ({number}:{text}) while reading client request headers"
-                ),
-            );
-            Err(495)
-        }
-        Verification::Absent if policy.verify == VerifyClient::On => {
-            r.log(
-                Level::Info,
-                format_args!("client sent no required SSL certificate while reading client request headers"),
-            );
-            Err(496)
-        }
-        _ => Ok(()),
-    }
+    policy.admit(session).map_err(|refused| {
+        r.log(Level::Info, format_args!("{refused} while reading client request headers"));
+        if refused == Refused::Missing { 496 } else { 495 }
+    })
 }

@@ -3,6 +3,8 @@
 //! Which server's is used is decided by the name in the client's hello, before anything else is known.
 
 mod files;
+mod ocsp;
+mod ocsp_cache;
 mod policy;
 mod responder;
 mod settings;
@@ -13,7 +15,9 @@ use std::sync::{Arc, OnceLock};
 use net::tls::{Identities, ServerConfig};
 
 pub use self::files::{Dynamic, Loaded, ObjectCache, PemFile, Written, no_file, read_trust};
-pub use self::policy::{ClientPolicy, VerifyClient};
+pub use self::ocsp::{Ocsp, Reach};
+pub use self::ocsp_cache::OcspCache;
+pub use self::policy::{ClientPolicy, Refused, VerifyClient};
 pub use self::responder::{Responder, UrlError};
 pub use self::settings::{
     ConfCommand, ConfCommands, read_ciphers, read_curves, read_passwords, read_protocols,

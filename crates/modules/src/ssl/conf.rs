@@ -18,7 +18,7 @@ use net::tls::{
 };
 use os::errlog::Level;
 
-use super::{Builtin, SslSettings, stapling};
+use super::{Builtin, SslSettings, ocsp, stapling};
 
 /// Bytes of the records that are sent where nothing is said.
 const RECORD_SIZE: usize = 16 << 10;
@@ -67,7 +67,11 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
         let identity = loaded.identity(cx, certificate, key, &s.passwords)?;
         add(&mut fixed, cx.conf_path(certificate).display().to_string(), identity);
     }
-    let client = client_policy(s, cx)?;
+    let mut client = client_policy(s, cx)?;
+    let ocsp = ocsp::set_up(s, cx)?;
+    if let Some(policy) = &mut client {
+        policy.ocsp = ocsp;
+    }
     if let Some(file) = &s.dhparam {
         check_dhparam(file, cx)?;
     }
@@ -113,7 +117,7 @@ fn client_policy(s: &SslSettings, cx: &mut Cx<'_>) -> Result<Option<ClientPolicy
         return Err(Error::bare(sentence));
     }
     let trust = read_trust(cx, &files, s.crl.as_ref(), s.verify_depth)?;
-    Ok(Some(ClientPolicy { verify, trust: Arc::new(trust) }))
+    Ok(Some(ClientPolicy { verify, trust: Arc::new(trust), ocsp: None }))
 }
 
 /// The names of issuers that clients are told of.

@@ -4,6 +4,7 @@
 //! master, so the worker needs no right to read a key.
 
 mod conf;
+mod ocsp;
 mod rows;
 mod stapling;
 mod variables;
@@ -11,11 +12,12 @@ mod variables;
 use std::sync::Arc;
 
 use ::conf::Error;
+use ::conf::zones::Zone;
 use http::conf::Lines;
 use http::conf::compile::Cx;
 use http::module::{Module, Registry, Settings, Slot};
 use http::rows::Row;
-use http::tls::{ConfCommands, Loaded, ObjectCache, PemFile, VerifyClient, Written};
+use http::tls::{ConfCommands, Loaded, ObjectCache, OcspCache, PemFile, Reach, VerifyClient, Written};
 use net::tls::{CipherList, CurveList, Protocols, SessionCache, TicketKeys};
 
 /// `ngx_http_ssl_module`.
@@ -89,6 +91,9 @@ pub struct SslSettings {
     alpn: Arc<Vec<Vec<u8>>>,
     handshake_timeout: u64,
     conf_commands: ConfCommands,
+    ocsp: Option<Reach>,
+    ocsp_responder: Option<Box<[u8]>>,
+    ocsp_cache: Option<Zone<OcspCache>>,
     stapling: bool,
     stapling_file: Option<PemFile>,
     stapling_responder: Option<Box<[u8]>>,
@@ -126,6 +131,9 @@ impl Default for SslSettings {
             alpn: Arc::default(),
             handshake_timeout: 0,
             conf_commands: ConfCommands::default(),
+            ocsp: None,
+            ocsp_responder: None,
+            ocsp_cache: None,
             stapling: false,
             stapling_file: None,
             stapling_responder: None,

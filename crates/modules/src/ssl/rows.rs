@@ -10,14 +10,14 @@ use http::tls::{
 };
 use net::tls::{SessionCache, TicketKeys};
 
-use super::{Builtin, SslSettings};
+use super::{Builtin, SslSettings, ocsp};
 
 const HTTP: Contexts = Contexts::HTTP_SERVER;
 const STREAM: Contexts = Contexts::STREAM_ALL;
 const ALL: Contexts = HTTP.or(STREAM);
 
 #[rustfmt::skip]
-pub(super) static ROWS: [Row<SslSettings>; 29] = [
+pub(super) static ROWS: [Row<SslSettings>; 32] = [
     row("ssl_certificate", ALL, Arity::ONE, "", "A certificate with its chain.", certificate).many(),
     row("ssl_certificate_key", ALL, Arity::ONE, "", "The key of a certificate.", certificate_key).many(),
     value("ssl_certificate_cache", ALL, Arity::TAKE123, "off", "Keeps certificates whose names have variables.", |s, d| {
@@ -64,6 +64,12 @@ pub(super) static ROWS: [Row<SslSettings>; 29] = [
         s.crl = Some(PemFile::named(cx, d.arg(0)?));
         Ok(())
     }),
+    value("ssl_ocsp", ALL, Arity::ONE, "off", "Asks whether clients' certificates are revoked.", ocsp::reach),
+    value("ssl_ocsp_responder", ALL, Arity::ONE, "", "Who is asked, instead of whom the certificates name.", |s, d| {
+        s.ocsp_responder = Some(d.arg(0)?.bytes.to_boxed());
+        Ok(())
+    }),
+    row("ssl_ocsp_cache", ALL, Arity::ONE, "off", "Keeps what was answered.", ocsp::cache),
     flag("ssl_stapling", ALL, "off", "Sends OCSP answers with certificates.", |s, v| s.stapling = v),
     row("ssl_stapling_file", ALL, Arity::ONE, "", "A file with the answer.", |s, cx, d| {
         s.stapling_file = Some(PemFile::named(cx, d.arg(0)?));
@@ -114,7 +120,7 @@ const SESSION: usize = 512;
 /// OpenSSL's number of sessions.
 const DEFAULT_SESSIONS: usize = 20 << 10;
 /// The least size of a zone: eight pages, as nginx has it.
-const LEAST_ZONE: u64 = 32 << 10;
+pub(super) const LEAST_ZONE: u64 = 32 << 10;
 
 fn session_cache(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {
     if !s.has_own_cache {

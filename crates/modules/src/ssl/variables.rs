@@ -81,13 +81,18 @@ fn client_verify(r: &Request, out: &mut Vec<u8>) -> bool {
     };
     match judged {
         Verification::Absent => out.extend_from_slice(b"NONE"),
-        Verification::Good => out.extend_from_slice(b"SUCCESS"),
-        Verification::Bad(flaw) => {
-            out.extend_from_slice(b"FAILED:");
-            out.extend_from_slice(flaw.text().as_bytes());
-        }
+        Verification::Good => match session.doubt() {
+            None => out.extend_from_slice(b"SUCCESS"),
+            Some(doubt) => push_failed(doubt.text(), out),
+        },
+        Verification::Bad(flaw) => push_failed(flaw.text(), out),
     }
     true
+}
+
+fn push_failed(why: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"FAILED:");
+    out.extend_from_slice(why.as_bytes());
 }
 
 /// Appends something of the client's certificate, where it has one.

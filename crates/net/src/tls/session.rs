@@ -16,6 +16,7 @@ use rustls::{CommonState, HandshakeKind};
 
 use super::error::{self, Error};
 use super::hello::Hello;
+use super::ocsp::Doubt;
 use super::server::ServerConfig;
 use super::sessions::Context as Policy;
 use super::verify::Verification;
@@ -81,6 +82,7 @@ pub struct Session {
     hello: Option<Box<Hello>>,
     accepted_name: OnceCell<Box<[u8]>>,
     verification: Cell<Option<(Policy, Verification)>>,
+    doubt: Cell<Option<Doubt>>,
 }
 
 struct State {
@@ -152,6 +154,7 @@ impl Session {
             hello,
             accepted_name: OnceCell::new(),
             verification: Cell::new(None),
+            doubt: Cell::new(None),
         }
     }
 
@@ -189,6 +192,17 @@ impl Session {
         let verification = if self.has_peer_certificate() { judge() } else { Verification::Absent };
         self.verification.set(Some((policy, verification)));
         verification
+    }
+
+    /// Why the peer's certificate, good by itself, is not to be taken for good: what OCSP has found of it.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.doubt.get()
+    }
+
+    /// Keeps what OCSP has found of the peer's certificate.
+    pub fn set_doubt(&self, doubt: Option<Doubt>) {
+        self.doubt.set(doubt);
     }
 
     /// The peer's certificates in DER, its own first; empty without any.
