@@ -15,7 +15,7 @@ use os::file::FileInfo;
 use crate::index::Stamp;
 use crate::record::{self, Damage, Decoded, Meta, Record};
 
-/// Bytes that the first read of a file asks for: the head and most bodies.
+/// Longest file that is read as a whole: the head and most bodies.
 const FIRST_READ: usize = 32 << 10;
 /// Bytes that a look at a head alone asks for.
 const PEEK: usize = 4 << 10;
@@ -298,10 +298,11 @@ struct Front {
     record: Box<Record>,
 }
 
-fn read_front(path: &Path, first: usize) -> Result<Front, OpenError> {
+fn read_front(path: &Path, longest: usize) -> Result<Front, OpenError> {
     let file = File::from(os::file::open_read(path)?);
     let info = os::file::info(file.as_fd())?;
-    let first = usize::try_from(info.size).unwrap_or(usize::MAX).min(first);
+    // All of the file, or the head alone: the body of a longer one leaves from the file.
+    let first = usize::try_from(info.size).ok().filter(|size| *size <= longest).unwrap_or(PEEK);
     let mut buf = Buf::with_capacity(first);
     read(&file, &mut buf, first)?;
     let record = match record::decode(&buf)? {
