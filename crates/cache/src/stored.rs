@@ -366,13 +366,6 @@ pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Ope
 /// Reads `count` bytes behind those that are there, or as many as there are.
 fn read(file: &File, buf: &mut Buf, count: usize) -> io::Result<()> {
     buf.reserve(count);
-    let mut left = count;
-    while left > 0 {
-        let offset = buf.len() as u64;
-        match os::io::pread_append(file.as_fd(), buf, left, offset)? {
-            0 => break,
-            more => left = left.saturating_sub(more),
-        }
-    }
-    Ok(())
+    let offset = buf.len() as u64;
+    os::io::pread_append_all(file.as_fd(), buf, count, offset).map(drop)
 }

@@ -181,6 +181,26 @@ pub fn pread_append(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, max: usize, offset: u
     Ok(read)
 }
 
+/// As [`pread_append`], again and again until there are `count` bytes more or the file ends; says how many there are.
+///
+/// # Errors
+/// Those of `pread(2)`.
+pub fn pread_append_all(
+    fd: BorrowedFd<'_>,
+    buf: &mut Vec<u8>,
+    count: usize,
+    offset: u64,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < count {
+        match pread_append(fd, buf, count - done, offset + done as u64)? {
+            0 => break,
+            more => done += more,
+        }
+    }
+    Ok(done)
+}
+
 /// # Safety
 /// `len` bytes from `start` on can be written.
 unsafe fn pread_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, offset: u64) -> io::Result<usize> {
