@@ -8,7 +8,7 @@ use http::conf::compile::Cx;
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::cgi::{self, Cgi};
-use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Wire};
+use http::relay::{BodyUse, Layout, Params, Pass, Plan, Protocol, RelaySettings, Wire};
 use http::request::Request;
 use http::rows::{Row, row};
 use net::Buf;
@@ -26,6 +26,8 @@ static ROWS: [Row<ScgiSettings>; 2] = [
     row("scgi_param", Contexts::HTTP_ALL, Arity::TAKE23, "HTTP_HOST $host$is_request_port$request_port", "A variable of the request.", |s: &mut ScgiSettings, cx, d| s.params.set(cx, d)).many(),
 ];
 
+const LAYOUT: Layout = Layout { open: proto::scgi::push_part, close: |_, _, out| out.push(0) };
+
 /// Settings of the module in one block.
 #[derive(Clone, Default)]
 pub struct ScgiSettings {
@@ -42,7 +44,7 @@ impl Settings for ScgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish(&self.relay);
+        self.params.finish(&self.relay, &LAYOUT);
         self.relay.finish(cx, "scgi", &["Status"])
     }
 }
@@ -84,7 +86,7 @@ impl Protocol for Scgi {
         let settings = r.location().settings::<Self>();
         let mut variables = Buf::with_capacity(4096 + r.head.len());
         let out = variables.vec();
-        settings.params.each(r, &settings.relay, |name, value| proto::scgi::push_variable(name, value, out));
+        settings.params.write(r, &settings.relay, &LAYOUT, out);
         let mut head = Buf::empty();
         proto::scgi::write(r.content_length.unwrap_or(0), &variables, head.vec());
         *plan = cgi::plan(r, &settings.relay, head);

@@ -8,7 +8,9 @@ use http::conf::compile::Cx;
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::cgi::{self, Cgi};
-use http::relay::{BodyUse, Offer, Params, Pass, Plan, Protocol, RelaySettings, Schemes, Security, Wire};
+use http::relay::{
+    BodyUse, Layout, Offer, Params, Pass, Plan, Protocol, RelaySettings, Schemes, Security, Wire,
+};
 use http::request::Request;
 use http::rows::{Row, row, value};
 use net::Buf;
@@ -43,6 +45,11 @@ static ROWS: [Row<UwsgiSettings>; 4] = [
 
 const SCHEMES: Schemes = &[("uwsgi://", Security::Plain), ("suwsgi://", Security::Tls)];
 
+const LAYOUT: Layout = Layout {
+    open: proto::uwsgi::open_variable,
+    close: |_, start, out| proto::uwsgi::close_variable(start, out),
+};
+
 /// Settings of the module in one block.
 #[derive(Clone, Default)]
 pub struct UwsgiSettings {
@@ -61,7 +68,7 @@ impl Settings for UwsgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish(&self.relay);
+        self.params.finish(&self.relay, &LAYOUT);
         self.relay.finish(cx, "uwsgi", &[])?;
         if self.pass.as_ref().is_some_and(Pass::may_need_tls) {
             self.relay.tls.make(cx, "uwsgi")?;
@@ -108,7 +115,7 @@ impl Protocol for Uwsgi {
         let mut head = Buf::with_capacity(4096 + r.head.len());
         let out = head.vec();
         let start = proto::uwsgi::begin(settings.modifier1, settings.modifier2, out);
-        settings.params.each(r, &settings.relay, |name, value| proto::uwsgi::push_variable(name, value, out));
+        settings.params.write(r, &settings.relay, &LAYOUT, out);
         if let Err(error) = proto::uwsgi::end(start, out) {
             r.log(Level::Alert, format_args!("{error}"));
             return Err(Outcome::Status(500));

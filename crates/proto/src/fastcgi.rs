@@ -43,12 +43,27 @@ pub fn begin(after: AfterAnswer, out: &mut Vec<u8>) -> usize {
     out.len()
 }
 
-/// Appends a parameter.
-pub fn push_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+/// Appends what stands before the value of a parameter; [`close_param`] concludes it once the value is there.
+pub fn open_param(name: &[u8], out: &mut Vec<u8>) {
     push_length(name.len(), out);
-    push_length(value.len(), out);
+    out.push(0);
     out.extend_from_slice(name);
-    out.extend_from_slice(value);
+}
+
+/// Tells the length of a value that goes from `start` to the end, in front of the name of `name` bytes before it.
+pub fn close_param(name: usize, start: usize, out: &mut Vec<u8>) {
+    let length = out.len().saturating_sub(start);
+    let Some(at) = start.checked_sub(name + 1).filter(|at| *at < out.len()) else { return };
+    match u8::try_from(length) {
+        Ok(short @ 0..=127) => out[at] = short,
+        _ => widen_length(at, length, out),
+    }
+}
+
+/// Puts a long length where there is room for a short one.
+#[cold]
+fn widen_length(at: usize, length: usize, out: &mut Vec<u8>) {
+    out.splice(at..=at, long_length(length));
 }
 
 /// Ends the parameters that began at `start`.
@@ -93,11 +108,13 @@ fn push_header(kind: u8, length: u16, padding: u8, out: &mut Vec<u8>) {
 fn push_length(length: usize, out: &mut Vec<u8>) {
     match u8::try_from(length) {
         Ok(short @ 0..=127) => out.push(short),
-        _ => {
-            let long = u32::try_from(length).unwrap_or(u32::MAX) | 1 << 31;
-            out.extend_from_slice(&long.to_be_bytes());
-        }
+        _ => out.extend_from_slice(&long_length(length)),
     }
+}
+
+/// A length above 127 bytes.
+fn long_length(length: usize) -> [u8; 4] {
+    (u32::try_from(length).unwrap_or(u32::MAX) | 1 << 31).to_be_bytes()
 }
 
 /// Bytes that bring a content to a multiple of eight.
@@ -252,18 +269,28 @@ impl Records {
 mod tests {
     use super::*;
 
+    fn push_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        open_param(name, out);
+        let start = out.len();
+        out.extend_from_slice(value);
+        close_param(name.len(), start, out);
+    }
+
     #[test]
     fn a_request_without_a_body() {
         let mut out = Vec::new();
         let start = begin(AfterAnswer::Close, &mut out);
         push_param(b"A", b"bc", &mut out);
         push_param(b"N", &[b'v'; 128], &mut out);
+        push_param(&[b'n'; 128], b"", &mut out);
         assert_eq!(end_params(start, &mut out), Ok(()));
         push_stdin(b"", &mut out);
         let mut expected = b"\x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0".to_vec();
-        expected.extend_from_slice(b"\x01\x04\0\x01\0\x8b\x05\0\x01\x02Abc\x01\x80\0\0\x80N");
+        expected.extend_from_slice(b"\x01\x04\0\x01\x01\x10\0\0\x01\x02Abc\x01\x80\0\0\x80N");
         expected.extend_from_slice(&[b'v'; 128]);
-        expected.extend_from_slice(b"\0\0\0\0\0\x01\x04\0\x01\0\0\0\0\x01\x05\0\x01\0\0\0\0");
+        expected.extend_from_slice(b"\x80\0\0\x80\0");
+        expected.extend_from_slice(&[b'n'; 128]);
+        expected.extend_from_slice(b"\x01\x04\0\x01\0\0\0\0\x01\x05\0\x01\0\0\0\0");
         assert_eq!(out, expected, "{}", out.escape_ascii());
         let mut keep = Vec::new();
         let _ = begin(AfterAnswer::Keep, &mut keep);

@@ -2,22 +2,21 @@
 //!
 //! The answer is that of a CGI program.
 
-/// Appends a variable.
-pub fn push_variable(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    for part in [name, value] {
-        out.extend_from_slice(part);
-        out.push(0);
-    }
+/// Appends a name or a value; a variable is both.
+pub fn push_part(part: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(part);
+    out.push(0);
 }
 
-/// Appends the request's head: `variables` as [`push_variable`] wrote them, behind the length of the body.
+/// Appends the request's head: `variables` made of [parts](push_part), behind the length of the body.
 pub fn write(body_length: u64, variables: &[u8], out: &mut Vec<u8>) {
     let content_length = body_length.to_string();
     let length = "CONTENT_LENGTH".len() + content_length.len() + 2 + variables.len();
     out.reserve(length + 24);
     out.extend_from_slice(length.to_string().as_bytes());
     out.push(b':');
-    push_variable(b"CONTENT_LENGTH", content_length.as_bytes(), out);
+    push_part(b"CONTENT_LENGTH", out);
+    push_part(content_length.as_bytes(), out);
     out.extend_from_slice(variables);
     out.push(b',');
 }
@@ -29,8 +28,9 @@ mod tests {
     #[test]
     fn requests() {
         let mut variables = Vec::new();
-        push_variable(b"SCGI", b"1", &mut variables);
-        push_variable(b"EMPTY", b"", &mut variables);
+        for part in ["SCGI", "1", "EMPTY", ""] {
+            push_part(part.as_bytes(), &mut variables);
+        }
         let mut out = Vec::new();
         write(27, &variables, &mut out);
         assert_eq!(out, b"32:CONTENT_LENGTH\x0027\0SCGI\x001\0EMPTY\0\0,", "{}", out.escape_ascii());

@@ -17,11 +17,19 @@ pub fn begin(modifier1: u8, modifier2: u8, out: &mut Vec<u8>) -> usize {
     out.len()
 }
 
-/// Appends a variable. A length above 65535 is cut off here and refused by [`end`].
-pub fn push_variable(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    for part in [name, value] {
-        out.extend_from_slice(&(part.len() as u16).to_le_bytes());
-        out.extend_from_slice(part);
+/// Appends what stands before the value of a variable; [`close_variable`] concludes it once the value is there. A length
+/// above 65535 is cut off here and there, and refused by [`end`].
+pub fn open_variable(name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    out.extend_from_slice(name);
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// Tells the length of a value that goes from `start` to the end, right in front of it.
+pub fn close_variable(start: usize, out: &mut [u8]) {
+    let length = out.len().saturating_sub(start) as u16;
+    if let Some(told) = start.checked_sub(2).and_then(|at| out.get_mut(at..start)) {
+        told.copy_from_slice(&length.to_le_bytes());
     }
 }
 
@@ -41,6 +49,13 @@ pub fn end(start: usize, out: &mut [u8]) -> Result<(), TooBig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn push_variable(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        open_variable(name, out);
+        let start = out.len();
+        out.extend_from_slice(value);
+        close_variable(start, out);
+    }
 
     #[test]
     fn packets() {

@@ -51,7 +51,7 @@ pub use self::connect::{Connected, parse_bind};
 pub use self::exchange::{MAX_FIELDS, READING};
 pub use self::http1::Http1;
 pub use self::http2::{Http2, Session};
-pub use self::params::Params;
+pub use self::params::{Layout, Params};
 pub use self::pass::{Pass, Schemes, Security, push_peer_url, split_scheme};
 pub use self::settings::RelaySettings;
 pub use self::state::{UpstreamHead, UpstreamState};

@@ -14,6 +14,9 @@ use crate::conf::compile::Cx;
 use crate::request::Request;
 use crate::variables::Template;
 
+/// Bytes that the name of nearly every field fits in, with `HTTP_`.
+const NAME_SIZE: usize = 64;
+
 /// One line.
 #[derive(Clone, Debug)]
 struct Param {
@@ -74,6 +77,24 @@ enum When {
     NotEmpty,
 }
 
+/// How a protocol lays out a parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Appends what stands before the value of the parameter of this name, with room for what only the value tells.
+    pub open: fn(name: &[u8], out: &mut Vec<u8>),
+    /// Concludes the parameter whose name has `name` bytes and whose value goes from `start` to the end.
+    pub close: fn(name: usize, start: usize, out: &mut Vec<u8>),
+}
+
+impl Layout {
+    fn push(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        (self.open)(name, out);
+        let start = out.len();
+        out.extend_from_slice(value);
+        (self.close)(name.len(), start, out);
+    }
+}
+
 /// The parameters of a block; a part of the settings of a module.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
@@ -85,12 +106,40 @@ pub struct Params {
     cache_program: Arc<Program>,
 }
 
-/// What is left to do for a request.
+/// What is written for a request; what is the same for all is laid out at load.
 #[derive(Clone, Debug, Default)]
 struct Program {
-    steps: Box<[Param]>,
+    steps: Box<[Step]>,
+    /// The parameters behind the last step.
+    rest: Box<[u8]>,
     /// Fields of these names are not passed on: lower case, with underscores, without `HTTP_`.
     replaced: Box<[Box<[u8]>]>,
+}
+
+/// A parameter whose value the request tells.
+#[derive(Clone, Debug)]
+struct Step {
+    /// The parameters before it, and its own beginning.
+    before: Box<[u8]>,
+    /// Bytes of `before` that belong to it.
+    opening: usize,
+    /// Bytes of its name.
+    name: usize,
+    value: Source,
+    when: When,
+}
+
+impl Step {
+    fn write(&self, r: &Request, layout: &Layout, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.before);
+        let start = out.len();
+        self.value.append(r, out);
+        if self.when == When::NotEmpty && out.len() == start {
+            out.truncate(start - self.opening);
+            return;
+        }
+        (layout.close)(self.name, start, out);
+    }
 }
 
 impl Params {
@@ -123,42 +172,35 @@ impl Params {
     }
 
     /// For [`crate::module::Settings::finish`].
-    pub fn finish(&mut self, settings: &RelaySettings) {
+    pub fn finish(&mut self, settings: &RelaySettings, layout: &Layout) {
         if self.lines.is_own() || self.program.replaced.is_empty() {
             let default = self.default.as_deref().map_or(&[][..], std::slice::from_ref);
-            self.program = Arc::new(Program::new(&self.lines, default));
+            self.program = Arc::new(Program::new(layout, &self.lines, default));
             self.cache_program = Arc::default();
         }
         if settings.cache.is_on() && self.cache_program.replaced.is_empty() {
             let default = self.default.as_deref().map_or(&[][..], std::slice::from_ref);
             let cached = [default, &cache_params()].concat();
-            self.cache_program = Arc::new(Program::new(&self.lines, &cached));
+            self.cache_program = Arc::new(Program::new(layout, &self.lines, &cached));
         }
     }
 
-    /// Hands every parameter of a request to `write`, as name and value.
-    pub fn each(&self, r: &Request, settings: &RelaySettings, mut write: impl FnMut(&[u8], &[u8])) {
-        let mut value = Vec::with_capacity(256);
+    /// Appends every parameter of a request, in the layout that [`Self::finish`] was told.
+    pub fn write(&self, r: &Request, settings: &RelaySettings, layout: &Layout, out: &mut Vec<u8>) {
         let program = if r.fills_cache() { &self.cache_program } else { &self.program };
-        for step in &program.steps {
-            value.clear();
-            step.value.append(r, &mut value);
-            if step.when == When::Always || !value.is_empty() {
-                write(&step.name, &value);
-            }
-        }
+        program.steps.iter().for_each(|step| step.write(r, layout, out));
+        out.extend_from_slice(&program.rest);
         if settings.pass_request_headers {
-            program.each_field(&r.line.fields, &r.head, write);
+            program.each_field(&r.line.fields, &r.head, |name, value| layout.push(name, value, out));
         }
     }
 }
 
 impl Program {
-    fn new(lines: &[Param], defaults: &[Param]) -> Self {
+    fn new(layout: &Layout, lines: &[Param], defaults: &[Param]) -> Self {
         let is_set = |own: &Param| lines.iter().any(|line| line.name.eq_ignore_ascii_case(&own.name));
         let defaults = defaults.iter().filter(|own| !is_set(own));
-        let mut program = Self::default();
-        let (mut steps, mut replaced) = (Vec::new(), Vec::new());
+        let (mut steps, mut replaced, mut before) = (Vec::new(), Vec::new(), Vec::new());
         for line in lines.iter().chain(defaults) {
             if let Some(field) = line.name.strip_prefix(b"HTTP_").filter(|field| !field.is_empty()) {
                 replaced.push(field.to_ascii_lowercase().into());
@@ -166,17 +208,33 @@ impl Program {
                     continue;
                 }
             }
-            steps.push(line.clone());
+            match &line.value {
+                Source::Template(template) if let Some(value) = template.as_literal() => {
+                    if line.when == When::Always || !value.is_empty() {
+                        layout.push(&line.name, value, &mut before);
+                    }
+                }
+                value => {
+                    let start = before.len();
+                    (layout.open)(&line.name, &mut before);
+                    steps.push(Step {
+                        opening: before.len() - start,
+                        before: std::mem::take(&mut before).into(),
+                        name: line.name.len(),
+                        value: value.clone(),
+                        when: line.when,
+                    });
+                }
+            }
         }
-        program.steps = steps.into();
-        program.replaced = replaced.into();
-        program
+        Self { steps: steps.into(), rest: before.into(), replaced: replaced.into() }
     }
 
     /// The fields of the request; lines of the same name become one value.
     fn each_field(&self, fields: &Fields, head: &[u8], mut write: impl FnMut(&[u8], &[u8])) {
         let repeats = has_repeats(fields, head);
-        let mut name = b"HTTP_".to_vec();
+        let mut name = Vec::with_capacity(NAME_SIZE);
+        name.extend_from_slice(b"HTTP_");
         let mut joined = Vec::new();
         let all = fields.iter().as_slice();
         for (index, field) in all.iter().enumerate() {
@@ -235,6 +293,20 @@ mod tests {
         }
     }
 
+    /// `<name=value>`, with the length of both in front of the `=`.
+    const LAYOUT: Layout = Layout {
+        open: |name, out| {
+            out.push(b'<');
+            out.extend_from_slice(name);
+            out.extend_from_slice(b"_=");
+        },
+        close: |name, start, out| {
+            let length = b'0' + (name + out.len() - start) as u8;
+            out[start - 2] = length;
+            out.push(b'>');
+        },
+    };
+
     #[test]
     fn fields_become_variables() {
         let check = |params: &[&str], head: &str, expected: &str| {
@@ -243,7 +315,7 @@ mod tests {
             let mut line = RequestHead::default();
             line.parse(text.as_bytes(), &HeadLimits::default()).expect("head");
             let mut found = String::new();
-            Program::new(&lines, &[]).each_field(&line.fields, text.as_bytes(), |name, value| {
+            Program::new(&LAYOUT, &lines, &[]).each_field(&line.fields, text.as_bytes(), |name, value| {
                 found += &format!("{}={} ", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
             });
             assert_eq!(found, expected, "{head:?}");
@@ -257,16 +329,23 @@ mod tests {
     }
 
     #[test]
-    fn the_default_stands_where_nothing_has_its_name() {
-        let names = |lines: &[Param]| {
-            let program = Program::new(lines, &[param("HTTP_HOST", "h")]);
-            let steps: Vec<String> =
-                program.steps.iter().map(|step| String::from_utf8_lossy(&step.name).into_owned()).collect();
-            steps.join(" ")
+    fn what_is_the_same_for_all_is_laid_out_at_load() {
+        let laid_out = |lines: &[Param]| {
+            let program = Program::new(&LAYOUT, lines, &[param("HTTP_HOST", "h")]);
+            let steps = program.steps.iter().map(|step| &step.before).chain([&program.rest]);
+            steps.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(names(&[param("A", "1")]), "A HTTP_HOST");
-        assert_eq!(names(&[param("HTTP_HOST", "1")]), "HTTP_HOST");
-        assert_eq!(names(&[param("http_host", "1"), param("A", "1")]), "http_host A");
-        assert_eq!(names(&[param("HTTP_PROXY", ""), param("EMPTY", "")]), "EMPTY HTTP_HOST");
+        let asked = |name: &str| Param { value: Source::CacheEtag, ..param(name, "") };
+        let unless_empty = |value: &str| Param { when: When::NotEmpty, ..param("U", value) };
+        assert_eq!(laid_out(&[param("A", "1")]), "<A2=1><HTTP_HOST:=h>");
+        assert_eq!(laid_out(&[param("HTTP_HOST", "1")]), "<HTTP_HOST:=1>");
+        assert_eq!(laid_out(&[param("http_host", "1"), param("A", "1")]), "<http_host:=1><A2=1>");
+        assert_eq!(laid_out(&[param("HTTP_PROXY", ""), param("EMPTY", "")]), "<EMPTY5=><HTTP_HOST:=h>");
+        assert_eq!(laid_out(&[unless_empty(""), unless_empty("1")]), "<U2=1><HTTP_HOST:=h>");
+        assert_eq!(laid_out(&[asked("A"), asked("B")]), "<A_= <B_= <HTTP_HOST:=h>");
+        assert_eq!(
+            laid_out(&[param("A", "1"), asked("B"), param("C", "2")]),
+            "<A2=1><B_= <C2=2><HTTP_HOST:=h>"
+        );
     }
 }

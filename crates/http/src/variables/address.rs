@@ -17,17 +17,7 @@ use crate::request::Request;
 /// Appends an address without its port (`ngx_sock_ntop`): `127.0.0.1`, `::1`, `unix:/path`.
 pub fn push_addr(addr: &PeerAddr, out: &mut Vec<u8>) {
     match addr {
-        PeerAddr::Inet(addr) => match addr.ip() {
-            IpAddr::V4(ip) => {
-                for (index, octet) in ip.octets().into_iter().enumerate() {
-                    if index > 0 {
-                        out.push(b'.');
-                    }
-                    push_decimal(u64::from(octet), out);
-                }
-            }
-            ip => proto::haproxy::write_ip(ip, out),
-        },
+        PeerAddr::Inet(addr) => proto::haproxy::write_ip(addr.ip(), out),
         PeerAddr::Unix(path) => {
             out.extend_from_slice(b"unix:");
             out.extend_from_slice(path.as_os_str().as_bytes());

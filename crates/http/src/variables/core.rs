@@ -258,14 +258,15 @@ fn request_id(_: &Request, out: &mut Vec<u8>) -> bool {
         static COUNTER: Cell<u64> = const { Cell::new(0) };
     }
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for _ in 0..2 {
-        let counter = COUNTER.get() + 1;
-        COUNTER.set(counter);
-        for byte in KEY.with(|key| key.hash_one(counter)).to_le_bytes() {
-            out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+    let counter = COUNTER.get();
+    COUNTER.set(counter + 2);
+    let bytes =
+        KEY.with(|key| [key.hash_one(counter).to_le_bytes(), key.hash_one(counter + 1).to_le_bytes()]);
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes.as_flattened()) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    true
+    text(&digits, out)
 }
 
 pub(super) fn hostname(_: &Request, out: &mut Vec<u8>) -> bool {

@@ -30,6 +30,7 @@ pub struct Template(Parts);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Parts {
     Literal(Bytes),
+    Variable(VariableId),
     List(Box<[Part]>),
 }
 
@@ -91,7 +92,10 @@ impl Template {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal.into()));
         }
-        Ok(Self(Parts::List(parts.into())))
+        Ok(Self(match parts.as_slice() {
+            [Part::Variable(id)] => Parts::Variable(*id),
+            _ => Parts::List(parts.into()),
+        }))
     }
 
     /// A string without variables.
@@ -105,7 +109,7 @@ impl Template {
     pub fn as_literal(&self) -> Option<&[u8]> {
         match &self.0 {
             Parts::Literal(text) => Some(text),
-            Parts::List(_) => None,
+            Parts::Variable(_) | Parts::List(_) => None,
         }
     }
 
@@ -115,6 +119,7 @@ impl Template {
         let has = |text: &[u8]| memchr::memmem::find(text, part).is_some();
         match &self.0 {
             Parts::Literal(text) => has(text),
+            Parts::Variable(_) => false,
             Parts::List(list) => list.iter().any(|own| matches!(own, Part::Literal(text) if has(text))),
         }
     }
@@ -128,7 +133,7 @@ impl Template {
     pub fn append_line(&self, r: &Request, out: &mut Vec<u8>) {
         let start = out.len();
         self.append(r, out);
-        if matches!(self.0, Parts::List(_)) {
+        if !matches!(self.0, Parts::Literal(_)) {
             proto::h1::keep_one_line(out.get_mut(start..).unwrap_or_default());
         }
     }
@@ -155,6 +160,10 @@ impl Template {
     ) {
         let list = match &self.0 {
             Parts::Literal(text) => return out.extend_from_slice(text),
+            Parts::Variable(id) => {
+                r.append_fresh_variable(*id, out);
+                return;
+            }
             Parts::List(list) => list,
         };
         for part in list {
@@ -221,6 +230,7 @@ impl Template {
     pub fn try_value(&self, r: &Request) -> Option<Vec<u8>> {
         let list = match &self.0 {
             Parts::Literal(text) => return Some(text.to_vec()),
+            Parts::Variable(id) => return r.variable(*id),
             Parts::List(list) => list,
         };
         let mut out = Vec::new();

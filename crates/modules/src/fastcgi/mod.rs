@@ -15,10 +15,10 @@ use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::regex::Regex;
-use http::relay::{BodyUse, Params, Pass, Plan, Protocol, RelaySettings, Wire};
+use http::relay::{BodyUse, Layout, Params, Pass, Plan, Protocol, RelaySettings, Wire};
 use http::request::Request;
 use http::rows::{Row, flag, row, value, without_effect};
-use proto::fastcgi::AfterAnswer;
+use proto::fastcgi::{self, AfterAnswer};
 
 use self::codec::FastcgiCodec;
 
@@ -43,6 +43,8 @@ static ROWS: [Row<FastcgiSettings>; 7] = [
     }),
     without_effect("fastcgi_send_lowat", ALL, Arity::ONE, "Linux has no low-water mark for sending"),
 ];
+
+const LAYOUT: Layout = Layout { open: fastcgi::open_param, close: fastcgi::close_param };
 
 /// Settings of the module in one block.
 #[derive(Clone)]
@@ -79,7 +81,7 @@ impl Settings for FastcgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish(&self.relay);
+        self.params.finish(&self.relay, &LAYOUT);
         self.relay.finish(cx, "fastcgi", &["Status"])
     }
 }

@@ -208,7 +208,7 @@ impl Format {
         let made = out.get(start..).unwrap_or_default();
         let is_plain = match self.escape {
             Escape::None => true,
-            Escape::Default => made.iter().all(|byte| is_plain(*byte)),
+            Escape::Default => is_plain_text(made),
             Escape::Json => made.iter().all(|byte| *byte > 0x1f && !matches!(byte, b'"' | b'\\')),
         };
         if !is_plain {
@@ -246,10 +246,18 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\')
 }
 
+/// Whether all bytes are plain. All are looked at, so that it can be many at once.
+fn is_plain_text(text: &[u8]) -> bool {
+    text.iter().fold(true, |so_far, byte| so_far & is_plain(*byte))
+}
+
 /// Appends a text with `\xHH` for what could be mistaken (`ngx_http_log_escape`).
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut rest = text;
+    if is_plain_text(text) {
+        return out.extend_from_slice(text);
+    }
     while let Some(at) = rest.iter().position(|byte| !is_plain(*byte)) {
         let (plain, behind) = rest.split_at(at);
         out.extend_from_slice(plain);

@@ -3,7 +3,7 @@
 //! A version 2 header always ends with a checksum over all of it.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Addresses, SIGNATURE, V2_FIXED, tlv};
 
@@ -121,13 +121,33 @@ pub fn push_ssl_tlv(client: u8, verify: u32, inside: &[u8], out: &mut Vec<u8>) {
 
 /// Appends an address as `ngx_sock_ntop` writes it.
 pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
-    // Writing to a vector cannot fail.
     match ip {
-        IpAddr::V4(ip) => {
-            let _ = write!(out, "{ip}");
-        }
+        IpAddr::V4(ip) => write_ipv4(ip, out),
         IpAddr::V6(ip) => write_ipv6(ip, out),
     }
+}
+
+/// Without `fmt`, as logs and variables have an address in nearly every request.
+fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+    const ROOM: usize = 16;
+    let mut text = [b'.'; ROOM];
+    let mut end = 0;
+    for octet in ip.octets() {
+        let mut push = |digit: u8| {
+            text[end % ROOM] = b'0' + digit;
+            end += 1;
+        };
+        if octet >= 100 {
+            push(octet / 100);
+        }
+        if octet >= 10 {
+            push(octet / 10 % 10);
+        }
+        push(octet % 10);
+        // The dot is there already.
+        end += 1;
+    }
+    out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
 }
 
 /// The longest run of at least two zero groups: where it begins and how long it is.
