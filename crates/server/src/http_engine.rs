@@ -98,7 +98,7 @@ impl Engine for HttpEngine {
     }
 
     fn before_waiting() {
-        http::log_buffer::flush();
+        http::log_buffer::end_turn();
     }
 
     fn after_waiting() {

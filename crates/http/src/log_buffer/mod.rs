@@ -1,10 +1,12 @@
 //! Log files that are written in few pieces: lines gather per thread and leave together.
 //!
 //! A line costs no system call and no lock: it is appended to a buffer of its thread, which goes to the file by
-//! one `write(2)` at the end of the event loop's turn ([`flush`]) or when it is full. What a `buffer=` holds back
-//! beyond that is shared by all threads, so its size and times mean what they say for the whole server.
+//! one `write(2)` at the end of the event loop's turn, when a client's connection ends, or when it is full. A thread that
+//! would write all the time does so each two milliseconds (`turn`). What a `buffer=` holds back beyond that is shared by all
+//! threads, so its size and times mean what they say for the whole server.
 
-use std::cell::RefCell;
+mod turn;
+
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
@@ -15,12 +17,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use os::errlog::{Errno, Level};
 
+pub use self::turn::{end_turn, flush};
 use crate::cycle::Worker;
 
 /// Bytes that a thread gathers at most before it writes.
 const TURN_SIZE: usize = 16 << 10;
-/// Buffers that a thread keeps for later.
-const SPARE: usize = 8;
 /// Seconds between two complaints about the same file, as in nginx.
 const COMPLAINT_SEC: i64 = 59;
 
@@ -48,39 +49,6 @@ pub struct LogSink {
 }
 
 static ALL: Mutex<Vec<Weak<LogSink>>> = Mutex::new(Vec::new());
-
-#[derive(Default)]
-struct Turn {
-    dirty: Vec<(Arc<LogSink>, Vec<u8>)>,
-    spare: Vec<Vec<u8>>,
-}
-
-thread_local! {
-    static TURN: RefCell<Turn> = RefCell::default();
-}
-
-/// Writes what this thread has gathered in this turn of its event loop.
-pub fn flush() {
-    let Ok(mut dirty) = TURN.try_with(|turn| std::mem::take(&mut turn.borrow_mut().dirty)) else { return };
-    if dirty.is_empty() {
-        return;
-    }
-    for (sink, lines) in &mut dirty {
-        sink.take_over(lines);
-        lines.clear();
-    }
-    let _ = TURN.try_with(|turn| {
-        let mut turn = turn.borrow_mut();
-        for (_, lines) in dirty.drain(..) {
-            if turn.spare.len() < SPARE {
-                turn.spare.push(lines);
-            }
-        }
-        if turn.dirty.is_empty() {
-            turn.dirty = dirty;
-        }
-    });
-}
 
 /// Writes everything that is held back anywhere: before logs are reopened, and before the process ends.
 pub fn flush_all() {
@@ -127,16 +95,7 @@ impl LogSink {
 
     /// Appends a line that `write` makes, and its end. Inside of the event loop only, because of `flush=`.
     pub fn line(self: &Arc<Self>, write: impl FnOnce(&mut Vec<u8>)) {
-        // The buffer is taken out while the line is made, which may run code that logs too.
-        let (at, mut lines) = TURN.with_borrow_mut(|turn| {
-            let known = turn.dirty.iter().position(|(sink, _)| Arc::ptr_eq(sink, self));
-            let at = known.unwrap_or_else(|| {
-                let lines = turn.spare.pop().unwrap_or_else(|| Vec::with_capacity(TURN_SIZE));
-                turn.dirty.push((Arc::clone(self), lines));
-                turn.dirty.len() - 1
-            });
-            (at, std::mem::take(&mut turn.dirty[at].1))
-        });
+        let (spot, mut lines) = turn::take_lines(self);
         let start = lines.len();
         write(&mut lines);
         lines.push(b'\n');
@@ -152,16 +111,7 @@ impl LogSink {
                 lines.clear();
             }
         }
-        TURN.with_borrow_mut(|turn| match turn.dirty.get_mut(at) {
-            Some((sink, slot)) if Arc::ptr_eq(sink, self) => {
-                if slot.is_empty() {
-                    *slot = lines;
-                } else {
-                    slot.extend_from_slice(&lines);
-                }
-            }
-            _ => turn.dirty.push((Arc::clone(self), lines)),
-        });
+        turn::give_lines(self, spot, lines);
         self.set_timer();
     }
 
@@ -282,6 +232,7 @@ fn first_line(lines: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::turn::{BURST, GATHER};
     use super::*;
     use std::fs;
     use std::path::PathBuf;
@@ -306,12 +257,44 @@ mod tests {
         sink.line(|out| out.extend_from_slice(b"a"));
         sink.line(|out| out.extend_from_slice(b"b"));
         assert_eq!(read(&path), "");
-        flush();
+        end_turn();
         assert_eq!(read(&path), "a\nb\n");
         sink.line(|out| out.extend_from_slice(b"c"));
-        flush();
-        flush();
+        end_turn();
+        end_turn();
         assert_eq!(read(&path), "a\nb\nc\n");
+        let _ = fs::remove_file(path);
+    }
+
+    #[test]
+    fn lines_of_a_busy_thread_gather() {
+        let (path, file) = scratch();
+        let sink = LogSink::new(file);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .expect("a runtime");
+        runtime.block_on(async {
+            tokio::task::spawn_local(net::timer::drive());
+            let turn = |line: &str| {
+                sink.line(|out| out.extend_from_slice(line.as_bytes()));
+                end_turn();
+            };
+            let mut written = 0;
+            while read(&path).lines().count() == written {
+                turn("x");
+                written += 1;
+            }
+            assert!(written > BURST as usize, "{written}");
+            turn("a");
+            turn("b");
+            while !read(&path).ends_with("x\na\nb\n") {
+                tokio::time::sleep(GATHER).await;
+            }
+            while turn::is_watched() {
+                tokio::time::sleep(GATHER).await;
+            }
+        });
         let _ = fs::remove_file(path);
     }
 
