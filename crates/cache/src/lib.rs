@@ -28,6 +28,6 @@ pub use self::marks::{Mode, Purge, Ticket};
 pub use self::options::{Options, Pace};
 pub use self::purge::{PurgeError, Purged};
 pub use self::record::{Damage, Meta};
-pub use self::stored::{Body, Note, Stored, Unverified};
+pub use self::stored::{Body, Note, Spoiled, Stored, Unverified};
 pub use self::writer::{Draft, Follow, TempDir, Writer};
 pub use self::zone::{Ask, Found, Locked, Trouble, Zone};

@@ -236,13 +236,21 @@ impl Unverified {
     ///
     /// # Errors
     /// The body is not the one that was written, or cannot be read.
-    pub fn check(self) -> Result<Stored, Damage> {
+    pub fn check(self) -> Result<Stored, Spoiled> {
         let Whole::Read(record, Body::File { file, offset, end }) = &self.0.whole else { return Ok(self.0) };
         if sum(file, *offset, *end).is_ok_and(|sum| sum == record.body_sum) {
             return Ok(self.0);
         }
-        Err(Damage::Checksum)
+        Err(Spoiled { damage: Damage::Checksum, stamp: Some(self.0.stamp) })
     }
+}
+
+/// What is wrong with a file, for [`crate::Zone::spoiled`].
+#[derive(Debug)]
+pub struct Spoiled {
+    pub(crate) damage: Damage,
+    /// Which file it is, where that was some time ago.
+    pub(crate) stamp: Option<Stamp>,
 }
 
 fn sum(file: &File, mut offset: u64, end: u64) -> io::Result<u32> {

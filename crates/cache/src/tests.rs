@@ -166,6 +166,29 @@ fn what_is_stored_is_found() {
 }
 
 #[test]
+fn one_of_many_tells_of_a_damaged_file() {
+    let store = store(|_| {});
+    let text = "large";
+    let key = Key::of(text.as_bytes());
+    let body = vec![7; 3 << 20];
+    let unchecked = || match store.zone.find(&ask(text, NOW)).0 {
+        Found::Unverified(body) => body,
+        other => panic!("{other:?}"),
+    };
+    store.put(text, &body);
+    let mut damaged = fs::read(store.path(text)).expect("a file");
+    *damaged.last_mut().expect("a byte") = 8;
+    fs::write(store.path(text), damaged).expect("written");
+    let [first, second, third] =
+        [unchecked(), unchecked(), unchecked()].map(|body| body.check().expect_err("damage"));
+    assert!(store.zone.spoiled(&key, first).is_some());
+    assert!(store.zone.spoiled(&key, second).is_none(), "it is gone");
+    store.put(text, &body);
+    assert!(store.zone.spoiled(&key, third).is_none(), "another stands in its place");
+    assert!(store.get(text).is_some_and(|found| found == body));
+}
+
+#[test]
 fn what_is_not_completed_leaves_nothing() {
     let store = store(|_| {});
     let mut writer = store.writer(draft("a", meta()), store.zone.ticket(), None);

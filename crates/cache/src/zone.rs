@@ -15,7 +15,7 @@ use crate::marks::Ticket;
 use crate::options::Options;
 use crate::purge::{Purges, Settled};
 use crate::record::{self, Damage, Meta, Record};
-use crate::stored::{self, OpenError, Opened, Stored, Unverified};
+use crate::stored::{self, OpenError, Opened, Spoiled, Stored, Unverified};
 
 /// Permission bits of directories.
 pub(crate) const DIRECTORY: u32 = 0o700;
@@ -273,8 +273,7 @@ impl Zone {
                 (otherwise.into(), trouble)
             }
             Err(OpenError::Damaged(damage)) => {
-                self.spoiled(&ask.key, damage);
-                (otherwise.into(), Some(Trouble::Damaged(path, damage)))
+                (otherwise.into(), self.spoiled(&ask.key, Spoiled { damage, stamp: None }))
             }
         }
     }
@@ -286,12 +285,18 @@ impl Zone {
         }
     }
 
-    /// The file of an entry is of no use. What another program or another key has there stays until it is replaced.
-    pub fn spoiled(&self, key: &Key, damage: Damage) {
-        self.index().forget_file(key);
-        if matches!(damage, Damage::TooSmall | Damage::Checksum) {
-            self.unlink(key);
+    /// The file of an entry is of no use. What another program or another key has there stays until it is replaced. Of
+    /// several that come upon the same file one gets the trouble to tell of.
+    pub fn spoiled(&self, key: &Key, Spoiled { damage, stamp }: Spoiled) -> Option<Trouble> {
+        let path = self.path_of(key);
+        let is_other = |stamp| os::file::path_info(&path).is_ok_and(|info| Stamp::of(&info) != stamp);
+        if stamp.is_some_and(is_other) {
+            return None;
         }
+        self.index().forget_file(key);
+        let is_gone = matches!(damage, Damage::TooSmall | Damage::Checksum)
+            && fs::remove_file(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        (!is_gone).then_some(Trouble::Damaged(path, damage))
     }
 
     /// An entry was checked: it is served without another check until its file changes, and kept in memory where

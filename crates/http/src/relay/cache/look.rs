@@ -245,19 +245,20 @@ async fn fetch_or_wait(
 
 /// Checks a large body; what is wrong with it is as if it were not there.
 async fn verify(r: &Request, case: &Case, body: Unverified) -> Found {
-    let damage = match blocking::run(move || body.check()).await {
+    let spoiled = match blocking::run(move || body.check()).await {
         Ok(Ok(stored)) => {
             case.zone.vouch(&case.key, &stored, now_s());
             return Found::Stored(stored);
         }
-        Ok(Err(damage)) => damage,
+        Ok(Err(spoiled)) => spoiled,
         Err(undone) => {
             r.log(Level::Error, format_args!("cache file \"{}\" was not checked: {undone}", case.path()));
             return Found::Missing;
         }
     };
-    case.zone.spoiled(&case.key, damage);
-    tell(r, case, &Trouble::Damaged(case.zone.path_of(&case.key), damage));
+    if let Some(trouble) = case.zone.spoiled(&case.key, spoiled) {
+        tell(r, case, &trouble);
+    }
     Found::Missing
 }
 

@@ -196,8 +196,7 @@ fn flipped(plan: &Plan, report: &mut Report) -> Result<(), String> {
                 next_second()?;
             }
             let what = format!("a bit of {count} files flipped {when} {parameters}");
-            // Several clients may come upon the same file at once.
-            report.check(&what, check(&ground, "flip", count + CLIENTS));
+            report.check(&what, check(&ground, "flip", count));
         }
     }
     Ok(())
