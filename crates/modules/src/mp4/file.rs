@@ -10,7 +10,7 @@ use super::Asked;
 use super::atom::{Atom, LONG_HEADER, Name};
 use super::fault::Fault;
 use super::head;
-use super::moov::{Moov, once};
+use super::moov::{Moov, Times, once};
 use super::trak::File;
 
 /// Most bytes of `ftyp`, as in nginx.
@@ -116,7 +116,7 @@ impl Parts {
     /// Reads the outermost atoms; `None` where the whole file is asked for and `moov` stands where it should.
     fn read(source: &dyn Source, asked: &Asked) -> Result<Option<Self>, Fault> {
         let mut found = Self::default();
-        let mut walk = Walk::new(source);
+        let mut walk = Walk::new(source, 0..source.size());
         while let Some(atom) = walk.next()? {
             match &atom.name {
                 b"ftyp" => found.ftyp(&atom, source, asked)?,
@@ -170,6 +170,16 @@ impl Parts {
     }
 }
 
+/// Bytes of a second of the whole file, on the average; `None` where it does not tell.
+pub(super) fn bytes_per_second(source: &dyn Source) -> Option<u64> {
+    let moov = Walk::new(source, 0..source.size()).find(b"moov")?;
+    let mvhd = Walk::new(source, moov).find(b"mvhd")?;
+    let length = (mvhd.end - mvhd.start).min(Times::MOVIE_LENGTH as u64);
+    let times = Times::of_movie(&read_exactly(source, mvhd.start, length).ok()?).ok()?;
+    let bytes = u128::from(source.size()) * u128::from(times.timescale);
+    u64::try_from(bytes.checked_div(u128::from(times.duration))?).ok()
+}
+
 /// Bytes that must be there.
 fn read_exactly(source: &dyn Source, offset: u64, length: u64) -> Result<Vec<u8>, Fault> {
     let wanted = usize::try_from(length).map_err(|_| Fault::MoovTooLarge(length))?;
@@ -187,7 +197,7 @@ struct Outermost {
     data: Range<u64>,
 }
 
-/// Goes from atom to atom in the file.
+/// Goes from atom to atom in a part of the file.
 struct Walk<'a> {
     source: &'a dyn Source,
     /// Where the next one begins.
@@ -201,8 +211,19 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(source: &'a dyn Source) -> Self {
-        Self { source, at: 0, end: source.size(), window: Vec::new(), window_at: 0, seen: 0 }
+    /// Over the atoms that lie there.
+    fn new(source: &'a dyn Source, range: Range<u64>) -> Self {
+        Self { source, at: range.start, end: range.end, window: Vec::new(), window_at: 0, seen: 0 }
+    }
+
+    /// The data of the next atom of that name.
+    fn find(&mut self, name: &Name) -> Option<Range<u64>> {
+        loop {
+            let atom = self.next().ok()??;
+            if &atom.name == name {
+                return Some(atom.data);
+            }
+        }
     }
 
     fn next(&mut self) -> Result<Option<Outermost>, Fault> {

@@ -18,7 +18,7 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use conf::{Arity, Contexts};
+use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::Chunk;
 use http::conf::location::Content;
 use http::module::{Module, Settings, Slot};
@@ -27,7 +27,7 @@ use http::paths::map_uri;
 use http::phases::{Answer, Answered, Body, Outcome};
 use http::request::Request;
 use http::response::Ranges;
-use http::rows::{Row, flag, row, size};
+use http::rows::{Row, flag, row, size, time, value};
 use http::variables::core::find_argument;
 use net::Buf;
 use os::file::FileInfo;
@@ -45,11 +45,20 @@ pub struct Mp4Settings {
     buffer_size: u64,
     max_buffer_size: u64,
     start_key_frame: bool,
+    /// By how much an answer may leave quicker than it is played, thousandths.
+    limit_rate: Option<NonZeroU64>,
+    limit_rate_after_ms: u64,
 }
 
 impl Default for Mp4Settings {
     fn default() -> Self {
-        Self { buffer_size: 512 << 10, max_buffer_size: 10 << 20, start_key_frame: false }
+        Self {
+            buffer_size: 512 << 10,
+            max_buffer_size: 10 << 20,
+            start_key_frame: false,
+            limit_rate: None,
+            limit_rate_after_ms: 60_000,
+        }
     }
 }
 
@@ -59,7 +68,7 @@ static SLOT: Slot = Slot::new();
 
 const ALL: Contexts = Contexts::HTTP_ALL;
 
-static ROWS: [Row<Mp4Settings>; 4] = [
+static ROWS: [Row<Mp4Settings>; 6] = [
     row(
         "mp4",
         Contexts::LOCATION,
@@ -75,11 +84,36 @@ static ROWS: [Row<Mp4Settings>; 4] = [
     size("mp4_buffer_size", ALL, "512k", "Bytes of `moov` that are always taken.", |s, v| {
         s.buffer_size = v as u64;
     }),
+    value(
+        "mp4_limit_rate",
+        ALL,
+        Arity::ONE,
+        "off",
+        "Sends so many times as fast as the video is played; `on` is 1.1.",
+        limit_rate,
+    ),
+    time("mp4_limit_rate_after", ALL, "60s", "Playing time that is sent without a limit.", |s, v| {
+        s.limit_rate_after_ms = v;
+    }),
     size("mp4_max_buffer_size", ALL, "10m", "Most bytes of `moov`.", |s, v| s.max_buffer_size = v as u64),
     flag("mp4_start_key_frame", ALL, "off", "Begins with the key frame before `start`.", |s, v| {
         s.start_key_frame = v;
     }),
 ];
+
+fn limit_rate(s: &mut Mp4Settings, d: &Directive) -> Result<(), Error> {
+    let word = d.arg(0)?;
+    s.limit_rate = match word.bytes.as_ref() {
+        b"off" => None,
+        b"on" => NonZeroU64::new(1100),
+        factor => {
+            let factor = thousandths(factor).and_then(NonZeroU64::new);
+            let invalid = || Error::at(word, format!("invalid value \"{}\"", word.as_str()));
+            Some(factor.ok_or_else(invalid)?)
+        }
+    };
+    Ok(())
+}
 
 impl Module for Mp4 {
     const NAME: &'static str = "ngx_http_mp4_module";
@@ -160,6 +194,7 @@ fn serve(r: &mut Request) -> Outcome {
         Err(error) => return open_file::refuse(r, &path.full, &error),
     };
     let Some(file) = opened.file.filter(|_| opened.info.is_file()) else { return Outcome::Declined };
+    limit(r, &file, opened.info.size);
     let Some((start_ms, length_ms)) = times(&r.args) else { return send_whole(r, file, &opened.info) };
     let settings = r.location().settings::<Mp4>();
     let asked = Asked {
@@ -194,6 +229,17 @@ fn send(r: &mut Request, file: Arc<File>, info: &FileInfo, cut: Cut) -> Outcome 
     let mut front = Buf::empty();
     *front.vec() = head;
     Outcome::Send(Body::Many(vec![front.into(), Chunk::File { file, offset: data.start, end: data.end }]))
+}
+
+/// `mp4_limit_rate`: lets the answer leave about as fast as it is played. `$limit_rate` goes before it, and it goes
+/// before the directive `limit_rate`.
+fn limit(r: &mut Request, file: &File, size: u64) {
+    let settings = r.location().settings::<Mp4>();
+    let (factor, after_ms) = (settings.limit_rate, settings.limit_rate_after_ms);
+    let Some(factor) = factor.filter(|_| r.limit_rate.is_none()) else { return };
+    let Some(bytes) = file::bytes_per_second(&file::Opened { file, size }) else { return };
+    r.limit_rate = Some((bytes.saturating_mul(factor.get()) / 1000).max(1));
+    r.limit_rate_after = Some(bytes.saturating_mul(after_ms) / 1000);
 }
 
 /// Where the part begins and how long it lasts, milliseconds; `None` where neither is asked for. An end that is none

@@ -253,9 +253,9 @@ const MDHD: Layout = Layout { atom: "mdhd", length: 24, has_timescale: true };
 
 /// A duration and where it stands.
 #[derive(Debug)]
-struct Times {
-    timescale: u32,
-    duration: u64,
+pub(super) struct Times {
+    pub timescale: u32,
+    pub duration: u64,
     at: usize,
     is_long: bool,
 }
@@ -277,7 +277,15 @@ impl Times {
         Ok(Self { timescale, duration: duration.ok_or(too_small)?, at, is_long })
     }
 
-    fn put(&self, moov: &mut [u8], duration: u64) {
+    /// The movie's.
+    pub(super) fn of_movie(moov: &[u8]) -> Result<Self, Fault> {
+        Self::read(moov, &(0..moov.len()), &MVHD)
+    }
+
+    /// The length of a movie's `mvhd` that is needed to read its times.
+    pub(super) const MOVIE_LENGTH: usize = MVHD.length + 12;
+
+    pub(super) fn put(&self, moov: &mut [u8], duration: u64) {
         if self.is_long {
             put(moov, self.at, &duration.to_be_bytes());
         } else {

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::atom::word;
+use super::file::bytes_per_second;
 use super::*;
 
 /// Where the data of `mdat` begins in [`film`].
@@ -485,4 +486,16 @@ fn broken_films_are_told_of() {
         Fault::Invalid("no data between start time and end time")
     });
     check(tables(&[table("stco", &[&[230], &[230], &[230]])]), "end=0.1", out("start", "mdat atom"));
+}
+
+#[test]
+fn how_many_bytes_are_played_in_a_second() {
+    let film = film(&moov(&[trak_of(&usual())]));
+    let check = |film: &[u8], expected: Option<u64>| assert_eq!(bytes_per_second(&film), expected);
+    check(&film, Some(film.len() as u64));
+    check(&[mdat(), atom("moov", &[&mvhd(2000)])].concat(), Some(162));
+    check(&[mdat(), atom("moov", &[&mvhd(0)])].concat(), None);
+    check(&[mdat(), atom("moov", &[])].concat(), None);
+    check(&mdat(), None);
+    check(b"", None);
 }
