@@ -32,6 +32,7 @@ pub mod log;
 pub mod map;
 pub mod memcached;
 pub mod mirror;
+pub mod mp4;
 pub mod not_modified;
 pub mod postpone;
 pub mod precompressed;
@@ -106,6 +107,7 @@ pub fn registry() -> Registry {
     registry.add::<tunnel::Tunnel>();
     registry.add::<empty_gif::EmptyGif>();
     registry.add::<flv::Flv>();
+    registry.add::<mp4::Mp4>();
     registry.add::<random_index::RandomIndex>();
     registry.add::<index::Index>();
     registry.add::<autoindex::Autoindex>();

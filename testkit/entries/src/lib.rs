@@ -7,6 +7,7 @@
 mod certificates;
 mod configuration;
 mod dice;
+mod films;
 mod gateways;
 mod h1;
 mod h2;
@@ -32,7 +33,7 @@ const fn entry(name: &'static str, read: fn(&[u8]), fragments: &'static [&'stati
 }
 
 /// All of them.
-pub const ENTRIES: [Entry; 16] = [
+pub const ENTRIES: [Entry; 17] = [
     entry("request_head", h1::request_head, h1::HEADS),
     entry("response_head", h1::response_head, h1::HEADS),
     entry("chunked", h1::chunked, h1::CHUNKS),
@@ -48,6 +49,7 @@ pub const ENTRIES: [Entry; 16] = [
     entry("fields", words::fields, words::WORDS),
     entry("dns", names::dns, names::MESSAGES),
     entry("ocsp", certificates::ocsp, certificates::ANSWERS),
+    entry("mp4", films::film, films::ATOMS),
     entry("configuration", configuration::configuration, configuration::LINES),
 ];
 

@@ -74,6 +74,12 @@ impl Run<'_> {
                 }
                 ActKind::Whole(text) => bytes.extend_from_slice(&self.bytes(text)?),
                 ActKind::Pattern(length) => bytes.extend_from_slice(&pattern(*length)),
+                ActKind::From(path) => {
+                    let path = self.scenario.folder.join(path);
+                    let text =
+                        std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                    bytes.extend_from_slice(&text);
+                }
                 _ => return Err(format!("not a line of a file: {}", act.text)),
             }
         }

@@ -227,6 +227,8 @@ pub enum ActKind {
     Whole(String),
     /// A generated file.
     Pattern(usize),
+    /// A file as it lies beside the script.
+    From(String),
     /// Something is expected in a log.
     Log(LogExpect),
 }
