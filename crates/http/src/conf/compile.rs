@@ -17,7 +17,7 @@ use conf::{Bytes, Contexts, Directive, Error, Order, Spot, Word};
 use self::variables::{Applied, Merged};
 use super::concerned::Concerned;
 use super::ends::{End, Ends};
-use super::location::{Content, Kind, Location, LocationId, LocationTree};
+use super::location::{Content, Kind, Location, LocationId, LocationTree, Origin};
 use super::server_name::ServerName;
 use super::upstreams::{Defaults, UpstreamBlock, UpstreamId, Upstreams};
 use super::{HttpConf, Server, ServerId, core, listen};
@@ -54,6 +54,8 @@ pub struct Block {
     pub context: Contexts,
     /// What answers here.
     pub content: Option<Content>,
+    /// See [`Location::origin`].
+    origin: Origin,
     /// See [`Location::auto_redirect`].
     pub auto_redirect: bool,
     /// Path or name of a location.
@@ -459,8 +461,11 @@ impl<'a> Cx<'a> {
         let outer = self.nested_block(context, id);
         self.block.kind = if kind == Kind::Regex { Kind::Regex } else { Kind::Unnamed };
         self.block.auto_redirect = auto_redirect;
-        self.block.content = content;
         let nested = self.read_block(directive.body(), false)?;
+        if self.block.content.is_none() {
+            self.block.content = content;
+            self.block.origin = Origin::Inherited;
+        }
         let tree = self.compile_nested(nested)?;
         self.close_block(outer, tree);
         Ok(())
@@ -544,6 +549,7 @@ impl<'a> Cx<'a> {
             kind: block.kind,
             slots: block.slots,
             content: block.content,
+            origin: block.origin,
             auto_redirect: block.auto_redirect,
             nested,
             limit_except: block.limit_except,
@@ -684,6 +690,7 @@ impl Block {
             slots,
             context,
             content: None,
+            origin: Origin::Own,
             auto_redirect: false,
             name: Box::default(),
             kind: Kind::Unnamed,
