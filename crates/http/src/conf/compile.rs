@@ -161,12 +161,19 @@ pub fn compile(
             Err(error)
         }
     };
-    notices.iter_mut().for_each(|notice| _ = notice.order.get_or_insert(Order::END_OF_BLOCK));
-    done.map_err(|error| error.found(Order::END_OF_BLOCK))
+    let closed = closed(block);
+    let at_end = |order: Option<Order>| order.filter(|order| *order != Order::END_OF_BLOCK).or(Some(closed));
+    notices.iter_mut().for_each(|notice| notice.order = at_end(notice.order));
+    done.map_err(|error| Error { order: at_end(error.order), ..error })
 }
 
-/// What is wrong with the lines that were read before `before`, each for itself: some such line, not always the
-/// first. Only that one is looked for, so nothing is compiled.
+/// When the block ends, and with it what nginx looks at as a whole.
+fn closed(block: Option<&Directive>) -> Order {
+    block.and_then(|directive| directive.block.as_ref()).map_or(Order::END_OF_BLOCK, |block| block.closed)
+}
+
+/// What is wrong with what was read before `before`: some line, not always the first, each for itself; or with all of
+/// the block, where it ended before.
 pub fn wrong_line(
     registry: &Registry,
     side: Side,
@@ -176,10 +183,15 @@ pub fn wrong_line(
     before: Order,
     notices: &mut Vec<Error>,
 ) -> Option<Error> {
-    let mut cx = Cx::new(registry, side, paths, resources);
-    cx.pass = Pass::LinesBefore(before);
-    let wrong = cx.read(block).err();
-    notices.extend(cx.notices.into_iter().filter(|notice| notice.order.is_some_and(|order| order < before)));
+    let (wrong, said) = if closed(block) < before.min(Order::NEVER) {
+        let mut said = Vec::new();
+        (compile(registry, side, block, paths, 1, resources, &mut said).err(), said)
+    } else {
+        let mut cx = Cx::new(registry, side, paths, resources);
+        cx.pass = Pass::LinesBefore(before);
+        (cx.read(block).err(), cx.notices)
+    };
+    notices.extend(said.into_iter().filter(|notice| notice.order.is_some_and(|order| order < before)));
     wrong.filter(|error| error.order.is_some_and(|order| order < before.min(Order::NEVER)))
 }
 
