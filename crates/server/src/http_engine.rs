@@ -73,6 +73,7 @@ impl Engine for HttpEngine {
         let registry = registry();
         let http = compile_side(&registry, Side::Http, &mut input)?;
         let stream = compile_side(&registry, Side::Stream, &mut input)?;
+        http.http.zones.check_apart(&stream.http.zones)?;
         refuse_shared_addresses(&http, &stream)?;
         Ok(Cycles { http, stream })
     }

@@ -339,6 +339,7 @@ impl<'a> Cx<'a> {
         }
         let known = self.notices.len();
         self.applied = (line.row.name, line.order);
+        self.zones.line(line.order);
         let done = (definition.set)(row, self, line).map_err(|error| found_in(line, error));
         for notice in self.notices.iter_mut().skip(known) {
             notice.order.get_or_insert(line.order);
