@@ -98,6 +98,10 @@ impl Engine for HttpEngine {
         if needs_net_raw { Capabilities::KeepNetRaw } else { Capabilities::Drop }
     }
 
+    fn before_reopening() {
+        http::log_buffer::flush_all();
+    }
+
     fn before_waiting() {
         http::log_buffer::flush();
     }
@@ -132,7 +136,6 @@ impl Engine for HttpEngine {
                     drop(cycle);
                     sides.iter_mut().for_each(|side| side.follow(&worker));
                 }
-                Command::Reopen => http::log_buffer::flush_all(),
                 Command::Quit { timeout_ms } => {
                     sides.iter_mut().for_each(ServedSide::stop);
                     // Aborted tasks let go of their sockets when they are next polled.
