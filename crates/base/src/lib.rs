@@ -2,6 +2,7 @@
 //!
 //! All sizes are bytes and all times are milliseconds unless a name says otherwise.
 
+pub mod address;
 pub mod limit;
 pub mod lru;
 mod network;

@@ -31,10 +31,10 @@ impl Network {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().ok()?;
+        let address = crate::address::ip(address)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
-            Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= most)?,
+            Some(digits) => length(digits).filter(|length| *length <= most)?,
             None => most,
         };
         Some(Self::Inet { base: masked(address, prefix), prefix })
@@ -51,6 +51,11 @@ impl Network {
             _ => false,
         }
     }
+}
+
+/// Decimal digits and nothing else.
+fn length(digits: &str) -> Option<u8> {
+    digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn masked(address: IpAddr, prefix: u8) -> IpAddr {
@@ -79,6 +84,7 @@ mod tests {
         check("127.0.0.1", "127.0.0.1", true);
         check("127.0.0.1", "127.0.0.2", false);
         check("192.168.5.5/16", "192.168.1.1", true);
+        check("010.1.0.0/08", "10.2.3.4", true);
         check("0.0.0.0/0", "8.8.8.8", true);
         check("0.0.0.0/0", "::1", false);
         check("2001:db8::/32", "2001:db8:1::1", true);
@@ -91,7 +97,17 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_networks() {
-        for text in ["", "localhost", "1.2.3", "1.2.3.4/33", "::1/129", "1.2.3.4/x", "unix:/a"] {
+        for text in [
+            "",
+            "localhost",
+            "1.2.3",
+            "1.2.3.4/33",
+            "::1/129",
+            "1.2.3.4/x",
+            "1.2.3.4/+8",
+            "255.255.255.255",
+            "unix:/a",
+        ] {
             assert_eq!(Network::parse(text), None, "{text}");
         }
     }

@@ -17,11 +17,14 @@ const SIZE_MIN: u64 = 8 * 4096;
 /// What lies in a zone: the settings of its declaration, and state that is carried over from configuration to
 /// configuration.
 pub trait ZoneData: Send + Sync + 'static {
-    /// Takes over the state of the zone of this name, use and size in the configuration before.
+    /// Takes over the state of the zone of this name, use and size in the configuration before; there may be none.
     ///
     /// # Errors
     /// The sentence that says why both cannot share their state, such as another key.
-    fn adopt(&self, name: &str, earlier: &Self) -> Result<(), String>;
+    fn adopt(&self, name: &str, earlier: &Self) -> Result<(), String> {
+        let _ = (name, earlier);
+        Ok(())
+    }
 }
 
 struct Shared<T> {
@@ -78,6 +81,8 @@ impl<T> Zone<T> {
 
 struct Declared {
     name: Box<str>,
+    /// Where it was first named, and when that was read.
+    first: (Word, Order),
     /// What is said where nothing declares it.
     unknown: Option<Error>,
     size: u64,
@@ -87,9 +92,18 @@ struct Declared {
     adopt: fn(&Self, &Self) -> Result<(), String>,
 }
 
-/// All zones of a configuration.
-#[derive(Default)]
-pub struct Zones(Vec<Declared>);
+/// All zones of a block such as `http`.
+pub struct Zones {
+    declared: Vec<Declared>,
+    /// When the line was read that names zones now.
+    now: Order,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        Self { declared: Vec::new(), now: Order::DEFAULT }
+    }
+}
 
 /// Why a zone that is used cannot be had.
 #[derive(Debug)]
@@ -101,15 +115,21 @@ pub enum Unready {
 }
 
 impl Zones {
+    /// From now on a line that was read at `order` names zones.
+    pub fn line(&mut self, order: Order) {
+        self.now = order;
+    }
+
     /// The zone that `word` declares with a size in bytes (`ngx_shared_memory_add`).
     ///
     /// # Errors
     /// The zone is declared for another use, or with another size.
     pub fn declare<T: ZoneData>(&mut self, word: &Word, name: &str, size: u64) -> Result<Zone<T>, Error> {
-        let Some(known) = self.0.iter_mut().find(|zone| *zone.name == *name) else {
+        let Some(known) = self.declared.iter_mut().find(|zone| *zone.name == *name) else {
             let zone = Zone(Arc::new(Shared { name: name.into(), data: OnceLock::new() }));
-            self.0.push(Declared {
+            self.declared.push(Declared {
                 name: name.into(),
+                first: (word.clone(), self.now),
                 unknown: None,
                 size,
                 usage: TypeId::of::<T>(),
@@ -119,8 +139,7 @@ impl Zones {
             return Ok(zone);
         };
         let Some(zone) = known.shared.downcast_ref::<Zone<T>>().cloned() else {
-            let sentence = "is already declared for a different use";
-            return Err(Error::at(word, format!("the shared memory zone \"{name}\" {sentence}")));
+            return Err(of_different_use(word, name));
         };
         if known.size == 0 {
             known.size = size;
@@ -156,7 +175,7 @@ impl Zones {
         unknown: Error,
     ) -> Result<Zone<T>, Error> {
         let zone = self.refer(word, name)?;
-        if let Some(known) = self.0.iter_mut().find(|zone| *zone.name == *name) {
+        if let Some(known) = self.declared.iter_mut().find(|zone| *zone.name == *name) {
             known.unknown.get_or_insert(unknown);
         }
         Ok(zone)
@@ -165,12 +184,12 @@ impl Zones {
     /// The zone of this name and use, once all are known.
     #[must_use]
     pub fn find<T: ZoneData>(&self, name: &str) -> Option<&Zone<T>> {
-        self.0.iter().find(|zone| *zone.name == *name)?.shared.downcast_ref()
+        self.declared.iter().find(|zone| *zone.name == *name)?.shared.downcast_ref()
     }
 
     /// All zones of a use.
     pub fn all<T: ZoneData>(&self) -> impl Iterator<Item = &Zone<T>> {
-        self.0.iter().filter_map(|zone| zone.shared.downcast_ref())
+        self.declared.iter().filter_map(|zone| zone.shared.downcast_ref())
     }
 
     /// Every zone that is used must have been declared.
@@ -178,7 +197,8 @@ impl Zones {
     /// # Errors
     /// `zero size shared memory zone "…"`, or what its user had to say.
     pub fn check(&self) -> Result<(), Unready> {
-        if let Some(unknown) = self.0.iter().find_map(|zone| zone.unknown.clone().filter(|_| zone.size == 0))
+        if let Some(unknown) =
+            self.declared.iter().find_map(|zone| zone.unknown.clone().filter(|_| zone.size == 0))
         {
             return Err(Unready::Unknown(unknown));
         }
@@ -190,11 +210,27 @@ impl Zones {
     /// # Errors
     /// `zero size shared memory zone "…"`.
     pub fn check_sizes(&self) -> Result<(), Error> {
-        match self.0.iter().find(|zone| zone.size == 0) {
+        match self.declared.iter().find(|zone| zone.size == 0) {
             Some(zone) => {
                 let sentence = format!("zero size shared memory zone \"{}\"", zone.name);
                 Err(Error::bare(sentence).found(Order::END_OF_TEXT))
             }
+            None => Ok(()),
+        }
+    }
+
+    /// What `http` and `stream` name alike is never the same zone.
+    ///
+    /// # Errors
+    /// `the shared memory zone "…" is already declared for a different use`, about the line that nginx comes to first.
+    pub fn check_apart(&self, other: &Self) -> Result<(), Error> {
+        let later = |zone: &Declared| {
+            let same = other.declared.iter().find(|other| other.name == zone.name)?;
+            Some(if zone.first.1 < same.first.1 { same.first.clone() } else { zone.first.clone() })
+        };
+        let found = self.declared.iter().filter_map(|zone| Some((&zone.name, later(zone)?)));
+        match found.min_by_key(|(_, (_, order))| *order) {
+            Some((name, (word, order))) => Err(of_different_use(&word, name).found(order)),
             None => Ok(()),
         }
     }
@@ -204,16 +240,20 @@ impl Zones {
     /// # Errors
     /// What [`ZoneData::adopt`] says.
     pub fn inherit(&self, earlier: &Self) -> Result<(), Error> {
-        for zone in &self.0 {
+        for zone in &self.declared {
             let same = |other: &&Declared| {
                 other.name == zone.name && other.usage == zone.usage && other.size == zone.size
             };
-            if let Some(other) = earlier.0.iter().find(same) {
+            if let Some(other) = earlier.declared.iter().find(same) {
                 (zone.adopt)(zone, other).map_err(Error::bare)?;
             }
         }
         Ok(())
     }
+}
+
+fn of_different_use(word: &Word, name: &str) -> Error {
+    Error::at(word, format!("the shared memory zone \"{name}\" is already declared for a different use"))
 }
 
 fn adopt<T: ZoneData>(zone: &Declared, earlier: &Declared) -> Result<(), String> {
@@ -296,6 +336,24 @@ mod tests {
             zones.refer::<Other>(&word("one"), "one").map(drop),
             "the shared memory zone \"one\" is already declared for a different use",
         );
+    }
+
+    #[test]
+    fn blocks_do_not_share_a_zone() {
+        let mut sides = [Zones::default(), Zones::default()];
+        for (side, order, name) in
+            [(0, 1, "a"), (0, 2, "b"), (1, 3, "c"), (1, 4, "b"), (1, 5, "a"), (1, 6, "b")]
+        {
+            sides[side].line(Order(order));
+            let _ = sides[side].refer::<Counter>(&word(name), name).expect("new or known");
+        }
+        let [http, stream] = sides;
+        for (one, other) in [(&http, &stream), (&stream, &http)] {
+            let error = one.check_apart(other).expect_err("shared");
+            let sentence = "the shared memory zone \"b\" is already declared for a different use";
+            assert_eq!((error.to_string().as_str(), error.order), (sentence, Some(Order(4))));
+        }
+        assert!(http.check_apart(&Zones::default()).is_ok());
     }
 
     #[test]

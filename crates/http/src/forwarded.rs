@@ -3,9 +3,8 @@
 //! The list is read from its end: each proxy appended whom it saw, so what stands behind a proxy that is not
 //! trusted proves nothing.
 
-use std::net::{IpAddr, SocketAddr};
-
 use base::Network;
+use base::address::ip_and_port;
 use os::socket::PeerAddr;
 
 /// How far the list is followed.
@@ -59,7 +58,9 @@ fn walk(
             return (found, Rest::Untrusted);
         }
         let (last, before) = split_last(rest);
-        let Some(addr) = parse(last) else { return (found, Rest::Untrusted) };
+        let Some(addr) = std::str::from_utf8(last).ok().and_then(ip_and_port) else {
+            return (found, Rest::Untrusted);
+        };
         found = Some(PeerAddr::Inet(addr));
         match before {
             Some(before) if recursion == Recursion::Through => rest = before,
@@ -82,18 +83,10 @@ fn split_last(list: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// An address with or without a port (`ngx_parse_addr_port`): `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]:80`.
-#[must_use]
-pub fn parse(text: &[u8]) -> Option<SocketAddr> {
-    let text = std::str::from_utf8(text).ok()?;
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, 0));
-    }
-    text.parse::<SocketAddr>().ok().filter(|addr| addr.port() > 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -123,6 +116,7 @@ mod tests {
         check("127.0.0.1", &[], Through, None);
         check("::ffff:127.0.0.1", &["2001:db8::1"], Through, Some("[2001:db8::1]:0"));
         check("127.0.0.1", &["192.0.2.1:0"], LastOnly, None);
-        check("127.0.0.1", &["[::1]"], LastOnly, None);
+        check("127.0.0.1", &["[::1]"], LastOnly, Some("[::1]:0"));
+        check("127.0.0.1", &["192.0.02.1"], LastOnly, Some("192.0.2.1:0"));
     }
 }

@@ -8,7 +8,7 @@ use os::errlog::Level;
 use proto::h1::{Known, Method};
 
 use crate::conf::core::Satisfy;
-use crate::conf::location::{Content, Literal, LocationTree};
+use crate::conf::location::{Content, Literal, LocationTree, Origin};
 use crate::conf::{LocationId, location};
 use crate::delay::{self, Held};
 use crate::output;
@@ -502,7 +502,7 @@ fn lookup(r: &Request, tree: &LocationTree, uri: &[u8]) -> Lookup {
 /// The content phase: the location's own handler, or the first of the general ones that answers.
 async fn content(r: &mut Request) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
-    match &cycle.http.location(r.location).content {
+    match &cycle.http.location(r.handled_by.unwrap_or(r.location)).content {
         Some(Content::Relay(protocol)) => return relay::run(r, protocol).await,
         // Only the settings of `stream` have it, and their sessions do not come here.
         Some(Content::Session(_)) => return Outcome::Status(500),
@@ -542,6 +542,7 @@ impl Request {
     /// Takes on the settings of a location (`ngx_http_update_location_config`).
     pub fn enter_location(&mut self, id: LocationId) {
         self.location = id;
+        self.handled_by = None;
         let cycle = Rc::clone(&self.cycle);
         let location = cycle.http.location(id);
         if let Some((allowed, other)) = location.limit_except
@@ -550,6 +551,16 @@ impl Request {
             self.location = other;
         }
         self.settle_keepalive();
+    }
+
+    /// Takes on the settings of an `if`. Where it says nothing of who answers, whoever would have goes on to, as in
+    /// nginx: an `if` before it too, although what that says of where to does not hold any more.
+    pub fn enter_if(&mut self, id: LocationId) {
+        let before = self.handled_by.unwrap_or(self.location);
+        self.enter_location(id);
+        if self.cycle.http.location(id).origin == Origin::Inherited {
+            self.handled_by = Some(before);
+        }
     }
 
     /// Applies the location's limits on keep-alive connections.

@@ -99,6 +99,8 @@ pub struct Request {
     pub server: ServerId,
     /// The location, or the server's own settings while none is known.
     pub location: LocationId,
+    /// Whose handler answers, where that is not the location's: an `if` without one leaves that of the `if` before it.
+    pub(crate) handled_by: Option<LocationId>,
     /// The method; GET after most error pages.
     pub method: Method,
     /// The normalised path.
@@ -215,6 +217,7 @@ impl Request {
             line: RequestHead::default(),
             server: ServerId(0),
             location: LocationId(0),
+            handled_by: None,
             method: Method::Other,
             uri: Vec::new(),
             args: Vec::new(),
@@ -303,6 +306,7 @@ impl Request {
         self.captures.get_mut().groups.clear();
         self.server = ServerId(0);
         self.location = LocationId(0);
+        self.handled_by = None;
         self.method = Method::Other;
         self.received = 0;
         self.error_status = 0;

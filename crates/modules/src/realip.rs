@@ -3,9 +3,10 @@
 //! It is taken once for a request: right after the head was read, or before access is checked where only the
 //! location says how.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use base::Network;
+use base::address::ip_and_port;
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::conf::network;
@@ -264,49 +265,12 @@ fn last_address(list: &mut &[u8]) -> Option<SocketAddr> {
     let start = list.get(..end)?.iter().rposition(is_divider).map_or(0, |at| at + 1);
     let text = list.get(start..end)?;
     *list = list.get(..start.saturating_sub(1))?;
-    parse_address(std::str::from_utf8(text).ok()?)
-}
-
-/// An address with or without a port (`ngx_parse_addr_port`); port 0 stands for none.
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, 0));
-    }
-    let (ip, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (ip, port) = rest.split_once("]:")?;
-            (IpAddr::V6(ip.parse::<Ipv6Addr>().ok()?), port)
-        }
-        None => {
-            let (ip, port) = text.split_once(':')?;
-            (ip.parse().ok()?, port)
-        }
-    };
-    let port = conf::parse_number(port.as_bytes()).and_then(|port| u16::try_from(port).ok())?;
-    (port > 0).then(|| SocketAddr::new(ip, port))
+    ip_and_port(std::str::from_utf8(text).ok()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(parse_address(text), expected.map(|text| text.parse().expect("address")), "{text}");
-        };
-        check("192.0.2.1", Some("192.0.2.1:0"));
-        check("192.0.2.1:80", Some("192.0.2.1:80"));
-        check("::1", Some("[::1]:0"));
-        check("[::1]:80", Some("[::1]:80"));
-        check("[::1]", None);
-        check("192.0.2.1:0", None);
-        check("192.0.2.1:65536", None);
-        check("192.0.2.1:x", None);
-        check("unix:/x", None);
-        check("unknown", None);
-        check("", None);
-    }
 
     #[test]
     fn the_client_is_the_last_who_is_not_believed() {

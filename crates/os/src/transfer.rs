@@ -30,20 +30,30 @@ pub struct Failure {
     pub call: &'static str,
     /// The file.
     pub path: PathBuf,
+    /// The name that a rename would have given it.
+    pub to: Option<PathBuf>,
     /// What it said.
     pub error: io::Error,
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} \"{}\" failed {}", self.call, self.path.display(), Errno(&self.error))
+        write!(f, "{} \"{}\"", self.call, self.path.display())?;
+        if let Some(to) = &self.to {
+            write!(f, " to \"{}\"", to.display())?;
+        }
+        write!(f, " failed {}", Errno(&self.error))
     }
 }
 
 impl std::error::Error for Failure {}
 
 fn failed<'a>(call: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Failure + 'a {
-    move |error| Failure { call, path: path.to_owned(), error }
+    move |error| Failure { call, path: path.to_owned(), to: None, error }
+}
+
+fn not_renamed<'a>(path: &'a Path, to: &'a Path) -> impl FnOnce(io::Error) -> Failure + 'a {
+    move |error| Failure { to: Some(to.to_owned()), ..failed("rename()", path)(error) }
 }
 
 /// Sets permission bits whatever the process's mask is.
@@ -85,7 +95,7 @@ pub fn rename(from: &Path, to: &Path, parents: Parents) -> Result<(), Failure> {
     }
     match outcome {
         Err(error) if error.raw_os_error() == Some(errno::EXDEV) => move_across(from, to),
-        other => other.map_err(|error| Failure { call: "rename()", path: from.to_owned(), error }),
+        other => other.map_err(not_renamed(from, to)),
     }
 }
 
@@ -100,8 +110,8 @@ fn move_across(from: &Path, to: &Path) -> Result<(), Failure> {
     beside.push(format!(".{:010}", NEXT.fetch_add(1, Ordering::Relaxed)));
     let beside = PathBuf::from(beside);
     let info = file::path_info(from).map_err(failed("stat()", from))?;
-    let moved = copy(from, &beside, &info)
-        .and_then(|()| fs::rename(&beside, to).map_err(failed("rename()", &beside)));
+    let moved =
+        copy(from, &beside, &info).and_then(|()| fs::rename(&beside, to).map_err(not_renamed(&beside, to)));
     if let Err(failure) = moved {
         let _ = fs::remove_file(&beside);
         return Err(failure);
@@ -165,7 +175,9 @@ mod tests {
         let dir = scratch("rename");
         let (from, to) = (dir.join("a"), dir.join("x/y/b"));
         fs::write(&from, "text").expect("write");
-        assert!(rename(&from, &to, Parents::Required).is_err());
+        let failure = rename(&from, &to, Parents::Required).expect_err("no directory");
+        let names = format!("rename() \"{}\" to \"{}\" failed (2: ", from.display(), to.display());
+        assert!(failure.to_string().starts_with(&names), "{failure}");
         assert!(from.exists());
         rename(&from, &to, Parents::Made(0o700)).expect("rename");
         assert_eq!(fs::read_to_string(&to).expect("read"), "text");

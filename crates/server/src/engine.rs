@@ -51,6 +51,9 @@ pub trait Engine: 'static {
         Capabilities::Drop
     }
 
+    /// Called, on any thread, before log files are replaced by new ones: lines that are held back belong to the old.
+    fn before_reopening() {}
+
     /// Called on a serving thread whenever it has nothing more to do at the moment.
     fn before_waiting() {}
 
@@ -108,8 +111,6 @@ pub struct Thread {
 pub enum Command<C> {
     /// New requests take this configuration; listen on its sockets and no longer on others.
     Adopt(Arc<Running<C>>),
-    /// The log files mean other files now; what is still buffered may go to the new ones.
-    Reopen,
     /// Stop accepting, close idle connections, finish what is under way, then return.
     Quit {
         /// `worker_shutdown_timeout`, milliseconds, after which connections are closed.

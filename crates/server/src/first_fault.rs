@@ -32,10 +32,13 @@ pub(crate) fn first_fault<E: Engine>(
         let core = CoreConf::wrong_line(tree, paths, E::modules(), before, &mut said);
         let engine = E::wrong_line(tree, paths, &mut pretend, before, &mut said);
         match core.into_iter().chain(engine).min_by_key(|error| error.order) {
-            Some(earlier) => first = earlier,
+            Some(earlier) => {
+                first = earlier;
+                *notices = said;
+            }
             None => {
-                // What is said at the end of a block was said by the pass that got there.
-                notices.retain(|notice| notice.order.is_some_and(|order| order >= Order::END_OF_BLOCK));
+                // What is said where the fault is was said by the pass that got there.
+                notices.retain(|notice| notice.order == Some(before));
                 notices.extend(tree.notices.iter().cloned().chain(said));
                 notices.retain(|notice| notice.order.is_none_or(|order| order <= before));
                 notices.sort_by_key(|notice| notice.order);

@@ -73,6 +73,7 @@ impl Engine for HttpEngine {
         let registry = registry();
         let http = compile_side(&registry, Side::Http, &mut input)?;
         let stream = compile_side(&registry, Side::Stream, &mut input)?;
+        http.http.zones.check_apart(&stream.http.zones)?;
         refuse_shared_addresses(&http, &stream)?;
         Ok(Cycles { http, stream })
     }
@@ -95,6 +96,10 @@ impl Engine for HttpEngine {
     fn capabilities(cycles: &Self::Cycle) -> Capabilities {
         let needs_net_raw = cycles.http.http.needs_net_raw || cycles.stream.http.needs_net_raw;
         if needs_net_raw { Capabilities::KeepNetRaw } else { Capabilities::Drop }
+    }
+
+    fn before_reopening() {
+        http::log_buffer::flush_all();
     }
 
     fn before_waiting() {
@@ -131,7 +136,6 @@ impl Engine for HttpEngine {
                     drop(cycle);
                     sides.iter_mut().for_each(|side| side.follow(&worker));
                 }
-                Command::Reopen => http::log_buffer::flush_all(),
                 Command::Quit { timeout_ms } => {
                     sides.iter_mut().for_each(ServedSide::stop);
                     // Aborted tasks let go of their sockets when they are next polled.

@@ -73,7 +73,6 @@ impl Engine for Placeholder {
                     tokio::task::yield_now().await;
                     acceptors = accept_all(&cycle);
                 }
-                Command::Reopen => {}
                 Command::Quit { .. } | Command::Terminate => break,
             }
         }

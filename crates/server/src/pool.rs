@@ -154,12 +154,6 @@ impl<E: Engine> Pool<E> {
         self.grow(core, log, cycle)
     }
 
-    pub(crate) fn reopen(&self) {
-        for member in &self.members {
-            let _ = member.orders.send(Command::Reopen);
-        }
-    }
-
     /// Has all threads finish; [`Pool::ended`] tells when they have.
     pub(crate) fn quit(&mut self, timeout_ms: Option<u64>) {
         self.alive = None;

@@ -92,9 +92,9 @@ impl<E: Engine> Single<E> {
                     Signal::Hup => self.reload(),
                     Signal::Usr1 => {
                         self.reporter().notice(format_args!("reopening logs"));
+                        E::before_reopening();
                         reopen_logs(&self.bundle, &self.reporter());
                         redirect_stderr(&self.loaded);
-                        self.pool.reopen();
                     }
                     _ => {}
                 }

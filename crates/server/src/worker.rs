@@ -316,6 +316,7 @@ impl<E: Engine> Worker<E> {
 
     fn reopen(&mut self, logs: Vec<(HandleId, OwnedFd)>) {
         self.reporter().notice(format_args!("reopening logs"));
+        E::before_reopening();
         for (id, fresh) in logs {
             let Some(log) = self.bundle.logs.iter().find(|log| log.id == id) else { continue };
             if let Err(error) = os::process::replace(fresh.as_fd(), log.file.as_fd()) {
@@ -323,14 +324,13 @@ impl<E: Engine> Worker<E> {
             }
         }
         redirect_stderr(&self.loaded);
-        self.pool.reopen();
     }
 
     /// A signal for the worker alone: it opens what its user may open.
     fn reopen_by_itself(&mut self) {
+        E::before_reopening();
         reopen_logs(&self.bundle, &self.reporter());
         redirect_stderr(&self.loaded);
-        self.pool.reopen();
     }
 
     fn quit(&mut self) {

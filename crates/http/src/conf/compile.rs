@@ -17,7 +17,7 @@ use conf::{Bytes, Contexts, Directive, Error, Order, Spot, Word};
 use self::variables::{Applied, Merged};
 use super::concerned::Concerned;
 use super::ends::{End, Ends};
-use super::location::{Content, Kind, Location, LocationId, LocationTree};
+use super::location::{Content, Kind, Location, LocationId, LocationTree, Origin};
 use super::server_name::ServerName;
 use super::upstreams::{Defaults, UpstreamBlock, UpstreamId, Upstreams};
 use super::{HttpConf, Server, ServerId, core, listen};
@@ -54,6 +54,8 @@ pub struct Block {
     pub context: Contexts,
     /// What answers here.
     pub content: Option<Content>,
+    /// See [`Location::origin`].
+    origin: Origin,
     /// See [`Location::auto_redirect`].
     pub auto_redirect: bool,
     /// Path or name of a location.
@@ -159,12 +161,19 @@ pub fn compile(
             Err(error)
         }
     };
-    notices.iter_mut().for_each(|notice| _ = notice.order.get_or_insert(Order::END_OF_BLOCK));
-    done.map_err(|error| error.found(Order::END_OF_BLOCK))
+    let closed = closed(block);
+    let at_end = |order: Option<Order>| order.filter(|order| *order != Order::END_OF_BLOCK).or(Some(closed));
+    notices.iter_mut().for_each(|notice| notice.order = at_end(notice.order));
+    done.map_err(|error| Error { order: at_end(error.order), ..error })
 }
 
-/// What is wrong with the lines that were read before `before`, each for itself: some such line, not always the
-/// first. Only that one is looked for, so nothing is compiled.
+/// When the block ends, and with it what nginx looks at as a whole.
+fn closed(block: Option<&Directive>) -> Order {
+    block.and_then(|directive| directive.block.as_ref()).map_or(Order::END_OF_BLOCK, |block| block.closed)
+}
+
+/// What is wrong with what was read before `before`: some line, not always the first, each for itself; or with all of
+/// the block, where it ended before.
 pub fn wrong_line(
     registry: &Registry,
     side: Side,
@@ -174,10 +183,15 @@ pub fn wrong_line(
     before: Order,
     notices: &mut Vec<Error>,
 ) -> Option<Error> {
-    let mut cx = Cx::new(registry, side, paths, resources);
-    cx.pass = Pass::LinesBefore(before);
-    let wrong = cx.read(block).err();
-    notices.extend(cx.notices.into_iter().filter(|notice| notice.order.is_some_and(|order| order < before)));
+    let (wrong, said) = if closed(block) < before.min(Order::NEVER) {
+        let mut said = Vec::new();
+        (compile(registry, side, block, paths, 1, resources, &mut said).err(), said)
+    } else {
+        let mut cx = Cx::new(registry, side, paths, resources);
+        cx.pass = Pass::LinesBefore(before);
+        (cx.read(block).err(), cx.notices)
+    };
+    notices.extend(said.into_iter().filter(|notice| notice.order.is_some_and(|order| order < before)));
     wrong.filter(|error| error.order.is_some_and(|order| order < before.min(Order::NEVER)))
 }
 
@@ -325,6 +339,7 @@ impl<'a> Cx<'a> {
         }
         let known = self.notices.len();
         self.applied = (line.row.name, line.order);
+        self.zones.line(line.order);
         let done = (definition.set)(row, self, line).map_err(|error| found_in(line, error));
         for notice in self.notices.iter_mut().skip(known) {
             notice.order.get_or_insert(line.order);
@@ -459,8 +474,11 @@ impl<'a> Cx<'a> {
         let outer = self.nested_block(context, id);
         self.block.kind = if kind == Kind::Regex { Kind::Regex } else { Kind::Unnamed };
         self.block.auto_redirect = auto_redirect;
-        self.block.content = content;
         let nested = self.read_block(directive.body(), false)?;
+        if self.block.content.is_none() {
+            self.block.content = content;
+            self.block.origin = Origin::Inherited;
+        }
         let tree = self.compile_nested(nested)?;
         self.close_block(outer, tree);
         Ok(())
@@ -544,6 +562,7 @@ impl<'a> Cx<'a> {
             kind: block.kind,
             slots: block.slots,
             content: block.content,
+            origin: block.origin,
             auto_redirect: block.auto_redirect,
             nested,
             limit_except: block.limit_except,
@@ -684,6 +703,7 @@ impl Block {
             slots,
             context,
             content: None,
+            origin: Origin::Own,
             auto_redirect: false,
             name: Box::default(),
             kind: Kind::Unnamed,

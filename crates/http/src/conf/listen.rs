@@ -259,7 +259,7 @@ fn addresses(word: &Word, side: Side) -> Result<Vec<ListenAddr>, Error> {
 }
 
 fn port_range(text: &str) -> Option<(u16, u16)> {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    use base::address::port;
     match text.split_once('-') {
         Some((low, high)) => Some((port(low)?, port(high)?)).filter(|(low, high)| low <= high),
         None => port(text).map(|port| (port, port)),
@@ -276,7 +276,7 @@ fn ips(host: &str) -> Result<Vec<IpAddr>, &'static str> {
     if host.is_empty() {
         return Err("no host");
     }
-    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+    if let Some(ip) = base::address::ipv4(host) {
         return Ok(vec![ip.into()]);
     }
     let found = std::net::ToSocketAddrs::to_socket_addrs(&(host, 0)).map_err(|_| "host not found")?;

@@ -27,6 +27,16 @@ pub enum Content {
     Session(Arc<dyn Serve>),
 }
 
+/// Where what answers in a block was said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// In the block.
+    #[default]
+    Own,
+    /// Around it.
+    Inherited,
+}
+
 /// How a location is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -57,6 +67,8 @@ pub struct Location {
     pub core: Arc<CoreSettings>,
     /// What answers here; inherited by `if` blocks.
     pub content: Option<Content>,
+    /// Whether that is the block's own or comes from around it.
+    pub origin: Origin,
     /// A request for the name without its last slash is redirected here (`proxy_pass` and the like).
     pub auto_redirect: bool,
     /// Locations inside.

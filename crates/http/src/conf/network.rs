@@ -1,7 +1,5 @@
 //! Networks of clients in directives (`ngx_ptocidr`).
 
-use std::net::IpAddr;
-
 use base::Network;
 use conf::{Error, Level, Word};
 
@@ -22,7 +20,7 @@ pub fn network(cx: &mut Cx<'_>, word: &Word) -> Option<Network> {
 /// Whether bits of the address were dropped because the prefix does not reach them.
 fn has_low_bits(text: &str, network: Network) -> bool {
     let Network::Inet { base, .. } = network else { return false };
-    text.split('/').next().and_then(|address| address.parse::<IpAddr>().ok()).is_some_and(|ip| ip != base)
+    text.split('/').next().and_then(base::address::ip).is_some_and(|ip| ip != base)
 }
 
 #[cfg(test)]

@@ -324,7 +324,7 @@ fn server_at(name: &str, host: &str, port: u16, spec: ServerSpec) -> Result<Serv
         return Ok(Server::new(name, vec![PeerAddr::Unix(PathBuf::from(path))], spec));
     }
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    if let Ok(ip) = bare.parse() {
+    if let Some(ip) = base::address::ip(bare) {
         return Ok(Server::new(name, vec![PeerAddr::Inet(SocketAddr::new(ip, port))], spec));
     }
     if host.is_empty() {

@@ -241,7 +241,7 @@ pub trait Protocol: Send + Sync {
     /// # Errors
     /// What becomes of a request whose target cannot be made out.
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        self.pass(r.location()).ok_or(Outcome::Status(500))?.target(r)
+        self.pass(r.location()).ok_or_else(|| no_upstream(r))?.target(r)
     }
 
     /// Appends what tells one answer from another where the configuration does not say it.
@@ -400,6 +400,13 @@ pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
     }
     relay.begin_visit(r);
     relay.try_peers(r).await
+}
+
+/// What becomes of a request that came to a protocol from a block which says of where to, into one which does not.
+#[cold]
+pub fn no_upstream(r: &Request) -> Outcome {
+    r.log(Level::Alert, format_args!("no upstream configuration"));
+    Outcome::Status(500)
 }
 
 /// Has the client's body read as the protocol wants it.

@@ -187,6 +187,7 @@ pub(super) fn check(r: &Request, address: &Address) -> Result<(), u16> {
     }
     policy.admit(session).map_err(|refused| {
         r.log(Level::Info, format_args!("{refused} while reading client request headers"));
+        session.forget();
         if refused == Refused::Missing { 496 } else { 495 }
     })
 }

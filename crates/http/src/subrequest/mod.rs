@@ -167,6 +167,7 @@ impl Request {
     fn lend_place(&self, sr: &mut Self) {
         sr.method = self.method;
         sr.location = self.location;
+        sr.handled_by = self.handled_by;
         sr.valid_location = self.valid_location;
         sr.valid_unparsed_uri = self.valid_unparsed_uri;
         sr.copy_captures(self);

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use net::tls::pem;
@@ -87,7 +87,7 @@ fn literal(parts: &UpstreamUrl<'_>, port: u16) -> Option<PeerAddr> {
         return Some(PeerAddr::Unix(path.into()));
     }
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
-    let ip: IpAddr = bare.parse().ok()?;
+    let ip = base::address::ip(bare)?;
     Some(PeerAddr::Inet(SocketAddr::new(ip, port)))
 }
 
@@ -152,7 +152,8 @@ impl Inquiry<'_> {
     /// Whom to ask, in turn.
     async fn addresses(&self) -> Option<Vec<PeerAddr>> {
         let Responder { host, port, addrs, .. } = self.responder;
-        let is_literal = host.starts_with('[') || host.starts_with("unix:") || host.parse::<IpAddr>().is_ok();
+        let is_literal =
+            host.starts_with('[') || host.starts_with("unix:") || base::address::ip(host).is_some();
         if is_literal {
             return Some(addrs.clone());
         }

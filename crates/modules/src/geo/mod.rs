@@ -71,7 +71,7 @@ impl Table {
             None => r.client().clone(),
             Some(id) => {
                 let text = r.variable(id)?;
-                let ip: IpAddr = std::str::from_utf8(&text).ok()?.parse().ok()?;
+                let ip = base::address::ip(std::str::from_utf8(&text).ok()?)?;
                 PeerAddr::Inet(SocketAddr::new(ip, 0))
             }
         };

@@ -220,10 +220,14 @@ fn warn(cx: &mut Cx<'_>, word: &Word, sentence: String) {
 
 fn network_of(cx: &mut Cx<'_>, word: &Word) -> Result<(IpAddr, u8), Error> {
     let text = word.as_str();
+    // The value of whoever has no address, which is none anywhere else.
+    if text == "255.255.255.255" {
+        return Ok((Ipv4Addr::BROADCAST.into(), 32));
+    }
     let Some(Network::Inet { base, prefix }) = Network::parse(&text) else {
         return Err(Error::at(word, format!("invalid network \"{text}\"")));
     };
-    let written = text.split('/').next().and_then(|address| address.parse::<IpAddr>().ok());
+    let written = text.split('/').next().and_then(base::address::ip);
     if written != Some(base) {
         warn(cx, word, format!("low address bits of {text} are meaningless"));
     }
@@ -233,10 +237,8 @@ fn network_of(cx: &mut Cx<'_>, word: &Word) -> Result<(IpAddr, u8), Error> {
 fn range_of(word: &Word) -> Result<(u32, u32), Error> {
     let text = word.as_str();
     let ends = text.split_once('-').and_then(|(start, end)| {
-        let (start, end): (Ipv4Addr, Ipv4Addr) = (start.parse().ok()?, end.parse().ok()?);
-        // nginx cannot tell the address of all ones from a text that is none.
-        (start <= end && start != Ipv4Addr::BROADCAST && end != Ipv4Addr::BROADCAST)
-            .then_some((start.to_bits(), end.to_bits()))
+        let (start, end) = (base::address::ipv4(start)?, base::address::ipv4(end)?);
+        (start <= end).then_some((start.to_bits(), end.to_bits()))
     });
     ends.ok_or_else(|| Error::at(word, format!("invalid range \"{text}\"")))
 }

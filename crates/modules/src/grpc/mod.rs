@@ -15,7 +15,7 @@ use http::phases::Outcome;
 use http::relay::fields::{BodyLength, Default as DefaultHost, GRPC_FIELDS, Line, Program};
 use http::relay::{
     BodyCoding, BodyUse, Http2, Offer, Pass, Plan, PlanBody, Protocol, RelaySettings, Schemes, Security,
-    Target, Wire, split_scheme,
+    Target, Wire, no_upstream, split_scheme,
 };
 use http::request::Request;
 use http::rows::{Row, flag, is_number, row, without_effect};
@@ -168,7 +168,7 @@ impl Protocol for Grpc {
     }
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let target = self.pass(r.location()).ok_or(Outcome::Status(500))?.target(r)?;
+        let target = self.pass(r.location()).ok_or_else(|| no_upstream(r))?.target(r)?;
         if let Target::Host { host, port, .. } = &target {
             let name = match port {
                 _ if host.starts_with("unix:") => "localhost".to_owned(),

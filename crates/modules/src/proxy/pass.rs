@@ -9,7 +9,7 @@ use http::conf::compile::Cx;
 use http::conf::location::Kind;
 use http::conf::{UpstreamId, UpstreamRef, UpstreamUrl, UriPart, parse_upstream_url};
 use http::phases::Outcome;
-use http::relay::Target;
+use http::relay::{Target, no_upstream};
 use http::request::Request;
 use http::variables::Template;
 use os::errlog::Level;
@@ -171,7 +171,7 @@ fn scheme(url: &[u8]) -> Option<(Scheme, &[u8])> {
 pub(super) fn target(r: &mut Request) -> Result<Target, Outcome> {
     let settings = r.location().settings::<Proxy>();
     let (target, evaluated) = match settings.pass.as_deref() {
-        None => return Err(Outcome::Status(500)),
+        None => return Err(no_upstream(r)),
         Some(Pass::Fixed(fixed)) => (Target::Known(fixed.upstream), None),
         Some(Pass::Variable(template)) => {
             let text = template.value(r);

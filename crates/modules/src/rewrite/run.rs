@@ -122,7 +122,7 @@ impl Engine {
             return Flow::Next;
         }
         if branch.entry == Entry::Settings {
-            r.enter_location(branch.location);
+            r.enter_if(branch.location);
         }
         let cycle = Rc::clone(&r.cycle);
         let inside = cycle.http.location(branch.location).settings::<Rewrite>();

@@ -13,7 +13,7 @@ use http::tls::{
 use net::tls::kept::{ProducesTickets, StoresServerSessions};
 use net::tls::pem::{self, Block};
 use net::tls::{
-    ClientAuth, Context, Identities, Identity, NoSessions, NoTickets, Preference, ServerConfig,
+    ClientAuth, Clients, Context, Identities, Identity, NoSessions, NoTickets, Preference, ServerConfig,
     ServerOptions, SessionCache, Sessions, TicketKeys, Tickets,
 };
 use os::errlog::Level;
@@ -79,7 +79,8 @@ pub(super) fn finish_server(s: &SslSettings, loaded: &mut Loaded, cx: &mut Cx<'_
     let identities = Identities(fixed.into_iter().map(|(_, identity)| identity).collect());
     let issuers = issuers(s, cx)?;
     let context = context(s, &identities, client.as_ref());
-    let (settings, sessions) = (s.clone(), Kept::new(s, context));
+    let clients = if client.is_some() { Clients::Judged } else { Clients::Anyone };
+    let (settings, sessions) = (s.clone(), Kept::new(s, context, clients));
     let certificates: Option<Arc<dyn Certificates>> = (!dynamic.is_empty())
         .then(|| Arc::new(ByConnection { fixed: identities.0.clone(), dynamic }) as Arc<dyn Certificates>);
     let side = cx.side;
@@ -178,7 +179,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(s: &SslSettings, context: Context) -> Self {
+    fn new(s: &SslSettings, context: Context, clients: Clients) -> Self {
         let cache = match (&s.shared, s.builtin) {
             (Some(shared), _) => Some(Arc::clone(shared)),
             (None, Builtin::Bytes(bytes)) => Some(Arc::new(SessionCache::new(bytes))),
@@ -198,7 +199,7 @@ impl Kept {
             Arc::new(NoTickets)
         };
         let sessions: Arc<dyn StoresServerSessions> = match cache {
-            Some(cache) => Arc::new(Sessions { cache, context, timeout_sec }),
+            Some(cache) => Arc::new(Sessions { cache, context, timeout_sec, clients }),
             None => Arc::new(NoSessions),
         };
         Self { sessions, tickets }

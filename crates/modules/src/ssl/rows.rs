@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use conf::zones::ZoneData;
 use conf::{Arity, Contexts, Directive, Error};
 use http::conf::compile::Cx;
 use http::rows::{Row, flag, number, row, size, time, value, without_effect};
@@ -38,7 +39,7 @@ pub(super) static ROWS: [Row<SslSettings>; 32] = [
         Ok(())
     }),
     size("ssl_buffer_size", HTTP, "16k", "Size of the records that are sent.", |s, v| s.buffer_size = v),
-    value("ssl_session_cache", ALL, Arity::TAKE12, "none", "Where sessions are kept.", session_cache).many(),
+    row("ssl_session_cache", ALL, Arity::TAKE12, "none", "Where sessions are kept.", session_cache).many(),
     flag("ssl_session_tickets", ALL, "on", "Clients keep sessions in tickets.", |s, v| s.session_tickets = v),
     row("ssl_session_ticket_key", ALL, Arity::ONE, "", "A file with a key for tickets.", ticket_key).many(),
     time("ssl_session_timeout", ALL, "5m", "How long a session may be resumed.", |s, v| s.session_timeout_sec = v / 1000),
@@ -122,7 +123,12 @@ const DEFAULT_SESSIONS: usize = 20 << 10;
 /// The least size of a zone: eight pages, as nginx has it.
 pub(super) const LEAST_ZONE: u64 = 32 << 10;
 
-fn session_cache(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {
+/// A zone of sessions, which the process keeps by its name.
+struct SessionZone;
+
+impl ZoneData for SessionZone {}
+
+fn session_cache(s: &mut SslSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     if !s.has_own_cache {
         s.has_own_cache = true;
         s.builtin = Builtin::Nothing;
@@ -148,6 +154,7 @@ fn session_cache(s: &mut SslSettings, d: &Directive) -> Result<(), Error> {
                 return Err(Error::at(word, sentence));
             }
             let name = String::from_utf8_lossy(&zone[..colon]);
+            cx.zones.declare::<SessionZone>(word, &name, size)?;
             s.shared = Some(SessionCache::shared(&name, usize::try_from(size).unwrap_or(usize::MAX)));
         } else {
             return Err(invalid());

@@ -6,9 +6,9 @@
 mod server;
 mod sticky;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use conf::zones::ZoneData;
 use conf::{Arity, Contexts, Directive, Error, Level, Word};
 use http::conf::compile::Cx;
 use http::conf::{Unresolvable, UpstreamBlock};
@@ -32,14 +32,10 @@ pub struct Upstream;
 
 static SLOT: Slot = Slot::new();
 
-/// The zones of all `upstream` blocks.
-#[derive(Debug, Default)]
-pub struct Zones {
-    /// Their sizes, and where they were first named.
-    groups: HashMap<Box<[u8]>, (u64, Option<Word>)>,
-    /// Those of `sticky learn`, and the upstreams that they belong to.
-    sticky: HashMap<Box<str>, String>,
-}
+/// A zone of groups. What it would hold is shared by all threads in any case.
+struct GroupZone;
+
+impl ZoneData for GroupZone {}
 
 type Done = Result<(), Error>;
 
@@ -92,7 +88,7 @@ impl Module for Upstream {
     ];
     const SLOT: &'static Slot = &SLOT;
     type Settings = ();
-    type Main = Zones;
+    type Main = ();
 
     fn rows() -> &'static [Row<()>] {
         &ROWS
@@ -102,17 +98,6 @@ impl Module for Upstream {
         registry.variables(&variables::VARIABLES);
         registry.prefixes(&variables::PREFIXES);
         registry.stream_variables(&variables::STREAM_VARIABLES);
-    }
-
-    fn finish(zones: &mut Zones, _: &mut Cx<'_>) -> Done {
-        let unsized_zone = zones.groups.iter().find(|(_, (size, word))| *size == 0 && word.is_some());
-        match unsized_zone {
-            Some((name, (_, Some(word)))) => {
-                let name = String::from_utf8_lossy(name);
-                Err(Error::at(word, format!("zero size shared memory zone \"{name}\"")))
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -144,16 +129,7 @@ fn zone(_: &mut (), cx: &mut Cx<'_>, d: &Directive) -> Done {
             Some(size) => size,
         },
     };
-    let zones = &mut cx.main::<Upstream>().groups;
-    let (known, _) = zones.entry(name.bytes.to_boxed()).or_insert_with(|| (0, Some(name.clone())));
-    if size > 0 && *known > 0 && size != *known {
-        let sentence = format!(
-            "the size {size} of shared memory zone \"{}\" conflicts with already declared size {known}",
-            name.as_str()
-        );
-        return Err(Error::at(name, sentence));
-    }
-    *known = size.max(*known);
+    cx.zones.declare::<GroupZone>(name, &name.as_str(), size)?;
     if let Some(block) = &mut cx.upstream {
         block.zone = Some(name.as_str().into());
     }

@@ -4,12 +4,13 @@
 
 use std::sync::OnceLock;
 
+use conf::zones::ZoneData;
 use conf::{Directive, Error, Word};
 use http::conf::compile::Cx;
 use http::relay::sticky::{Expires, Flag, Learn, Moment, Sticky, StickyCookie, StickyMethod, is_samesite};
 use http::variables::{Template, VariableId};
 
-use super::{Done, Upstream, ZONE_MIN};
+use super::{Done, ZONE_MIN};
 
 /// How long a learnt session lasts where nothing else is said, milliseconds.
 const LEARN_MS: u64 = 600_000;
@@ -114,6 +115,11 @@ fn cookie_parameter(cx: &mut Cx<'_>, cookie: &mut StickyCookie, word: &Word) -> 
     Ok(())
 }
 
+/// A zone of `sticky learn`, with the upstream that it belongs to. What was learned is the group's.
+struct LearnZone(String);
+
+impl ZoneData for LearnZone {}
+
 fn learn(cx: &mut Cx<'_>, d: &Directive) -> Result<Sticky, Error> {
     let (mut lookup, mut create, mut zone, mut timeout_ms) = (Vec::new(), Vec::new(), None, None);
     let mut moment = Moment::End;
@@ -149,11 +155,10 @@ fn learn(cx: &mut Cx<'_>, d: &Directive) -> Result<Sticky, Error> {
         return Err(refuse(&d.name, "\"zone\" parameter is not specified"));
     };
     let host = cx.upstream.as_ref().map(|block| block.name.clone()).unwrap_or_default();
-    let used = &mut cx.main::<Upstream>().sticky;
-    if let Some(other) = used.insert(zone.clone(), host) {
-        let sentence = format!("sticky zone \"{zone}\" is already used in upstream \"{other}\"");
-        return Err(Error::at(&d.name, sentence));
-    }
+    let size = u64::try_from(zone_bytes).unwrap_or(u64::MAX);
+    cx.zones.declare(&d.name, &zone, size)?.bind(LearnZone(host)).map_err(|LearnZone(other)| {
+        Error::at(&d.name, format!("sticky zone \"{zone}\" is already used in upstream \"{other}\""))
+    })?;
     let learn = Learn {
         create,
         zone,

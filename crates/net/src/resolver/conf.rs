@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use conf::{Directive, Error, Word};
 
-use super::literal::ipv4_literal;
-
 /// The port of a name server that names none.
 const DNS_PORT: u16 = 53;
 /// After how many milliseconds without an answer a query is sent again (`resend_timeout`).
@@ -195,7 +193,7 @@ fn name_servers(url: &str, look_up: &mut LookUp<'_>) -> Result<Vec<SocketAddr>, 
     if host.is_empty() {
         return Err("no host");
     }
-    if let Some(ip) = ipv4_literal(host) {
+    if let Some(ip) = base::address::ipv4(host) {
         return Ok(vec![SocketAddr::new(IpAddr::V4(ip), port)]);
     }
     let found = look_up(host).map_err(|_| "host not found")?;

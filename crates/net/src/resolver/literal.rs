@@ -1,43 +1,14 @@
-//! IPv4 addresses written as text, and names of the reverse zones.
+//! Hosts that are addresses, and names of the reverse zones.
 //!
-//! nginx reads dotted quads more loosely than the standard library: leading zeros are decimal.
+//! What is an address here is never asked for.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
-
-/// The address that a text is (`ngx_inet_addr`); `255.255.255.255` is none, as in nginx.
-pub(super) fn ipv4_literal(text: &str) -> Option<Ipv4Addr> {
-    let (mut addr, mut octet, mut dots) = (0u32, 0u32, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'0'..=b'9' => {
-                octet = octet * 10 + u32::from(byte - b'0');
-                if octet > 255 {
-                    return None;
-                }
-            }
-            b'.' if dots < 3 => {
-                addr = addr << 8 | octet;
-                octet = 0;
-                dots += 1;
-            }
-            _ => return None,
-        }
-    }
-    let addr = addr << 8 | octet;
-    (dots == 3 && addr != u32::MAX).then(|| Ipv4Addr::from(addr))
-}
+use std::net::IpAddr;
 
 /// The address that a host is when it is none to ask for: a dotted quad, or IPv6 with or without brackets.
 pub(super) fn ip_literal(host: &str) -> Option<IpAddr> {
-    if let Some(ip) = ipv4_literal(host) {
-        return Some(IpAddr::V4(ip));
-    }
-    if !host.contains(':') {
-        return None;
-    }
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    bare.parse().ok().map(IpAddr::V6)
+    base::address::ip(bare)
 }
 
 /// The name to ask for an address's name: `1.0.0.127.in-addr.arpa` (RFC 1035, 3.5; RFC 3596, 2.5).

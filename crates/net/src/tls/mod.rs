@@ -36,7 +36,7 @@ pub use self::hello::{Begun, Hello};
 pub use self::identity::{Chain, Identity, IdentityError, Key};
 pub use self::server::{ClientAuth, Identities, Preference, Protocols, ServerConfig, ServerOptions};
 pub use self::session::Session;
-pub use self::sessions::{Context, NoSessions, SessionCache, Sessions};
+pub use self::sessions::{Clients, Context, NoSessions, SessionCache, Sessions};
 pub use self::tickets::{NoTickets, TicketKeys, Tickets};
 pub use self::verify::{Flaw, Verification};
 

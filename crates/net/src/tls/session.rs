@@ -18,7 +18,7 @@ use super::error::Error;
 use super::hello::Hello;
 use super::ocsp::Doubt;
 use super::server::ServerConfig;
-use super::sessions::Context as Policy;
+use super::sessions::{Context as Policy, Made};
 use super::verify::Verification;
 use crate::buf::Buf;
 use crate::socket::Socket;
@@ -172,6 +172,11 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> Option<Box<[u8]>> {
         self.state.borrow().session_id.clone()
+    }
+
+    /// The client was refused for its certificate: it is to come back with a whole handshake, in which it may send another.
+    pub fn forget(&self) {
+        self.state.borrow_mut().made.drain(..).for_each(Made::forget);
     }
 
     /// Whether a request came before the handshake's end and that end has not come yet.

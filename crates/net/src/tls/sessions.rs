@@ -2,6 +2,7 @@
 //!
 //! A key belongs to its server block: the same session offered to another block is not found.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -157,6 +158,38 @@ enum Keep {
     No,
 }
 
+/// Whether clients may still be refused when their handshake has ended, by what their certificates turn out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// They may: the sessions of a connection must be found again.
+    Judged,
+    /// Nobody looks at them.
+    Anyone,
+}
+
+/// A session that a connection has made.
+pub(super) struct Made {
+    cache: Arc<SessionCache>,
+    key: Vec<u8>,
+}
+
+thread_local! {
+    /// The sessions of the connection that this thread is at work on: rustls does not say whose it keeps.
+    static MADE: RefCell<Vec<Made>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Moves the sessions that were kept since the last call to those of the connection that was at work.
+pub(super) fn take_made(into: &mut Vec<Made>) {
+    MADE.with_borrow_mut(|made| into.append(made));
+}
+
+impl Made {
+    /// Nobody resumes it any more.
+    pub(super) fn forget(self) {
+        self.cache.find(&self.key, Keep::No);
+    }
+}
+
 /// The sessions of one server block.
 #[derive(Debug)]
 pub struct Sessions {
@@ -166,6 +199,8 @@ pub struct Sessions {
     pub context: Context,
     /// `ssl_session_timeout`, seconds.
     pub timeout_sec: u64,
+    /// Whose they are.
+    pub clients: Clients,
 }
 
 impl Sessions {
@@ -176,7 +211,12 @@ impl Sessions {
 
 impl StoresServerSessions for Sessions {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        self.cache.put(self.key(&key), value, self.timeout_sec)
+        let key = self.key(&key);
+        if self.clients == Clients::Judged {
+            let made = Made { cache: Arc::clone(&self.cache), key: key.clone() };
+            MADE.with_borrow_mut(|all| all.push(made));
+        }
+        self.cache.put(key, value, self.timeout_sec)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -219,7 +259,28 @@ mod tests {
     use super::*;
 
     fn sessions(cache: &Arc<SessionCache>, context: &[u8]) -> Sessions {
-        Sessions { cache: Arc::clone(cache), context: Context::of([context]), timeout_sec: 100 }
+        let context = Context::of([context]);
+        Sessions { cache: Arc::clone(cache), context, timeout_sec: 100, clients: Clients::Judged }
+    }
+
+    #[test]
+    fn sessions_of_a_refused_client_are_forgotten() {
+        let here = sessions(&Arc::new(SessionCache::new(1 << 20)), b"a");
+        let mut made = [Vec::new(), Vec::new()];
+        for (number, made) in made.iter_mut().enumerate() {
+            here.put(vec![number as u8, 1], b"value".to_vec());
+            here.put(vec![number as u8, 2], b"value".to_vec());
+            take_made(made);
+        }
+        let [refused, _] = made;
+        refused.into_iter().for_each(Made::forget);
+        let check = |number: u8, which: u8, is_there: bool| {
+            assert_eq!(here.get(&[number, which]).is_some(), is_there, "{number} {which}");
+        };
+        check(0, 1, false);
+        check(0, 2, false);
+        check(1, 1, true);
+        check(1, 2, true);
     }
 
     #[test]

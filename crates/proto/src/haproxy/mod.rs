@@ -85,7 +85,7 @@ impl Endpoint {
     /// The address where it is one.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
-        self.address.parse().ok()
+        base::address::ip(&self.address)
     }
 }
 

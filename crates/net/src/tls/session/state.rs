@@ -13,6 +13,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 
 use super::super::error::{self, Error};
+use super::super::sessions::{Made, take_made};
 use crate::buf::Buf;
 use crate::socket::Socket;
 
@@ -92,6 +93,8 @@ pub(super) struct State {
     failure: Option<rustls::Error>,
     pub(super) received_early_data: bool,
     pub(super) session_id: Option<Box<[u8]>>,
+    /// The sessions that were kept for the client to come back with.
+    pub(super) made: Vec<Made>,
 }
 
 impl State {
@@ -114,6 +117,7 @@ impl State {
             failure: None,
             received_early_data: false,
             session_id: None,
+            made: Vec::new(),
         }
     }
 
@@ -197,6 +201,9 @@ impl State {
         self.discard(discard, had);
         self.peer_closed |= matches!(step, Ok(Step::PeerClosed));
         self.note_session_id();
+        if !self.is_open && matches!(self.side, Side::Server(_)) {
+            take_made(&mut self.made);
+        }
         if !self.is_open && step.is_ok() && !self.side.is_handshaking() {
             self.is_open = true;
         }
