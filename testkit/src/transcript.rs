@@ -20,6 +20,8 @@ struct Entry {
     who: String,
     start: String,
     headers: Vec<(String, String)>,
+    /// `Expires` as it came; among the headers it counts from `Date` on.
+    expires: Option<String>,
     body: String,
     framing: String,
 }
@@ -68,7 +70,9 @@ impl Transcript {
     pub fn difference(&self, oracle: &Self, volatile: &[String]) -> Option<String> {
         for index in 0..self.entries.len().max(oracle.entries.len()) {
             let (ours, theirs) = match (self.entries.get(index), oracle.entries.get(index)) {
-                (Some(ours), Some(theirs)) => (ours.without(volatile), theirs.without(volatile)),
+                (Some(ours), Some(theirs)) => {
+                    (ours.without(volatile), theirs.without(volatile).with_expires_of(ours))
+                }
                 (Some(ours), None) => return Some(format!("nginx has no such exchange:\n{}", ours.shown())),
                 (None, Some(theirs)) => return Some(format!("only nginx has:\n{}", theirs.shown())),
                 (None, None) => return None,
@@ -117,7 +121,20 @@ impl Entry {
             headers.push((name.clone(), value));
         }
         let framing = format!("{:?}, {:?}", message.framing, message.ending);
-        Self { line, who, start: clean(&message.start), headers, body: clean_body, framing }
+        let expires = message.header("Expires").map(str::to_owned);
+        Self { line, who, start: clean(&message.start), headers, expires, body: clean_body, framing }
+    }
+
+    /// Nothing differs where both say the same time, however long it is until then: one may be asked a second later.
+    fn with_expires_of(mut self, other: &Self) -> Self {
+        let is_expires = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Expires");
+        let theirs = other.headers.iter().find(is_expires);
+        if let (true, Some((_, theirs))) = (self.expires == other.expires, theirs) {
+            let own = self.headers.iter_mut().find(|field| is_expires(&&**field));
+            own.into_iter().for_each(|(_, value)| value.clone_from(theirs));
+        }
+        self.expires.clone_from(&other.expires);
+        self
     }
 
     fn without(&self, volatile: &[String]) -> Self {
@@ -185,7 +202,37 @@ fn versionless(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::versionless;
+    use super::*;
+    use crate::message::{Ending, Framing};
+    use std::path::Path;
+
+    #[test]
+    fn the_same_time_is_no_difference() {
+        let check = |ours: [&str; 2], theirs: [&str; 2], expected: bool| {
+            let [ours, theirs] = [ours, theirs].map(|[date, expires]| {
+                let headers = [("Date", date), ("Expires", expires)];
+                let headers = headers
+                    .map(|(name, second)| (name.to_owned(), format!("Tue, 14 Nov 2023 22:13:{second} GMT")));
+                let message = Message {
+                    start: "HTTP/1.1 200 OK".to_owned(),
+                    headers: headers.into(),
+                    body: Vec::new(),
+                    framing: Framing::Length,
+                    ending: Ending::Whole,
+                    trailers: Vec::new(),
+                };
+                let mut transcript = Transcript::default();
+                transcript.answer(1, &message, &Places::new(Path::new("/")));
+                transcript
+            });
+            assert_eq!(ours.difference(&theirs, &[]).is_none(), expected);
+        };
+        check(["20", "30"], ["20", "30"], true);
+        check(["20", "30"], ["21", "31"], true);
+        check(["20", "30"], ["21", "30"], true);
+        check(["20", "30"], ["20", "31"], false);
+        check(["20", "30"], ["21", "32"], false);
+    }
 
     #[test]
     fn versions_are_hidden() {
