@@ -202,6 +202,16 @@ impl Stored {
         }
     }
 
+    /// The body as it lies in the file `path`, of an entry in memory whose file that still is.
+    #[must_use]
+    pub fn body_in_file(&self, path: &Path) -> Option<Body> {
+        let Whole::Hot(hot) = &self.whole else { return None };
+        let file = File::from(os::file::open_read(path).ok()?);
+        let info = os::file::info(file.as_fd()).ok()?;
+        let offset = hot.record.body_start as u64;
+        (Stamp::of(&info) == hot.stamp).then_some(Body::File { file, offset, end: info.size })
+    }
+
     /// What may be kept of it in memory.
     pub(crate) fn to_hot(&self) -> Option<Hot> {
         let Whole::Read(record, body) = &self.whole else { return None };

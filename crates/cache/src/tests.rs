@@ -166,6 +166,29 @@ fn what_is_stored_is_found() {
 }
 
 #[test]
+fn an_entry_in_memory_has_its_file_as_long_as_it_is_the_same() {
+    let store = store(|options| options.memory = 8 << 20);
+    let body = vec![7; 300_000];
+    let stored = || match find(&store.zone, "a", NOW) {
+        Found::Stored(stored) => stored,
+        other => panic!("{other:?}"),
+    };
+    store.put("a", &body);
+    assert!(stored().body_in_file(&store.path("a")).is_none(), "it was read from there");
+    assert!(stored().note().is_some(), "it is in memory");
+    let Some(Body::File { file, offset, end }) = stored().body_in_file(&store.path("a")) else {
+        panic!("its file is there")
+    };
+    assert!(read(&file, offset, end) == body);
+    let before = stored();
+    store.put("a", b"other");
+    assert!(before.body_in_file(&store.path("a")).is_none(), "another file");
+    fs::remove_file(store.path("a")).expect("removed");
+    assert!(before.body_in_file(&store.path("a")).is_none(), "no file");
+    assert!(bytes(before) == body);
+}
+
+#[test]
 fn one_of_many_tells_of_a_damaged_file() {
     let store = store(|_| {});
     let text = "large";

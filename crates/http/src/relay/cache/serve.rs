@@ -8,12 +8,15 @@ use proto::h1::{Known, Progress, ResponseHead};
 
 use super::{Case, Status, Use, trailers};
 use crate::chunk::Chunk;
+use crate::client::Client;
 use crate::phases::{Body, Outcome};
 use crate::relay::codec::BodyLength;
 use crate::relay::exchange::MAX_FIELDS;
 use crate::relay::head::Heading;
 use crate::request::Request;
 
+/// Bytes from which on a body leaves for less from its file than from memory, where nothing is done with it.
+const FILE_LEAST: u64 = 256 << 10;
 /// Longest head of an entry, bytes.
 const HEAD_MAX: usize = 1 << 20;
 
@@ -27,7 +30,9 @@ pub(super) fn send(
     let length = recall_head(r, &stored);
     let bytes = stored.head().len() as u64 + stored.length();
     let has_trailers = has_trailers(&stored);
-    let mut body = stored.into_body();
+    let in_file =
+        if sends_file(r, &stored) { stored.body_in_file(&case.zone.path_of(&case.key)) } else { None };
+    let mut body = in_file.unwrap_or_else(|| stored.into_body());
     let trailers = if has_trailers { trailers::cut(&mut body) } else { Some(Vec::new()) };
     let (Some(length), Some(trailers)) = (length, trailers) else {
         r.log(Level::Crit, format_args!("cache file \"{}\" contains invalid header", case.path()));
@@ -56,6 +61,15 @@ pub(super) fn send(
         ::cache::Body::File { file, offset, end } => Chunk::File { file: Arc::new(file), offset, end },
     };
     Some(Outcome::Send(Body::One(chunk)))
+}
+
+/// Whether a body is so long, and goes to its client in such a way, that `sendfile` is the best.
+fn sends_file(r: &Request, stored: &Stored) -> bool {
+    stored.length() >= FILE_LEAST
+        && r.location().core.sendfile
+        && matches!(r.client, Client::Connection)
+        && !r.is_subrequest
+        && r.conn.stream.tls().is_none()
 }
 
 /// What the head of an entry in memory was found to be.
