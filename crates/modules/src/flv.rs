@@ -8,8 +8,7 @@ use conf::{Arity, Contexts};
 use http::chunk::Chunk;
 use http::conf::location::Content;
 use http::module::{Module, Slot};
-use http::open_file::{self, Want};
-use http::paths::map_uri;
+use http::open_file;
 use http::phases::{Answer, Answered, Body, Outcome};
 use http::request::Request;
 use http::rows::{Row, row};
@@ -59,16 +58,9 @@ fn serve(r: &mut Request) -> Outcome {
     if !matches!(r.method, Method::Get | Method::Head) {
         return Outcome::Status(405);
     }
-    if r.uri.last() == Some(&b'/') {
-        return Outcome::Declined;
-    }
-    let path = match map_uri(r) {
-        Ok(path) => path,
-        Err(status) => return Outcome::Status(status),
-    };
-    let opened = match open_file::open(r, &path.full, Want::File) {
-        Ok(opened) => opened,
-        Err(error) => return open_file::refuse(r, &path.full, &error),
+    let (_, opened) = match open_file::open_uri(r) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
     };
     let Some(file) = opened.file.filter(|_| opened.info.is_file()) else { return Outcome::Declined };
     let size = opened.info.size;

@@ -3,8 +3,7 @@
 //! It is the last of the content handlers, so whatever it declines is nobody's.
 
 use http::module::{Module, Registry, Slot};
-use http::open_file::{self, Want};
-use http::paths::map_uri;
+use http::open_file;
 use http::phases::{Answer, Answered, Outcome};
 use http::request::Request;
 use os::errlog::Level;
@@ -37,16 +36,9 @@ fn serve(r: &mut Request) -> Outcome {
     if !matches!(r.method, Method::Get | Method::Head | Method::Post) {
         return Outcome::Status(405);
     }
-    if r.uri.last() == Some(&b'/') {
-        return Outcome::Declined;
-    }
-    let path = match map_uri(r) {
-        Ok(path) => path,
-        Err(status) => return Outcome::Status(status),
-    };
-    let opened = match open_file::open(r, &path.full, Want::File) {
-        Ok(opened) => opened,
-        Err(error) => return open_file::refuse(r, &path.full, &error),
+    let (path, opened) = match open_file::open_uri(r) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
     };
     if opened.info.is_dir() {
         return redirect_to_directory(r);

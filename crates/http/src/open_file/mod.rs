@@ -19,6 +19,7 @@ use os::symlinks::{SymlinkPolicy, open_checked};
 
 pub use self::cache::OpenFileCache;
 use crate::chunk::Chunk;
+use crate::paths::{Mapped, map_uri};
 use crate::phases::{Body, Outcome};
 use crate::request::Request;
 use crate::response::Ranges;
@@ -140,6 +141,21 @@ impl fmt::Display for OpenError {
     /// `(2: No such file or directory)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({}: {})", self.errno, strerror(self.errno))
+    }
+}
+
+/// Opens the file that the request's URI names, and gives its path too. A URI with a slash at its end names none.
+///
+/// # Errors
+/// What becomes of the request where there is nothing to open.
+pub fn open_uri(r: &mut Request) -> Result<(Mapped, Opened), Outcome> {
+    if r.uri.last() == Some(&b'/') {
+        return Err(Outcome::Declined);
+    }
+    let path = map_uri(r).map_err(Outcome::Status)?;
+    match open(r, &path.full, Want::File) {
+        Ok(opened) => Ok((path, opened)),
+        Err(error) => Err(refuse(r, &path.full, &error)),
     }
 }
 
