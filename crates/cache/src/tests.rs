@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
-use crate::keeper::{Stop, load, purge_files, tidy};
+use crate::keeper::{Stop, load, may_be_overrun, purge_files, tidy};
 use crate::testing::{Directory, directory};
 use crate::{
     Ask, Body, Draft, Filling, Follow, Found, Key, Lease, Levels, Locked, Meta, Mode, Options, Pace, Phase,
@@ -291,7 +291,9 @@ fn the_unused_and_what_is_too_much_goes() {
         store.put(&number.to_string(), b"x");
     }
     assert!(get(&store.zone, "0", NOW).is_some());
+    assert!(may_be_overrun(&store.zone), "a few blocks wait for nobody's turn");
     while tidy(&store.zone, &Stop::default()) < Duration::from_secs(1) {}
+    assert!(!may_be_overrun(&store.zone));
     assert!(store.zone.disk_bytes() < 6 * 4096, "{}", store.zone.disk_bytes());
     assert_eq!(store.files(), store.zone.entries());
     assert!(store.get("0").is_some() && store.get("8").is_some() && store.get("1").is_none());
