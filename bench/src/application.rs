@@ -1,6 +1,7 @@
 //! Real applications behind the servers: PHP-FPM and Gunicorn, each on a Unix socket.
 //!
-//! One serves a whole row, both servers in turn. It shares the load's core, so those rows are marked as disturbed.
+//! One serves a whole row, both servers in turn. It shares the load's core, so those rows are marked as disturbed. A
+//! page has as many bytes as its query says.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -29,10 +30,19 @@ pub struct Application {
     socket: PathBuf,
 }
 
-const PAGE: &str = "<?php\nheader('Content-Type: text/plain');\nheader('Content-Length: 100');\necho str_repeat('x', 100);\n";
+const PAGE: &str = "<?php
+$length = (int)$_SERVER['QUERY_STRING'];
+header('Content-Type: text/plain');
+header('Content-Length: ' . $length);
+echo str_repeat('x', $length);
+";
 
-const WSGI: &str = "def app(environ, start_response):\n    start_response('200 OK', [('Content-Type', 'text/plain'), \
-                    ('Content-Length', '100')])\n    return [b'x' * 100]\n";
+const WSGI: &str = "
+def app(environ, start_response):
+    length = int(environ['QUERY_STRING'])
+    start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', str(length))])
+    return [b'x' * length]
+";
 
 impl Application {
     /// Starts one in `folder`, which is made.

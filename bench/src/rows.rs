@@ -139,7 +139,7 @@ const LARGE: Row = Row {
 };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 31] = [
+pub const ROWS: [Row; 33] = [
     PROXIED,
     Row {
         name: "proxy-100b-log",
@@ -293,7 +293,17 @@ pub const ROWS: [Row; 31] = [
     Row {
         name: "php-fpm",
         what: "100 B of PHP-FPM over FastCGI on a Unix socket, 16 connections",
-        path: "/index.php",
+        path: "/index.php?100",
+        connections: 16,
+        content: Content::Application(Kind::Php),
+        log: Log::Combined,
+        ..PROXIED
+    },
+    Row {
+        name: "php-fpm-32k",
+        what: "32 KB of PHP-FPM, a page of a usual size, 16 connections",
+        path: "/index.php?32768",
+        body: 32 << 10,
         connections: 16,
         content: Content::Application(Kind::Php),
         log: Log::Combined,
@@ -302,6 +312,17 @@ pub const ROWS: [Row; 31] = [
     Row {
         name: "gunicorn",
         what: "100 B of Gunicorn on a Unix socket, as guides configure it, 16 connections",
+        path: "/?100",
+        connections: 16,
+        content: Content::Application(Kind::Gunicorn),
+        log: Log::Combined,
+        ..PROXIED
+    },
+    Row {
+        name: "gunicorn-32k",
+        what: "32 KB of Gunicorn, a page of a usual size, 16 connections",
+        path: "/?32768",
+        body: 32 << 10,
         connections: 16,
         content: Content::Application(Kind::Gunicorn),
         log: Log::Combined,
