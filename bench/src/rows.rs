@@ -291,7 +291,7 @@ pub const ROWS: [Row; 33] = [
         ..PROXIED
     },
     Row {
-        name: "php-fpm",
+        name: "php-fpm-100b",
         what: "100 B of PHP-FPM over FastCGI on a Unix socket, 16 connections",
         path: "/index.php?100",
         connections: 16,
@@ -310,7 +310,7 @@ pub const ROWS: [Row; 33] = [
         ..PROXIED
     },
     Row {
-        name: "gunicorn",
+        name: "gunicorn-100b",
         what: "100 B of Gunicorn on a Unix socket, as guides configure it, 16 connections",
         path: "/?100",
         connections: 16,
@@ -545,6 +545,6 @@ mod tests {
         check("cache-1k", &["keys_zone=c:10m memory=256m;", "proxy_cache c;"]);
         check("cache-disk-1k", &["keys_zone=c:10m;", "proxy_cache c;", "sendfile on;"]);
         check("static-1k", &["access_log off;", "root /html;"]);
-        check("php-fpm", &["fastcgi_pass origin;", "fastcgi_param REMOTE_ADDR", "SCRIPT_FILENAME"]);
+        check("php-fpm-100b", &["fastcgi_pass origin;", "fastcgi_param REMOTE_ADDR", "SCRIPT_FILENAME"]);
     }
 }
