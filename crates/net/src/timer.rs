@@ -15,26 +15,27 @@ use std::time::Duration;
 /// No time at all: the deadline never comes.
 const NEVER: u64 = u64::MAX;
 
-/// The time of this turn of the event loop, as nginx keeps it too: asked from the kernel once a turn, not for
-/// every deadline that is moved.
-#[derive(Clone, Copy)]
-struct Turn {
-    monotonic_ms: u64,
-    realtime: (i64, u32),
-}
-
-impl Turn {
-    fn now() -> Self {
-        Self { monotonic_ms: os::clock::monotonic_coarse_ms(), realtime: os::clock::realtime_coarse() }
-    }
-}
+/// What the clock of a thread without an event loop shows.
+const NO_TURN: u64 = u64::MAX;
 
 thread_local! {
-    static TURN: Cell<Option<Turn>> = const { Cell::new(None) };
+    /// The time of this turn of the event loop, as nginx keeps it too: asked from the kernel once a turn, not for
+    /// every deadline that is moved.
+    static TURN_MS: Cell<u64> = const { Cell::new(NO_TURN) };
+    static TURN_REALTIME: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
 }
 
-fn turn() -> Turn {
-    TURN.get().unwrap_or_else(Turn::now)
+/// Asks the kernel what time it is in this turn.
+fn take_time() {
+    TURN_MS.set(os::clock::monotonic_coarse_ms());
+    TURN_REALTIME.set(os::clock::realtime_coarse());
+}
+
+/// Apart, since nearly everything asks for the time, and hardly ever this way.
+#[cold]
+#[inline(never)]
+fn ask_ms() -> u64 {
+    os::clock::monotonic_coarse_ms()
 }
 
 thread_local! {
@@ -45,7 +46,7 @@ thread_local! {
 /// Begins a turn and takes the time anew; called by the event loop after each wait. A thread that never calls it asks
 /// the kernel each time.
 pub fn refresh() {
-    TURN.set(Some(Turn::now()));
+    take_time();
     WORK.set(0);
 }
 
@@ -58,8 +59,8 @@ const WORK_MAX: u32 = 32;
 pub fn worked() {
     let work = WORK.get().wrapping_add(1);
     WORK.set(work);
-    if work.is_multiple_of(WORK_MAX) && TURN.get().is_some() {
-        TURN.set(Some(Turn::now()));
+    if work.is_multiple_of(WORK_MAX) && TURN_MS.get() != NO_TURN {
+        take_time();
     }
 }
 
@@ -76,14 +77,17 @@ pub fn is_busy() -> bool {
 #[inline]
 #[must_use]
 pub fn now_ms() -> u64 {
-    turn().monotonic_ms
+    match TURN_MS.get() {
+        NO_TURN => ask_ms(),
+        ms => ms,
+    }
 }
 
 /// The wall clock: unix seconds and milliseconds of the second, a few milliseconds coarse.
 #[inline]
 #[must_use]
 pub fn wall_clock() -> (i64, u32) {
-    turn().realtime
+    if TURN_MS.get() == NO_TURN { os::clock::realtime_coarse() } else { TURN_REALTIME.get() }
 }
 
 /// One deadline, in its place among those of the thread.
@@ -324,7 +328,7 @@ pub async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
 /// Drives every deadline of this thread; spawned once per worker thread, never ends.
 pub async fn drive() {
     loop {
-        if TURN.get().is_some() {
+        if TURN_MS.get() != NO_TURN {
             refresh();
         }
         let next = fire_due();
@@ -389,7 +393,7 @@ mod tests {
             worked();
         }
         assert!(now_ms() - start >= 30, "{} ms", now_ms() - start);
-        TURN.set(None);
+        TURN_MS.set(NO_TURN);
     }
 
     #[test]
