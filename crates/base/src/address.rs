@@ -3,6 +3,7 @@
 //! nginx reads dotted quads more loosely than the standard library, and the system's resolver would take what starts with
 //! a zero for octal: `010.0.0.1` is 10.0.0.1 here.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An IPv4 address. `255.255.255.255` is none, as in nginx, which cannot tell it from a text that is none.
@@ -58,6 +59,101 @@ pub fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| is_number && *port > 0)
 }
 
+/// Appends an address without a port, as `ngx_sock_ntop` writes it.
+pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(ip) => write_ipv4(ip, out),
+        IpAddr::V6(ip) => write_ipv6(ip, out),
+    }
+}
+
+/// Without `fmt`, as logs and variables have an address in nearly every request.
+fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+    const ROOM: usize = 16;
+    let mut text = [b'.'; ROOM];
+    let mut end = 0;
+    for octet in ip.octets() {
+        let mut push = |digit: u8| {
+            text[end % ROOM] = b'0' + digit;
+            end += 1;
+        };
+        if octet >= 100 {
+            push(octet / 100);
+        }
+        if octet >= 10 {
+            push(octet / 10 % 10);
+        }
+        push(octet % 10);
+        // The dot is there already.
+        end += 1;
+    }
+    out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
+}
+
+/// The longest run of at least two zero groups: where it begins and how long it is.
+fn longest_zeros(groups: &[u16; 8]) -> (usize, usize) {
+    let (mut best, mut run) = ((0, 0), (0, 0));
+    for (index, group) in groups.iter().enumerate() {
+        run = match (*group, run) {
+            (0, (_, 0)) => (index, 1),
+            (0, (start, length)) => (start, length + 1),
+            _ => (0, 0),
+        };
+        if run.1 > best.1.max(1) {
+            best = run;
+        }
+    }
+    best
+}
+
+fn write_ipv6(ip: Ipv6Addr, out: &mut Vec<u8>) {
+    let groups = ip.segments();
+    let octets = ip.octets();
+    let (zeros_at, zeros) = longest_zeros(&groups);
+    // nginx writes mapped and compatible addresses with dots, and takes some of seven zero groups for such.
+    let dotted = zeros > 0
+        && zeros_at == 0
+        && (zeros == 6
+            || zeros == 5 && groups[5] == 0xffff
+            || zeros == 7 && octets[14] != 0 && octets[15] != 1);
+    let shown = if dotted { 6 } else { 8 };
+    let mut index = 0;
+    if zeros > 0 && zeros_at == 0 {
+        out.push(b':');
+    }
+    while index < shown {
+        if zeros > 0 && index == zeros_at {
+            out.push(b':');
+            index += zeros;
+            continue;
+        }
+        let _ = write!(out, "{:x}", groups[index]);
+        if index < 7 {
+            out.push(b':');
+        }
+        index += 1;
+    }
+    if dotted {
+        let _ = write!(out, "{}.{}.{}.{}", octets[12], octets[13], octets[14], octets[15]);
+    }
+}
+
+/// An address with its port, as `ngx_sock_ntop` writes it: `127.0.0.1:80`, `[::1]:80`.
+#[must_use]
+pub fn with_port(addr: SocketAddr) -> String {
+    let mut text = Vec::with_capacity(24);
+    if addr.is_ipv4() {
+        write_ip(addr.ip(), &mut text);
+    } else {
+        text.push(b'[');
+        write_ip(addr.ip(), &mut text);
+        text.push(b']');
+    }
+    text.push(b':');
+    text.extend_from_slice(addr.port().to_string().as_bytes());
+    String::from_utf8(text).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +204,34 @@ mod tests {
         check("unix:/x", None);
         check("unknown", None);
         check("", None);
+    }
+
+    #[test]
+    fn addresses_as_text() {
+        let check = |text: &str, expected: &str| {
+            let mut out = Vec::new();
+            write_ip(text.parse().expect(text), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expected);
+        };
+        for same in [
+            "127.0.0.1",
+            "::",
+            "::1",
+            "1::",
+            "fe80::1:2",
+            "1:0:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8",
+            "1::2:0:0:3:4",
+            "2001:db8:0:1::",
+            "::ffff:1.2.3.4",
+            "::1.2.3.4",
+        ] {
+            check(same, same);
+        }
+        check("1:0:0:2:0:0:0:3", "1:0:0:2::3");
+        check("0:0:1:0:0:0:0:0", "0:0:1::");
+        for same in ["127.0.0.1:80", "[::1]:65535", "[::ffff:1.2.3.4]:8080", "[fe80::1:2]:1"] {
+            assert_eq!(same.parse().ok().map(with_port).as_deref(), Some(same));
+        }
     }
 }

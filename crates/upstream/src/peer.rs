@@ -33,7 +33,7 @@ pub enum PeerAddr {
 impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inet(addr) => addr.fmt(f),
+            Self::Inet(addr) => f.write_str(&base::address::with_port(*addr)),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -17,7 +17,7 @@ use crate::request::Request;
 /// Appends an address without its port (`ngx_sock_ntop`): `127.0.0.1`, `::1`, `unix:/path`.
 pub fn push_addr(addr: &PeerAddr, out: &mut Vec<u8>) {
     match addr {
-        PeerAddr::Inet(addr) => proto::haproxy::write_ip(addr.ip(), out),
+        PeerAddr::Inet(addr) => base::address::write_ip(addr.ip(), out),
         PeerAddr::Unix(path) => {
             out.extend_from_slice(b"unix:");
             out.extend_from_slice(path.as_os_str().as_bytes());

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod write;
 
-pub use write::{Transport, push_ssl_tlv, push_tlv, write_ip, write_v1, write_v2};
+pub use write::{Transport, push_ssl_tlv, push_tlv, write_v1, write_v2};
 
 /// The longest header that is read, in bytes.
 pub const MAX_HEADER: usize = 4096;
@@ -212,7 +212,7 @@ fn addresses_of<const N: usize>(bytes: &[u8], ip: impl Fn([u8; N]) -> IpAddr) ->
         let port = bytes.get(port_at..).and_then(|rest| rest.first_chunk::<2>());
         let mut text = Vec::new();
         if let Some(address) = address {
-            write_ip(ip(*address), &mut text);
+            base::address::write_ip(ip(*address), &mut text);
         }
         let address = String::from_utf8(text).unwrap_or_default();
         Endpoint { address, port: port.map_or(0, |port| u16::from_be_bytes(*port)) }

@@ -1,9 +1,9 @@
-//! PROXY protocol headers for upstreams, and addresses as nginx writes them.
+//! PROXY protocol headers for upstreams.
 //!
 //! A version 2 header always ends with a checksum over all of it.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::{Addresses, SIGNATURE, V2_FIXED, tlv};
 
@@ -23,9 +23,9 @@ pub fn write_v1(addresses: Option<Addresses>, out: &mut Vec<u8>) {
         return;
     };
     out.extend_from_slice(if source.is_ipv4() { b"PROXY TCP4 " } else { b"PROXY TCP6 " });
-    write_ip(source.ip(), out);
+    base::address::write_ip(source.ip(), out);
     out.push(b' ');
-    write_ip(destination.ip(), out);
+    base::address::write_ip(destination.ip(), out);
     // Writing to a vector cannot fail.
     let _ = write!(out, " {} {}\r\n", source.port(), destination.port());
 }
@@ -119,85 +119,6 @@ pub fn push_ssl_tlv(client: u8, verify: u32, inside: &[u8], out: &mut Vec<u8>) {
     push_tlv(tlv::SSL, &value, out);
 }
 
-/// Appends an address as `ngx_sock_ntop` writes it.
-pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(ip) => write_ipv4(ip, out),
-        IpAddr::V6(ip) => write_ipv6(ip, out),
-    }
-}
-
-/// Without `fmt`, as logs and variables have an address in nearly every request.
-fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    const ROOM: usize = 16;
-    let mut text = [b'.'; ROOM];
-    let mut end = 0;
-    for octet in ip.octets() {
-        let mut push = |digit: u8| {
-            text[end % ROOM] = b'0' + digit;
-            end += 1;
-        };
-        if octet >= 100 {
-            push(octet / 100);
-        }
-        if octet >= 10 {
-            push(octet / 10 % 10);
-        }
-        push(octet % 10);
-        // The dot is there already.
-        end += 1;
-    }
-    out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
-}
-
-/// The longest run of at least two zero groups: where it begins and how long it is.
-fn longest_zeros(groups: &[u16; 8]) -> (usize, usize) {
-    let (mut best, mut run) = ((0, 0), (0, 0));
-    for (index, group) in groups.iter().enumerate() {
-        run = match (*group, run) {
-            (0, (_, 0)) => (index, 1),
-            (0, (start, length)) => (start, length + 1),
-            _ => (0, 0),
-        };
-        if run.1 > best.1.max(1) {
-            best = run;
-        }
-    }
-    best
-}
-
-fn write_ipv6(ip: Ipv6Addr, out: &mut Vec<u8>) {
-    let groups = ip.segments();
-    let octets = ip.octets();
-    let (zeros_at, zeros) = longest_zeros(&groups);
-    // nginx writes mapped and compatible addresses with dots, and takes some of seven zero groups for such.
-    let dotted = zeros > 0
-        && zeros_at == 0
-        && (zeros == 6
-            || zeros == 5 && groups[5] == 0xffff
-            || zeros == 7 && octets[14] != 0 && octets[15] != 1);
-    let shown = if dotted { 6 } else { 8 };
-    let mut index = 0;
-    if zeros > 0 && zeros_at == 0 {
-        out.push(b':');
-    }
-    while index < shown {
-        if zeros > 0 && index == zeros_at {
-            out.push(b':');
-            index += zeros;
-            continue;
-        }
-        let _ = write!(out, "{:x}", groups[index]);
-        if index < 7 {
-            out.push(b':');
-        }
-        index += 1;
-    }
-    if dotted {
-        let _ = write!(out, "{}.{}.{}.{}", octets[12], octets[13], octets[14], octets[15]);
-    }
-}
-
 /// The Castagnoli checksum (RFC 9260, B).
 fn crc32c(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -257,31 +178,5 @@ mod tests {
     fn checksums() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(b""), 0);
-    }
-
-    #[test]
-    fn addresses_as_text() {
-        let check = |text: &str, expected: &str| {
-            let mut out = Vec::new();
-            write_ip(text.parse().expect(text), &mut out);
-            assert_eq!(String::from_utf8_lossy(&out), expected);
-        };
-        for same in [
-            "127.0.0.1",
-            "::",
-            "::1",
-            "1::",
-            "fe80::1:2",
-            "1:0:2:3:4:5:6:7",
-            "1:2:3:4:5:6:7:8",
-            "1::2:0:0:3:4",
-            "2001:db8:0:1::",
-            "::ffff:1.2.3.4",
-            "::1.2.3.4",
-        ] {
-            check(same, same);
-        }
-        check("1:0:0:2:0:0:0:3", "1:0:0:2::3");
-        check("0:0:1:0:0:0:0:0", "0:0:1::");
     }
 }
