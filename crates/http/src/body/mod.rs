@@ -22,6 +22,8 @@ use crate::request::Request;
 use crate::server::h2;
 use crate::temp_file;
 
+/// That the body of a request may come (RFC 9110, 15.2.1).
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Bytes that one read asks for.
 const READ_SIZE: usize = 16 << 10;
 /// Bytes that a client may have under way on a stream whose body is stored as it comes in.
@@ -199,7 +201,7 @@ pub async fn send_continue(r: &mut Request) -> io::Result<()> {
         return Ok(());
     }
     r.client_deadline().set_after(r.location().core.send_timeout);
-    r.conn.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n", &r.conn.deadline).await
+    r.conn.stream.send_all(CONTINUE, &r.conn.deadline).await
 }
 
 /// Appends up to `max` bytes of the body to `out`; zero is its end.

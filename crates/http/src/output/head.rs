@@ -8,6 +8,7 @@ use os::errlog::Level;
 use proto::h1::{Known, Method, Version};
 
 use super::{Framing, push_decimal};
+use crate::body::CONTINUE;
 use crate::client::Client;
 use crate::conf::core::ServerTokens;
 use crate::filters::Filtered;
@@ -61,6 +62,7 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         trace::answer(r, b"");
         return Ok(());
     }
+    let_body_come(r);
     let mut out = Buf::with_capacity(4096);
     write_head(r, &mut out);
     trace::answer(r, &out);
@@ -76,6 +78,15 @@ fn no_tunnel(r: &Request) -> Outcome {
     let given = r.response.status;
     r.log(level, format_args!("an extended CONNECT is answered with status {given} without a tunnel"));
     Outcome::Status(status)
+}
+
+/// Lets the body come that nobody wants, where the client waits for that (`ngx_http_discard_request_body`).
+pub fn let_body_come(r: &mut Request) {
+    if r.stream().is_none() && r.expects_continue.take() {
+        let mut out = Buf::empty();
+        out.extend_from_slice(CONTINUE);
+        r.output.queue.push(out.into());
+    }
 }
 
 /// Queues an interim answer with these fields, where `early_hints` says so and the client can understand it

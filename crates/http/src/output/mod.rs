@@ -16,7 +16,7 @@ use net::Deadline;
 
 pub use self::body::{new_part, push_body, push_chunk};
 pub(crate) use self::head::with_date;
-pub use self::head::{send_early_hints, send_head};
+pub use self::head::{let_body_come, send_early_hints, send_head};
 pub use self::number::push_decimal;
 pub(crate) use self::rate::{pause, rate_limit};
 

@@ -264,10 +264,7 @@ async fn finish(r: &mut Request) {
 
 /// Reads what nobody wanted of a body; says whether its end was reached.
 async fn reach_end(r: &mut Request) -> bool {
-    if r.expects_continue.get() {
-        // The body was announced and never asked for: whether it comes is not known.
-        r.keepalive = false;
-    } else if r.keepalive && !Box::pin(body::discard(r)).await {
+    if r.keepalive && !Box::pin(body::discard(r)).await {
         r.keepalive = false;
     }
     if r.reader.is_open() {

@@ -107,7 +107,7 @@ pub(super) fn route(r: &mut Request) -> Result<(), u16> {
     if r.version() >= Version::HTTP_11
         && r.header(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
     {
-        r.expects_continue.set(r.reader.is_open());
+        r.expects_continue.set(true);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::chunk::Chunk;
+use http::output;
 use http::phases::{Body, Outcome, Verdict};
 use http::regex::Regex;
 use http::request::Request;
@@ -209,6 +210,7 @@ fn answer(r: &mut Request, status: u16, text: &Template) -> Outcome {
         return Outcome::Status(status);
     }
     r.discard_body = true;
+    output::let_body_come(r);
     // The text may show the status already.
     r.response.status = status;
     let mut value = text.value(r);
