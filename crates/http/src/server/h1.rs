@@ -314,6 +314,7 @@ fn poll_head(r: &mut Request, reading: &mut Reading, cx: &mut Context<'_>) -> Po
             if r.cycle.http.heads_differ
                 && let Err(error) = parse_to_host(r)
             {
+                r.method = r.line.method;
                 return Poll::Ready(Head::Bad(route::refuse(r, error)));
             }
             let limits = head_limits(&r.location().core);
@@ -323,6 +324,7 @@ fn poll_head(r: &mut Request, reading: &mut Reading, cx: &mut Context<'_>) -> Po
                 }
                 Ok(Progress::Partial) => {}
                 Err(error) => {
+                    r.method = r.line.method;
                     route::enter(r);
                     return Poll::Ready(Head::Bad(route::refuse(r, error)));
                 }

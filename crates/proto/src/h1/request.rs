@@ -249,6 +249,11 @@ impl RequestHead {
                 let rest = buffer.get(self.start..).unwrap_or_default();
                 let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                 self.line = Span::new(self.start, self.start + length);
+                // How the answer looks depends on what was understood: HEAD has no body, HTTP/0.9 no head.
+                self.method = self.request_line.method;
+                if error == LineError::OldMethod {
+                    self.version = self.request_line.version;
+                }
                 return Err(error.into());
             }
         }
