@@ -170,6 +170,8 @@ fn normalize(r: &mut Request) -> Result<(), u16> {
     };
     if proto::uri::normalize(path, merge, &mut r.uri).is_err() {
         r.uri.clear();
+        // nginx has read no field then: the log has none to show, and the page is padded for no browser.
+        r.line.fields.clear();
         r.log(Level::Info, format_args!("client sent invalid request while reading client request line"));
         return Err(400);
     }
