@@ -208,6 +208,7 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
         // Who names no host asks for the server with the empty name, if there is one.
         Ok(None) => {}
         Err(error) => {
+            enter(r);
             r.log(Level::Info, format_args!("{error} while reading client request headers"));
             return Err(400);
         }

@@ -241,6 +241,7 @@ impl RequestHead {
             Ok(true) => {}
             Ok(false) if buffer.len() >= hard => {
                 self.line = Span::new(self.start, hard);
+                self.method = self.request_line.method;
                 return Err(HeadError::UriTooLong);
             }
             Ok(false) => return Ok(Progress::Partial),
