@@ -33,6 +33,9 @@ pub fn respond(r: &mut Request, status: u16) -> Outcome {
         }
     }
     r.expects_continue.set(false);
+    if r.keepalive && r.reader.is_open() && crate::process::has_broken_body(r) {
+        r.keepalive = false;
+    }
     if core.msie_refresh && matches!(status, 301 | 302) && is_msie(r) {
         return refresh(r);
     }

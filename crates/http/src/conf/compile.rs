@@ -367,9 +367,11 @@ impl<'a> Cx<'a> {
         notices.append(&mut conflicts);
         listen::open(&listeners, self.resources)?;
         Concerned::find(self.registry, self.side, self.locations.iter_mut().flatten());
+        let locations: Vec<Location> = self.locations.into_iter().flatten().collect();
         let conf = HttpConf {
+            heads_differ: heads_differ(&built, &locations),
             servers: built,
-            locations: self.locations.into_iter().flatten().collect(),
+            locations,
             listeners,
             variables: self.table,
             known_variables: self.registry.part(self.side).variables.clone(),
@@ -444,4 +446,18 @@ fn found_in(line: &Directive, error: Error) -> Error {
 pub(crate) fn absolute(base: &Path, text: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     base.join(std::ffi::OsStr::from_bytes(text))
+}
+/// Whether servers set differently what counts while a head is read, once its host is known.
+fn heads_differ(servers: &[Server], locations: &[Location]) -> bool {
+    let mut ways = servers.iter().filter_map(|server| locations.get(server.root.0 as usize)).map(|root| {
+        let core = &root.core;
+        (
+            core.underscores_in_headers,
+            core.ignore_invalid_headers,
+            core.large_client_header_buffers,
+            core.max_headers,
+        )
+    });
+    let first = ways.next();
+    ways.any(|way| Some(way) != first)
 }

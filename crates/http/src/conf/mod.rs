@@ -56,6 +56,8 @@ pub struct Server {
 pub struct HttpConf {
     /// All servers in the order of the text.
     pub servers: Vec<Server>,
+    /// Some servers read the heads of requests in another way than others.
+    pub heads_differ: bool,
     /// All locations, those that stand for a whole server among them.
     pub locations: Vec<Location>,
     /// Listening sockets and what is served on them.

@@ -117,7 +117,7 @@ async fn conclude(r: &mut Request, mut outcome: Outcome, mut entry: Entry) {
 
 /// Whether a body that the answer does not need is wrong in what has come of it (`ngx_http_discard_request_body`).
 #[cold]
-fn has_broken_body(r: &mut Request) -> bool {
+pub(crate) fn has_broken_body(r: &mut Request) -> bool {
     let is_broken = r.reader.is_broken();
     if is_broken {
         r.log(Level::Error, format_args!("client sent invalid chunked body"));

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use net::Buf;
 use os::errlog::Level;
-use proto::h1::{HeadLimits, InvalidFields, Progress, Underscores};
+use proto::h1::{HeadError, HeadLimits, InvalidFields, Progress, Underscores};
 
 use super::accept::Served;
 use super::h2::{self, Preface};
@@ -308,13 +308,23 @@ fn poll_head(r: &mut Request, reading: &mut Reading, cx: &mut Context<'_>) -> Po
                 *reading = Reading::Begun;
                 start(r);
             }
+            if r.cycle.http.heads_differ
+                && let Err(error) = parse_to_host(r)
+            {
+                r.method = r.line.method;
+                return Poll::Ready(Head::Bad(route::refuse(r, error)));
+            }
             let limits = head_limits(&r.location().core);
             match r.line.parse(&r.head, &limits) {
                 Ok(Progress::Complete) => {
                     return Poll::Ready(route::route(r).map_or_else(Head::Bad, |()| Head::Ready));
                 }
                 Ok(Progress::Partial) => {}
-                Err(error) => return Poll::Ready(Head::Bad(route::refuse(r, error))),
+                Err(error) => {
+                    r.method = r.line.method;
+                    route::enter(r);
+                    return Poll::Ready(Head::Bad(route::refuse(r, error)));
+                }
             }
         }
         let room = if r.head.len() < HEAD_SIZE { HEAD_SIZE - r.head.len() } else { 16 << 10 };
@@ -325,6 +335,18 @@ fn poll_head(r: &mut Request, reading: &mut Reading, cx: &mut Context<'_>) -> Po
             Poll::Pending => return poll_more(r, reading, cx),
         }
     }
+}
+
+/// Goes over to the server of the host as soon as that is named, since it reads what follows in its own way.
+#[inline(never)]
+fn parse_to_host(r: &mut Request) -> Result<(), HeadError> {
+    if r.line.host().is_none() {
+        let limits = head_limits(&r.location().core);
+        if r.line.parse_to_host(&r.head, &limits)? == Progress::Complete {
+            route::enter(r);
+        }
+    }
+    Ok(())
 }
 
 /// Nothing more of the head is there now.

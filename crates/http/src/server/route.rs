@@ -31,6 +31,17 @@ pub(super) fn begin(r: &mut Request) {
     r.location = r.server().root;
 }
 
+/// Goes over to the server that a head names which is not whole yet, if it names one.
+pub(super) fn enter(r: &mut Request) {
+    let Some(span) = r.line.host() else { return };
+    let Ok(host) = proto::uri::validate_host(span.of(&r.head)) else { return };
+    let name = host.name.to_vec();
+    let cycle = Rc::clone(&r.cycle);
+    if let Some(address) = address_in(&cycle, r) {
+        select(r, address, &name);
+    }
+}
+
 /// The address that the request came to.
 pub(super) fn address_of(r: &Request) -> Option<&Address> {
     address_in(&r.cycle, r)
@@ -79,6 +90,10 @@ pub(super) fn refuse(r: &Request, error: HeadError) -> u16 {
 pub(super) fn route(r: &mut Request) -> Result<(), u16> {
     r.method = r.line.method;
     r.received = r.line.request_length() as u64;
+    if r.cycle.http.heads_differ {
+        // The path is read before the host is, by the settings of the default server.
+        begin(r);
+    }
     place(r)?;
     trace::head(r);
     let framing = proto::h1::request_framing(&r.line, &r.head).map_err(|error| {
@@ -136,8 +151,9 @@ pub(super) fn place(r: &mut Request) -> Result<(), u16> {
     r.args.extend_from_slice(r.line.args.unwrap_or_default().of(&r.head));
     normalize(r)?;
     r.valid_unparsed_uri = !r.line.path_flags.has(proto::h1::PathFlags::EMPTY);
+    let found = find_server(r);
     log_ignored(r);
-    find_server(r)
+    found
 }
 
 fn normalize(r: &mut Request) -> Result<(), u16> {
@@ -154,6 +170,8 @@ fn normalize(r: &mut Request) -> Result<(), u16> {
     };
     if proto::uri::normalize(path, merge, &mut r.uri).is_err() {
         r.uri.clear();
+        // nginx has read no field then: the log has none to show, and the page is padded for no browser.
+        r.line.fields.clear();
         r.log(Level::Info, format_args!("client sent invalid request while reading client request line"));
         return Err(400);
     }
@@ -190,6 +208,7 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
         // Who names no host asks for the server with the empty name, if there is one.
         Ok(None) => {}
         Err(error) => {
+            enter(r);
             r.log(Level::Info, format_args!("{error} while reading client request headers"));
             return Err(400);
         }
@@ -199,13 +218,19 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
     if address.hosts.lead_only_to(address.default_server) {
         return tls::check(r, address);
     }
+    let host = std::mem::take(&mut r.host);
+    select(r, address, &host);
+    r.host = host;
+    tls::check(r, address)
+}
+
+/// Goes over to the server that has a name at an address.
+fn select(r: &mut Request, address: &Address, host: &[u8]) {
     let has_agreed = r.conn.stream.tls().is_some_and(|session| session.accepted_name().is_some());
-    match address.hosts.find(&r.host) {
+    match address.hosts.find(host) {
         Some(Found::Server(server)) => r.server = server,
         Some(Found::Regex(regex, server)) => {
-            let host = std::mem::take(&mut r.host);
-            r.matches(regex, &host);
-            r.host = host;
+            r.matches(regex, host);
             r.server = server;
         }
         // The server of the name that TLS agreed on is not asked when another name is.
@@ -213,5 +238,4 @@ fn find_server(r: &mut Request) -> Result<(), u16> {
         None => {}
     }
     r.location = r.server().root;
-    tls::check(r, address)
 }

@@ -191,7 +191,29 @@ impl RequestHead {
         if self.stage == Stage::Line && self.parse_line(buffer, limits)? == Progress::Partial {
             return Ok(Progress::Partial);
         }
-        if self.stage == Stage::Fields { self.parse_fields(buffer, limits) } else { Ok(Progress::Complete) }
+        if self.stage == Stage::Fields {
+            self.parse_fields::<false>(buffer, limits)
+        } else {
+            Ok(Progress::Complete)
+        }
+    }
+
+    /// Parses as far as the host is named, or to the end: what follows may be read by the limits of that host.
+    /// Go on with [`parse`](Self::parse).
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_to_host(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Progress, HeadError> {
+        if self.stage == Stage::Blank && !self.skip_blank(buffer, limits)? {
+            return Ok(Progress::Partial);
+        }
+        if self.stage == Stage::Line && self.parse_line(buffer, limits)? == Progress::Partial {
+            return Ok(Progress::Partial);
+        }
+        if self.stage == Stage::Fields && self.host().is_none() {
+            return self.parse_fields::<true>(buffer, limits);
+        }
+        Ok(Progress::Complete)
     }
 
     fn skip_blank(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
@@ -219,6 +241,7 @@ impl RequestHead {
             Ok(true) => {}
             Ok(false) if buffer.len() >= hard => {
                 self.line = Span::new(self.start, hard);
+                self.method = self.request_line.method;
                 return Err(HeadError::UriTooLong);
             }
             Ok(false) => return Ok(Progress::Partial),
@@ -227,6 +250,11 @@ impl RequestHead {
                 let rest = buffer.get(self.start..).unwrap_or_default();
                 let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                 self.line = Span::new(self.start, self.start + length);
+                // How the answer looks depends on what was understood: HEAD has no body, HTTP/0.9 no head.
+                self.method = self.request_line.method;
+                if error == LineError::OldMethod {
+                    self.version = self.request_line.version;
+                }
                 return Err(error.into());
             }
         }
@@ -249,7 +277,11 @@ impl RequestHead {
         Ok(Progress::Complete)
     }
 
-    fn parse_fields(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Progress, HeadError> {
+    fn parse_fields<const TO_HOST: bool>(
+        &mut self,
+        buffer: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Progress, HeadError> {
         let sender = match limits.underscores {
             Underscores::Allow => Sender::ClientWithUnderscores,
             Underscores::Invalid => Sender::Client,
@@ -277,6 +309,9 @@ impl RequestHead {
                         return Err(HeadError::TooManyFields);
                     }
                     self.fields.push(field);
+                    if TO_HOST && self.fields.has(Known::Host) {
+                        return Ok(Progress::Complete);
+                    }
                 }
                 Line::End => {
                     self.length = self.scan.start();
@@ -406,6 +441,32 @@ mod tests {
         check("GET / HTTP/1.1000\r\n\r\n", "400 client sent invalid request");
         check("GE", "partial");
         check("GET / HTTP/1.1\r\n", "partial");
+    }
+
+    #[test]
+    fn what_follows_the_host_has_limits_of_its_own() {
+        let allow = HeadLimits { underscores: Underscores::Allow, ..HeadLimits::default() };
+        let check = |input: &str, expected: &str| {
+            let input = input.as_bytes();
+            for middle in 0..=input.len() {
+                let mut head = RequestHead::default();
+                let mut result = Ok(Progress::Partial);
+                for bytes in [&input[..middle], input] {
+                    let limits = if head.host().is_some() { allow } else { HeadLimits::default() };
+                    result = head.parse_to_host(bytes, &limits);
+                    if result == Ok(Progress::Complete) {
+                        let limits = if head.host().is_some() { allow } else { limits };
+                        result = head.parse(bytes, &limits);
+                    }
+                }
+                assert_eq!(show(&head, result, input), expected, "{} at {middle}", input.escape_ascii());
+            }
+        };
+        check("GET / HTTP/1.1\r\na_b: 1\r\nHost: c\r\nd_e: 2\r\n\r\n", "Get / - c 1.1 [Host=c] [d_e=2]");
+        check("GET http://c/ HTTP/1.1\r\na_b: 1\r\nHost: d\r\n\r\n", "Get / - c 1.1 [a_b=1] [Host=d]");
+        check("GET / HTTP/1.0\r\na_b: 1\r\n\r\n", "Get / - - 1.0");
+        check("GET /\r\n", "Get / - - 0.9");
+        check("GET / HTTP/1.1\r\nHost", "partial");
     }
 
     #[test]
