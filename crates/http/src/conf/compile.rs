@@ -447,6 +447,7 @@ pub(crate) fn absolute(base: &Path, text: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     base.join(std::ffi::OsStr::from_bytes(text))
 }
+
 /// Whether servers set differently what counts while a head is read, once its host is known.
 fn heads_differ(servers: &[Server], locations: &[Location]) -> bool {
     let mut ways = servers.iter().filter_map(|server| locations.get(server.root.0 as usize)).map(|root| {

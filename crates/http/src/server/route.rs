@@ -10,8 +10,10 @@ use proto::h1::{Framing, HeadError, Known, Method, Persistence, Version};
 
 use super::tls;
 use crate::body::BodyReader;
+use crate::conf::ServerId;
 use crate::conf::listen::Address;
 use crate::conf::server_name::Found;
+use crate::connection::Conn;
 use crate::cycle::Cycle;
 use crate::request::Request;
 use crate::trace;
@@ -48,15 +50,28 @@ pub(super) fn address_of(r: &Request) -> Option<&Address> {
 }
 
 fn address_in<'c>(cycle: &'c Cycle, r: &Request) -> Option<&'c Address> {
-    let listener = cycle.http.listeners.get(r.conn.listener_in(cycle)?)?;
-    let local = if listener.needs_local_address() { r.conn.local_ip() } else { None };
+    address_at(cycle, &r.conn)
+}
+
+/// The address that a connection came to.
+pub(super) fn address_at<'c>(cycle: &'c Cycle, conn: &Conn) -> Option<&'c Address> {
+    let listener = cycle.http.listeners.get(conn.listener_in(cycle)?)?;
+    let local = if listener.needs_local_address() { conn.local_ip() } else { None };
     Some(listener.address(local))
+}
+
+/// The server that the text of a Host field leads to.
+pub(super) fn server_named(cycle: &Cycle, conn: &Conn, host: &[u8]) -> Option<ServerId> {
+    let host = proto::uri::validate_host(host).ok()?;
+    match address_at(cycle, conn)?.hosts.find(&host.name)? {
+        Found::Server(server) | Found::Regex(_, server) => Some(server),
+    }
 }
 
 /// The status of a head that cannot be parsed, logged as nginx does.
 pub(super) fn refuse(r: &Request, error: HeadError) -> u16 {
     let culprit = String::from_utf8_lossy(r.line.culprit.of(&r.head)).into_owned();
-    let reading = if r.line.line.is_empty() { "client request line" } else { "client request headers" };
+    let reading = if r.line.length == 0 { "client request line" } else { "client request headers" };
     match error {
         HeadError::BadRequest(sentence) if sentence.contains("header line") => {
             r.log(Level::Info, format_args!("{sentence}: \"{culprit}\" while reading {reading}"));

@@ -26,7 +26,7 @@ use super::{Http2, Http2Settings};
 use crate::conf::core::{CoreSettings, LingeringClose};
 use crate::connection::Conn;
 use crate::cycle::{Local, Worker};
-use crate::server::{is_quitting, lingering};
+use crate::server::{is_quitting, lingering, route};
 
 /// Bytes that a read asks for, and once more comes than that.
 const READ_SIZES: [usize; 2] = [16 << 10, 64 << 10];
@@ -96,6 +96,8 @@ struct Driver {
     input: Buf,
     /// Settings of the default server, which rule the connection.
     core: Arc<CoreSettings>,
+    /// Not all servers read the fields of requests as this one's.
+    heads_differ: bool,
     http2: Http2Settings,
     generation: u32,
     wait: Wait,
@@ -149,6 +151,7 @@ impl Driver {
             decoder: Decoder::default(),
             input,
             core,
+            heads_differ: cycle.http.heads_differ,
             http2,
             generation: cycle.generation,
             wait: Wait::Header,
@@ -329,6 +332,7 @@ impl Driver {
         if cycle.generation != self.generation {
             self.generation = cycle.generation;
             (self.core, self.http2) = settings(&cycle, &self.session.conn);
+            self.heads_differ = cycle.http.heads_differ;
         }
     }
 
@@ -520,11 +524,7 @@ impl Drop for Driver {
 
 /// What rules the connection: the settings of the default server of its address.
 fn settings(cycle: &Local, conn: &Conn) -> (Arc<CoreSettings>, Http2Settings) {
-    let listener = conn.listener_in(cycle).and_then(|index| cycle.http.listeners.get(index));
-    let server = listener.map(|listener| {
-        let local = if listener.needs_local_address() { conn.local_ip() } else { None };
-        listener.address(local).default_server
-    });
+    let server = route::address_at(cycle, conn).map(|address| address.default_server);
     let root = server.map_or(crate::conf::LocationId(0), |server| cycle.http.server(server).root);
     let location = cycle.http.location(root);
     (Arc::clone(&location.core), location.settings::<Http2>().clone())

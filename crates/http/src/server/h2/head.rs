@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use base::Span;
 use net::Buf;
-use proto::h1::RequestHead;
+use proto::h1::{HeadLimits, RequestHead};
 use proto::h2::hpack::{BlockLimits, Decoder};
 use proto::h2::{Refusal, RequestReader, Violation, is_trailer};
 
@@ -50,7 +50,7 @@ impl Head {
         head
     }
 
-    /// Decodes the block of a request.
+    /// Decodes the block of a request. What follows `:authority` is read by the limits that `named` knows for it, if any.
     ///
     /// # Errors
     /// [`Violation`] ends the connection; what is wrong with the request alone is its [`Head::refusal`].
@@ -58,13 +58,19 @@ impl Head {
         decoder: &mut Decoder,
         block: &mut &[u8],
         core: &CoreSettings,
+        mut named: Option<impl FnOnce(&[u8]) -> Option<HeadLimits>>,
     ) -> Result<Box<Self>, Violation> {
-        let (mut limits, head_limits) = (limits(core), h1::head_limits(core));
+        let (mut limits, mut head_limits) = (limits(core), h1::head_limits(core));
         let mut head = Self::lend();
         let mut reader = RequestReader::default();
         let Self { text, line, refusal, protocol, .. } = &mut *head;
         while let Some(field) = decoder.next(block, &mut limits, text)? {
             reader.field(field, line, text, &head_limits);
+            if let Some(host) = line.authority
+                && let Some(own) = named.take().and_then(|named| named(host.of(text)))
+            {
+                head_limits = own;
+            }
         }
         match reader.finish(line, text) {
             Ok(wanted) => *protocol = wanted,

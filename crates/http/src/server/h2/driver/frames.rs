@@ -5,12 +5,16 @@
 use std::rc::Rc;
 
 use os::errlog::Level;
+use proto::h1::HeadLimits;
 use proto::h2::{DEFAULT_WINDOW, ErrorCode, Event, HeadersFrame, Violation};
 
 use super::super::head::{self, Head};
 use super::super::request::Task;
 use super::super::stream::Stream;
 use super::Driver;
+use crate::connection::Conn;
+use crate::cycle::Worker;
+use crate::server::{h1, route};
 
 impl Driver {
     /// Whether a frame holds more than its stream may bring, whose handler has not begun: it may let the client, as
@@ -30,7 +34,9 @@ impl Driver {
             Some(Event::Headers(frame, mut block)) => {
                 let is_wanted = frame.is_new && !self.farewell.is_told() && frame.stream != self.late_stream;
                 if is_wanted {
-                    let head = Head::decode(&mut self.decoder, &mut block, &self.core)?;
+                    let conn = &self.session.conn;
+                    let named = self.heads_differ.then_some(|host: &[u8]| limits_of(conn, host));
+                    let head = Head::decode(&mut self.decoder, &mut block, &self.core, named)?;
                     *began += self.begin(frame, head, *began)?;
                 } else {
                     let is_valid = head::pass_over(&mut self.decoder, &mut block, &self.core)?;
@@ -245,4 +251,11 @@ fn receive(stream: &Stream, flow: usize, bytes: &[u8], is_end: bool) -> Option<(
     }
     stream.receive(bytes, is_end);
     None
+}
+
+/// How the server of a name reads the fields behind that name (`ngx_http_v2_parse_authority`).
+fn limits_of(conn: &Conn, host: &[u8]) -> Option<HeadLimits> {
+    let cycle = Worker::current().cycle();
+    let server = route::server_named(&cycle, conn, host)?;
+    Some(h1::head_limits(&cycle.http.location(cycle.http.server(server).root).core))
 }
