@@ -123,6 +123,13 @@ pub struct RequestHead {
     budget: Budget,
 }
 
+/// How far fields are to be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    Host,
+    End,
+}
+
 impl RequestHead {
     /// Forgets the request and keeps the memory.
     pub fn reset(&mut self) {
@@ -192,7 +199,7 @@ impl RequestHead {
             return Ok(Progress::Partial);
         }
         if self.stage == Stage::Fields {
-            self.parse_fields::<false>(buffer, limits)
+            self.parse_fields(buffer, limits, Goal::End)
         } else {
             Ok(Progress::Complete)
         }
@@ -211,7 +218,7 @@ impl RequestHead {
             return Ok(Progress::Partial);
         }
         if self.stage == Stage::Fields && self.host().is_none() {
-            return self.parse_fields::<true>(buffer, limits);
+            return self.parse_fields(buffer, limits, Goal::Host);
         }
         Ok(Progress::Complete)
     }
@@ -277,10 +284,11 @@ impl RequestHead {
         Ok(Progress::Complete)
     }
 
-    fn parse_fields<const TO_HOST: bool>(
+    fn parse_fields(
         &mut self,
         buffer: &[u8],
         limits: &HeadLimits,
+        goal: Goal,
     ) -> Result<Progress, HeadError> {
         let sender = match limits.underscores {
             Underscores::Allow => Sender::ClientWithUnderscores,
@@ -309,7 +317,7 @@ impl RequestHead {
                         return Err(HeadError::TooManyFields);
                     }
                     self.fields.push(field);
-                    if TO_HOST && self.fields.has(Known::Host) {
+                    if field.known == Known::Host && goal == Goal::Host {
                         return Ok(Progress::Complete);
                     }
                 }
