@@ -25,8 +25,11 @@ const TEMP_SUFFIX: usize = 11;
 const TEMP_AGE: Duration = Duration::from_secs(60);
 /// How long the manager sleeps at most.
 const REST: Duration = Duration::from_secs(10);
-/// How often it looks whether a limit is passed: what is fetched meanwhile is all that may be too much.
+/// How often it looks whether a limit is passed by more than a little: what is fetched meanwhile is all that may be
+/// too much.
 const LOOK: Duration = Duration::from_millis(500);
+/// Bytes on the disk over `max_size` that wait for the manager's turn, as in nginx.
+const SLACK: u64 = 64 << 10;
 
 /// How long those who look for what was purged sleep at most.
 const PURGE_REST: Duration = Duration::from_secs(1);
@@ -299,10 +302,10 @@ fn key_of(path: &Path) -> Option<Key> {
 
 // --- Limits -----------------------------------------------------------------------------------------------------
 
-/// Whether a limit is passed, which does not wait for the manager's next turn, or the disk must be asked.
+/// Whether a limit is passed by so much that it cannot wait for the manager's next turn, or the disk must be asked.
 pub(crate) fn may_be_overrun(zone: &Zone) -> bool {
     let options = zone.options();
-    options.min_free > 0 || zone.index().disk_bytes() > options.max_size
+    options.min_free > 0 || zone.index().disk_bytes() > options.max_size.saturating_add(SLACK)
 }
 
 /// Removes what is too much; says when to look again (`ngx_http_file_cache_manager`).
