@@ -96,11 +96,12 @@ impl Bench {
         let [a, b] = &self.contenders;
         let rows: Vec<String> = rows.iter().map(row_json).collect();
         format!(
-            "{{\n  \"a\": {},\n  \"b\": {},\n  \"kernel\": {},\n  \"cpu\": {},\n  \"rounds\": {},\n  \
-             \"seconds\": {},\n  \"rows\": [\n{}\n  ]\n}}\n",
+            "{{\n  \"a\": {},\n  \"b\": {},\n  \"kernel\": {},\n  \"congestion_control\": {},\n  \
+             \"cpu\": {},\n  \"rounds\": {},\n  \"seconds\": {},\n  \"rows\": [\n{}\n  ]\n}}\n",
             contender_json(a),
             contender_json(b),
             quote(read("/proc/sys/kernel/osrelease").trim()),
+            quote(read("/proc/sys/net/ipv4/tcp_congestion_control").trim()),
             quote(&cpu_model()),
             self.rounds,
             self.seconds,

@@ -15,8 +15,9 @@ use crate::subrequest::Subrequest;
 
 /// Bytes that are copied behind others rather than sent as a slice of their own.
 const COPY_MAX: usize = 4096;
-/// Files up to so many bytes share a packet with the head; for larger ones the kernel does better without.
-const MORE_MAX: u64 = 64 << 10;
+/// Files up to so many bytes share a packet with the head where the kernel paces what it sends. A larger one does better
+/// behind a head that left before it: BBR seems to take the rate of the whole from what was sent first.
+const PACED_MORE_MAX: u64 = 64 << 10;
 /// Most slices that one `sendmsg` takes.
 const SLICES: usize = 16;
 /// Most bytes that one `sendfile` call may move, as nginx's `sendfile_max_chunk` default of 2 MB.
@@ -416,7 +417,8 @@ impl Queue {
         let first = &first[..cut(first, limit)];
         let Some(second) = memory.next().filter(|_| (first.len() as u64) < limit) else {
             // The file that follows goes into the same packets.
-            let has_file = self.chunks.get(1).is_some_and(|file| file.len() <= MORE_MAX);
+            let has_file =
+                self.chunks.get(1).is_some_and(|file| file.len() <= PACED_MORE_MAX || !stream.is_paced());
             // So does the end. Under TLS there are words of farewell, and what waits for them would wait here.
             let is_last = first.len() as u64 == self.length;
             let is_end = follows == Follows::End && is_last && stream.tls().is_none();

@@ -25,7 +25,7 @@ pub(crate) struct Socket {
     /// Where room for more is waited for, while `watch` does not tell of it.
     room: Cell<Option<Box<AsyncFd<OwnedFd>>>>,
     fd: OwnedFd,
-    events: Events,
+    kind: Kind,
     /// Bytes were seen but left in the socket, so no event will announce them again.
     left_unread: Cell<bool>,
     /// The last read took all that it might: more is likely to be there, and others must have their turn.
@@ -39,37 +39,51 @@ trait Recv: Copy + Fn(BorrowedFd<'_>, &mut Vec<u8>, usize) -> io::Result<usize> 
 
 impl<F: Copy + Fn(BorrowedFd<'_>, &mut Vec<u8>, usize) -> io::Result<usize>> Recv for F {}
 
-/// What the event loop tells of a socket.
+/// What is at the bottom of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Events {
-    /// Bytes to read and room to write. TCP tells of room only after there was none.
-    Both,
-    /// Bytes to read. A Unix socket tells of room each time that its peer has read anything, so that every message would
-    /// wake its sender for nothing.
-    Reading,
+pub(crate) enum Kind {
+    /// TCP. It tells of room only after there was none, so the event loop tells of bytes to read and of room to write.
+    Tcp,
+    /// TCP whose kernel spreads what is sent over time (see [`os::tcp::Congestion::is_paced`]).
+    PacedTcp,
+    /// A Unix socket. It tells of room each time that its peer has read anything, so that every message would wake its
+    /// sender for nothing: the event loop tells of bytes to read.
+    Unix,
 }
 
-impl Events {
+impl Kind {
     fn interest(self) -> Interest {
         match self {
-            Self::Both => Interest::READABLE | Interest::WRITABLE,
-            Self::Reading => Interest::READABLE,
+            Self::Tcp | Self::PacedTcp => Interest::READABLE | Interest::WRITABLE,
+            Self::Unix => Interest::READABLE,
         }
     }
 }
 
 impl Socket {
     /// A connected nonblocking socket, for this thread's event loop.
-    pub fn new(fd: OwnedFd, events: Events) -> Self {
+    pub fn new(fd: OwnedFd, kind: Kind) -> Self {
         Self {
             watch: OnceCell::new(),
             room: Cell::default(),
             fd,
-            events,
+            kind,
             left_unread: Cell::new(false),
             was_full: Cell::new(false),
             keeps_back: Cell::new(false),
         }
+    }
+
+    /// Tells that the kernel paces it, where it is TCP.
+    pub fn set_paced(&mut self) {
+        if self.kind == Kind::Tcp {
+            self.kind = Kind::PacedTcp;
+        }
+    }
+
+    /// Whether the kernel paces it.
+    pub fn is_paced(&self) -> bool {
+        self.kind == Kind::PacedTcp
     }
 
     /// Has the next read try the socket before it waits: bytes may be there already.
@@ -95,7 +109,7 @@ impl Socket {
 
     #[cold]
     fn begin_watch(&self) -> io::Result<&AsyncFd<Lent>> {
-        let watch = watch(Lent::new(self.fd.as_fd()), self.events.interest())?;
+        let watch = watch(Lent::new(self.fd.as_fd()), self.kind.interest())?;
         Ok(self.watch.get_or_init(|| watch))
     }
 
@@ -104,7 +118,7 @@ impl Socket {
     /// # Errors
     /// When no descriptor is left.
     pub fn move_here(&self) -> io::Result<Self> {
-        let here = Self::new(self.fd.try_clone()?, self.events);
+        let here = Self::new(self.fd.try_clone()?, self.kind);
         here.keeps_back.set(self.keeps_back.take());
         Ok(here)
     }
@@ -293,9 +307,9 @@ impl Socket {
         cx: &mut Context<'_>,
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        match self.events {
-            Events::Both => poll_room(self.watched()?, cx, || call(self.fd.as_fd())),
-            Events::Reading => {
+        match self.kind {
+            Kind::Tcp | Kind::PacedTcp => poll_room(self.watched()?, cx, || call(self.fd.as_fd())),
+            Kind::Unix => {
                 let room = match self.room.take() {
                     Some(room) => room,
                     None => Box::new(watch(self.fd.try_clone()?, Interest::WRITABLE)?),
@@ -380,7 +394,7 @@ mod tests {
         ours.set_nonblocking(true).expect("a flag");
         let write = |fd: BorrowedFd<'_>| os::io::send(fd, &[b'x'; PIECE]);
         runtime().block_on(async {
-            let socket = Socket::new(OwnedFd::from(ours), Events::Reading);
+            let socket = Socket::new(OwnedFd::from(ours), Kind::Unix);
             for _ in 0..3 {
                 let mut waiting = 0;
                 let fill = |cx: &mut Context<'_>| {
@@ -406,7 +420,7 @@ mod tests {
         ours.set_nonblocking(true).expect("a flag");
         peer.write_all(b"ask").expect("room");
         runtime().block_on(async {
-            let socket = Socket::new(OwnedFd::from(ours), Events::Reading);
+            let socket = Socket::new(OwnedFd::from(ours), Kind::Unix);
             socket.expect_bytes();
             let mut into = Vec::new();
             poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
@@ -431,7 +445,7 @@ mod tests {
         let (mut peer, ours) = UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("a flag");
         let pieces = runtime().block_on(async {
-            let socket = Socket::new(OwnedFd::from(ours), Events::Reading);
+            let socket = Socket::new(OwnedFd::from(ours), Kind::Unix);
             peer.write_all(&[b'x'; PIECE]).expect("room");
             poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
             let mut into = Vec::with_capacity(PIECE);

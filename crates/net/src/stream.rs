@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, Waker};
 
 use crate::Deadline;
-use crate::socket::{Events, Socket};
+use crate::socket::{Kind, Socket};
 use crate::tls::Session;
 
 /// A connected, nonblocking stream socket, plain or under TLS.
@@ -23,13 +23,13 @@ impl Stream {
     /// A connected nonblocking TCP socket, for this thread's event loop.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        Self { socket: Socket::new(fd, Events::Both), session: OnceCell::new() }
+        Self { socket: Socket::new(fd, Kind::Tcp), session: OnceCell::new() }
     }
 
     /// As [`Self::new`], for a Unix socket.
     #[must_use]
     pub fn local(fd: OwnedFd) -> Self {
-        Self { socket: Socket::new(fd, Events::Reading), session: OnceCell::new() }
+        Self { socket: Socket::new(fd, Kind::Unix), session: OnceCell::new() }
     }
 
     /// Has the first read try the socket before it waits, as the bytes of a client mostly are there when its connection
@@ -38,6 +38,20 @@ impl Stream {
     pub fn expect_bytes(self) -> Self {
         self.socket.expect_bytes();
         self
+    }
+
+    /// Tells that the kernel spreads what is sent over time (see [`os::tcp::Congestion::is_paced`]).
+    #[must_use]
+    pub fn paced(mut self) -> Self {
+        self.socket.set_paced();
+        self
+    }
+
+    /// Whether the kernel spreads what is sent over time.
+    #[inline]
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        self.socket.is_paced()
     }
 
     /// The TLS session; none on a plain connection.

@@ -41,6 +41,12 @@ impl PeerAddr {
         }
     }
 
+    /// Whether it is an IP address that only the machine itself can reach.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+    }
+
     pub(crate) fn of(addr: &SockAddr) -> Self {
         match addr.as_socket() {
             Some(inet) => Self::Inet(inet),

@@ -3,8 +3,11 @@
 //! Each function is one system call; a caller that ignores the error loses speed, not correctness.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 
+use crate::socket::{Kind, PeerAddr, open};
 use crate::syscall::{read_option, set_option};
 
 /// On or off.
@@ -85,6 +88,52 @@ pub fn set_rcvbuf(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)
 }
 
+/// `TCP_CONGESTION`: the name of a congestion control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Congestion([u8; Self::NAME_MAX]);
+
+impl Congestion {
+    /// `TCP_CA_NAME_MAX`, bytes.
+    const NAME_MAX: usize = 16;
+
+    /// Reno, which every kernel has and lets everybody choose. For connections within the machine, where there is no
+    /// link that more could be sent over than it carries.
+    pub const RENO: Self = Self(*b"reno\0\0\0\0\0\0\0\0\0\0\0\0");
+
+    /// That of a socket.
+    ///
+    /// # Errors
+    /// Those of `getsockopt(2)`; a Unix socket has none.
+    pub fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        // SAFETY: every bit pattern is a valid array of bytes.
+        unsafe { read_option(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION) }.map(Self)
+    }
+
+    /// The system's, which sockets have that nothing is set for; asked for once.
+    #[must_use]
+    pub fn system() -> Self {
+        static SYSTEM: OnceLock<Congestion> = OnceLock::new();
+        let ask = || Self::of(open(&PeerAddr::Inet((Ipv4Addr::LOCALHOST, 0).into()), Kind::Stream)?.as_fd());
+        *SYSTEM.get_or_init(|| ask().unwrap_or(Self::RENO))
+    }
+
+    /// Whether it spreads what is sent over time by timers, as BBR does. Within the machine they cost more than the
+    /// sending.
+    #[must_use]
+    pub fn is_paced(self) -> bool {
+        self.0.starts_with(b"bbr")
+    }
+
+    /// Gives it to a socket. What a listening socket accepts takes after it, which spares more than giving it to each
+    /// connection: one that was paced keeps a part of the work.
+    ///
+    /// # Errors
+    /// Those of `setsockopt(2)`.
+    pub fn set(self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        set_option(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, self.0)
+    }
+}
+
 /// What `$tcpinfo_rtt`, `$tcpinfo_rttvar`, `$tcpinfo_snd_cwnd` and `$tcpinfo_rcv_space` show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpInfo {
@@ -117,7 +166,6 @@ pub fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<TcpInfo> {
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsFd;
 
     #[test]
     fn accepted_connections_take_after_their_listener() {
@@ -126,6 +174,18 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().expect("addr")).expect("connect");
         let (accepted, _) = listener.accept().expect("accept");
         assert!(accepted.nodelay().expect("nodelay"));
+    }
+
+    #[test]
+    fn congestion_controls_are_told_and_set() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        assert_eq!(Congestion::of(listener.as_fd()).expect("name"), Congestion::system());
+        Congestion::RENO.set(listener.as_fd()).expect("reno");
+        let _client = TcpStream::connect(listener.local_addr().expect("addr")).expect("connect");
+        let (accepted, _) = listener.accept().expect("accept");
+        assert_eq!(Congestion::of(accepted.as_fd()).expect("name"), Congestion::RENO);
+        assert!(!Congestion::RENO.is_paced());
+        assert!(Congestion(*b"bbr\0\0\0\0\0\0\0\0\0\0\0\0\0").is_paced());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use net::{Deadline, Stream};
 use os::socket::{ConnectState, Kind, PeerAddr as OsAddr, Transparency};
+use os::tcp::Congestion;
 use upstream::{Now, Peer, PeerAddr, PeerKey, Pooled, Put, Scope};
 
 use super::http2::Shared;
@@ -197,6 +198,9 @@ pub async fn open(
     let in_use = InUse::new();
     let fd = os::socket::open(&addr, kind).map_err(OpenError::Socket)?;
     set_options(fd.as_fd(), settings, kind).map_err(OpenError::Socket)?;
+    if kind == Kind::Stream && addr.is_loopback() && Congestion::system().is_paced() {
+        let _ = Congestion::RENO.set(fd.as_fd());
+    }
     if let (OsAddr::Inet(_), Some(local)) = (&addr, bind) {
         os::socket::bind_local(fd.as_fd(), local, kind, transparency)
             .map_err(|error| OpenError::Bind(local, error))?;

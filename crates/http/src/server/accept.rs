@@ -17,6 +17,7 @@ use net::Stream;
 use net::watch::{Interest, watch};
 use os::errlog::{Level, Verbosity};
 use os::socket::PeerAddr;
+use os::tcp::Congestion;
 use tokio::task::JoinHandle;
 
 use super::stats;
@@ -69,8 +70,12 @@ impl Acceptors {
             // Answers leave at once; small pieces are gathered by us, not by the kernel. Accepted connections have
             // it from their listener, which saves a call for each. A Unix socket refuses and needs it not.
             let _ = os::tcp::set_nodelay(socket.as_fd(), os::tcp::Switch::On);
+            let is_near = Congestion::system().is_paced()
+                && matches!(&spec.addr, ListenAddr::Inet(addr) if addr.ip().to_canonical().is_loopback())
+                && Congestion::RENO.set(socket.as_fd()).is_ok();
             let exclusive = cycle.globals.threads > 1;
-            let taker = Taker { addr: Rc::new(spec.addr.clone()), spec, side: self.side, serve: self.serve };
+            let addr = Rc::new(spec.addr.clone());
+            let taker = Taker { addr, spec, is_near, side: self.side, serve: self.serve };
             self.running.insert(
                 key,
                 tokio::task::spawn_local(async move {
@@ -103,6 +108,8 @@ impl Acceptors {
 struct Taker {
     spec: SocketSpec,
     addr: Rc<ListenAddr>,
+    /// The socket, and what it accepts, has the congestion control of connections within the machine.
+    is_near: bool,
     side: Side,
     serve: Serve,
 }
@@ -243,13 +250,29 @@ pub fn next_number() -> u64 {
 }
 
 impl Taker {
+    /// Whether the kernel paces a connection. The machine's own are taken out, and only they: who was redirected to a
+    /// loopback address comes from elsewhere.
+    fn is_paced(&self, fd: BorrowedFd<'_>, peer: &PeerAddr) -> bool {
+        let system = Congestion::system();
+        if !system.is_paced() {
+            return false;
+        }
+        let is_near = peer.is_loopback();
+        if is_near != self.is_near {
+            let _ = if is_near { Congestion::RENO } else { system }.set(fd);
+        }
+        !is_near
+    }
+
     fn begin(&self, fd: OwnedFd, peer: PeerAddr) {
         let cycle = Worker::current().cycle_of(self.side);
         let Some(verbosity) = admit(&cycle, &peer) else { return };
         let stream = match self.spec.addr {
             ListenAddr::Inet(_) => {
                 keepalive(&fd, &self.spec);
-                Stream::new(fd)
+                let is_paced = self.is_paced(fd.as_fd(), &peer);
+                let stream = Stream::new(fd);
+                if is_paced { stream.paced() } else { stream }
             }
             ListenAddr::Unix(_) => Stream::local(fd),
         };
