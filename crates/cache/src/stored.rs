@@ -17,6 +17,8 @@ use crate::record::{self, Damage, Decoded, Meta, Record};
 
 /// Longest file that is read as a whole: the head and most bodies.
 const FIRST_READ: usize = 32 << 10;
+/// The same where the body can leave from the file: copying more costs more than the call that is saved.
+const FIRST_READ_OF_FILE: usize = 8 << 10;
 /// Bytes that a look at a head alone asks for.
 const PEEK: usize = 4 << 10;
 /// Bytes of a body that are checked at once. A larger one is not checked on the event loop ([`Unverified`]).
@@ -265,7 +267,8 @@ pub struct Spoiled {
 
 fn sum(file: &File, mut offset: u64, end: u64) -> io::Result<u32> {
     let mut hasher = crc32fast::Hasher::new();
-    let mut piece = vec![0; CHECK_READ];
+    let mut piece =
+        vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(CHECK_READ)];
     while offset < end {
         let wanted = usize::try_from(end - offset).unwrap_or(usize::MAX).min(CHECK_READ);
         let count = os::io::pread(file.as_fd(), &mut piece[..wanted], offset)?;
@@ -344,8 +347,14 @@ pub(crate) fn peek(path: &Path) -> Result<(Box<Record>, Stamp), OpenError> {
 }
 
 /// Opens the file of a key that is made of `text`. A file that bears `known` was checked before.
-pub(crate) fn open(path: &Path, text: &[u8], known: Option<Stamp>) -> Result<Opened, OpenError> {
-    let Front { file, info, buf, record } = read_front(path, FIRST_READ)?;
+pub(crate) fn open(
+    path: &Path,
+    text: &[u8],
+    known: Option<Stamp>,
+    wants_file: bool,
+) -> Result<Opened, OpenError> {
+    let longest = if wants_file { FIRST_READ_OF_FILE } else { FIRST_READ };
+    let Front { file, info, buf, record } = read_front(path, longest)?;
     let stamp = Stamp::of(&info);
     if record.key != text {
         return Err(Damage::Collision.into());

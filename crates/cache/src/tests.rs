@@ -46,7 +46,17 @@ fn store(change: impl FnOnce(&mut Options)) -> Store {
 
 fn ask<'t>(text: &'t str, now_s: u64) -> Ask<'t> {
     let key = Key::of(text.as_bytes());
-    Ask { key, main: key, text: text.as_bytes(), gone: 0, stale: 0, min_uses: 1, uses: 1, now_s }
+    Ask {
+        key,
+        main: key,
+        text: text.as_bytes(),
+        gone: 0,
+        stale: 0,
+        min_uses: 1,
+        uses: 1,
+        wants_file: false,
+        now_s,
+    }
 }
 
 fn meta() -> Meta {

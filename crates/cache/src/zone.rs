@@ -39,6 +39,8 @@ pub struct Ask<'a> {
     pub min_uses: u64,
     /// How often this asks for it: not at all where the same request looks again.
     pub uses: u16,
+    /// Its body is of most use in its file, where it is longer than a few kilobytes.
+    pub wants_file: bool,
     /// Unix seconds.
     pub now_s: u64,
 }
@@ -250,7 +252,7 @@ impl Zone {
             }
         };
         let path = self.path_of(&ask.key);
-        match stored::open(&path, ask.text, stamp) {
+        match stored::open(&path, ask.text, stamp, ask.wants_file) {
             Ok(Opened::Checked(stored)) => {
                 if stamp != Some(stored.stamp) || self.options.memory > 0 {
                     self.vouch(&ask.key, &stored, ask.now_s);

@@ -14,8 +14,10 @@ use crate::request::Request;
 
 /// Bytes of small bodies that are copied behind the head instead of leaving as a slice of their own.
 const COPY_MAX: u64 = 2048;
-/// Bytes of files that are read instead of being left to `sendfile`.
-const SMALL_FILE: u64 = 16 << 10;
+/// Bytes of files that are read instead of being left to `sendfile`, where that can take them.
+const SMALL_FILE: u64 = 4 << 10;
+/// The same where it cannot, or where more than the file follows.
+const SMALL_FILE_AMONG_OTHERS: u64 = 16 << 10;
 
 /// A queue for a part of the body.
 #[inline]
@@ -77,19 +79,21 @@ fn frame(r: &mut Request, mut part: Queue, more: More) {
         r.output.is_ended |= is_end;
         return;
     }
+    let is_sent_by_itself = r.location().core.sendfile && r.conn.stream.tls().is_none();
+    let small = if is_sent_by_itself { SMALL_FILE } else { SMALL_FILE_AMONG_OTHERS };
     match &mut r.output.framing {
         Framing::None => {}
         Framing::Length(left) => {
             *left = left.saturating_sub(part.len());
-            push_all(&mut r.output.queue, &mut part);
+            push_all(&mut r.output.queue, &mut part, small);
         }
-        Framing::UntilClose => push_all(&mut r.output.queue, &mut part),
+        Framing::UntilClose => push_all(&mut r.output.queue, &mut part, small),
         Framing::Chunked => {
             let length = part.len();
             if length > 0 {
                 let mut size = [0u8; 20];
                 r.output.queue.push_bytes(chunk_head(length, &mut size));
-                push_all(&mut r.output.queue, &mut part);
+                push_all(&mut r.output.queue, &mut part, SMALL_FILE_AMONG_OTHERS);
                 r.output.queue.push_bytes(b"\r\n");
             }
             if is_end && !r.output.is_ended {
@@ -107,14 +111,15 @@ fn frame(r: &mut Request, mut part: Queue, more: More) {
     }
 }
 
-/// Small pieces are copied behind what is there already; one buffer is cheaper to send than two.
-fn push_all(queue: &mut Queue, part: &mut Queue) {
+/// Small pieces are copied behind what is there already; one buffer is cheaper to send than two. So is a file of up to
+/// `small_file` bytes.
+fn push_all(queue: &mut Queue, part: &mut Queue, small_file: u64) {
     if part.len() <= COPY_MAX && part.iter().all(|chunk| chunk.bytes().is_some()) {
         part.iter().filter_map(Chunk::bytes).for_each(|bytes| queue.push_bytes(bytes));
         part.clear();
         return;
     }
-    if part.len() <= SMALL_FILE && append_file(queue, part) {
+    if part.len() <= small_file && append_file(queue, part) {
         return;
     }
     queue.append(part);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use ::cache::{Damage, Filling, Found, Lease, Locked, Phase, Status, Stored, Trouble, Unverified};
+use ::cache::{Ask, Damage, Filling, Found, Lease, Locked, Phase, Status, Stored, Trouble, Unverified};
 use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method};
 
@@ -113,7 +113,8 @@ fn is_hit(r: &Request, case: &Case, stored: &Stored) -> bool {
 
 /// Looks for the entry; trouble beside it goes to the log.
 fn find(r: &Request, case: &Case, uses: u16) -> Found {
-    let (found, trouble) = case.zone.find(&case.ask(uses));
+    let ask = Ask { wants_file: serve::leaves_from_file(r), ..case.ask(uses) };
+    let (found, trouble) = case.zone.find(&ask);
     if let Some(trouble) = trouble {
         tell(r, case, &trouble);
     }

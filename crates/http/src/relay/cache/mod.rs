@@ -148,6 +148,7 @@ impl Case {
             stale: self.stale_since,
             min_uses: self.min_uses,
             uses,
+            wants_file: false,
             now_s: now_s(),
         }
     }

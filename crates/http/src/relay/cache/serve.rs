@@ -15,8 +15,8 @@ use crate::relay::exchange::MAX_FIELDS;
 use crate::relay::head::Heading;
 use crate::request::Request;
 
-/// Bytes from which on a body leaves for less from its file than from memory, where nothing is done with it.
-const FILE_LEAST: u64 = 256 << 10;
+/// Bytes from which on a body that is in memory leaves for less from its file, which has to be opened.
+const FILE_LEAST: u64 = 64 << 10;
 /// Longest head of an entry, bytes.
 const HEAD_MAX: usize = 1 << 20;
 
@@ -30,8 +30,11 @@ pub(super) fn send(
     let length = recall_head(r, &stored);
     let bytes = stored.head().len() as u64 + stored.length();
     let has_trailers = has_trailers(&stored);
-    let in_file =
-        if sends_file(r, &stored) { stored.body_in_file(&case.zone.path_of(&case.key)) } else { None };
+    let in_file = if stored.length() >= FILE_LEAST && leaves_from_file(r) {
+        stored.body_in_file(&case.zone.path_of(&case.key))
+    } else {
+        None
+    };
     let mut body = in_file.unwrap_or_else(|| stored.into_body());
     let trailers = if has_trailers { trailers::cut(&mut body) } else { Some(Vec::new()) };
     let (Some(length), Some(trailers)) = (length, trailers) else {
@@ -63,10 +66,9 @@ pub(super) fn send(
     Some(Outcome::Send(Body::One(chunk)))
 }
 
-/// Whether a body is so long, and goes to its client in such a way, that `sendfile` is the best.
-fn sends_file(r: &Request, stored: &Stored) -> bool {
-    stored.length() >= FILE_LEAST
-        && r.location().core.sendfile
+/// Whether a body goes to its client in such a way that `sendfile` can take it, as far as is known by now.
+pub(super) fn leaves_from_file(r: &Request) -> bool {
+    r.location().core.sendfile
         && matches!(r.client, Client::Connection)
         && !r.is_subrequest
         && r.conn.stream.tls().is_none()
