@@ -392,9 +392,10 @@ impl Pump<'_> {
     /// Decodes what lies in `buf` from `start` and queues it.
     fn take(&mut self, r: &mut Request, buf: Buf, start: usize) -> Result<(), End> {
         let mut part = output::new_part(r);
+        let length = buf.len().saturating_sub(start) as u64;
         let decoded = self.wire.decode(r, buf, start, &mut part);
         if let Some(state) = r.upstreams.last_mut() {
-            state.response_length += part.len();
+            state.response_length += length;
             if decoded == Decoded::End {
                 state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
             }

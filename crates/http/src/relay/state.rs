@@ -23,7 +23,7 @@ pub struct UpstreamState {
     pub response_ms: Option<u64>,
     /// When the attempt began, monotonic milliseconds.
     pub started_ms: u64,
-    /// Bytes of the body.
+    /// Bytes behind the head, with what frames them: chunks, records.
     pub response_length: u64,
     /// Bytes received, head included.
     pub received: u64,
