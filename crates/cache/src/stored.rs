@@ -267,11 +267,10 @@ pub struct Spoiled {
 
 fn sum(file: &File, mut offset: u64, end: u64) -> io::Result<u32> {
     let mut hasher = crc32fast::Hasher::new();
-    let mut piece =
-        vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(CHECK_READ)];
+    let part = |offset| usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(CHECK_READ);
+    let mut piece = vec![0; part(offset)];
     while offset < end {
-        let wanted = usize::try_from(end - offset).unwrap_or(usize::MAX).min(CHECK_READ);
-        let count = os::io::pread(file.as_fd(), &mut piece[..wanted], offset)?;
+        let count = os::io::pread(file.as_fd(), &mut piece[..part(offset)], offset)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

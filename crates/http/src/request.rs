@@ -374,6 +374,12 @@ impl Request {
         self.cycle.http.location(self.location)
     }
 
+    /// Whether files leave by `sendfile(2)`: it is on, and no TLS has to see their bytes.
+    #[must_use]
+    pub fn sends_by_sendfile(&self) -> bool {
+        self.location().core.sendfile && self.conn.stream.tls().is_none()
+    }
+
     /// The version that the client speaks.
     #[inline]
     #[must_use]

@@ -79,8 +79,8 @@ fn frame(r: &mut Request, mut part: Queue, more: More) {
         r.output.is_ended |= is_end;
         return;
     }
-    let is_sent_by_itself = r.location().core.sendfile && r.conn.stream.tls().is_none();
-    let small = if is_sent_by_itself { SMALL_FILE } else { SMALL_FILE_AMONG_OTHERS };
+    let is_left = part.len() > SMALL_FILE && r.sends_by_sendfile();
+    let small = if is_left { SMALL_FILE } else { SMALL_FILE_AMONG_OTHERS };
     match &mut r.output.framing {
         Framing::None => {}
         Framing::Length(left) => {

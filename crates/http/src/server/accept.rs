@@ -250,9 +250,9 @@ pub fn next_number() -> u64 {
 }
 
 impl Taker {
-    /// Whether the kernel paces a connection. The machine's own are taken out, and only they: who was redirected to a
-    /// loopback address comes from elsewhere.
-    fn is_paced(&self, fd: BorrowedFd<'_>, peer: &PeerAddr) -> bool {
+    /// Settles the congestion control of a connection, and says whether the kernel paces it. The machine's own are taken
+    /// out, and only they: who was redirected to a loopback address comes from elsewhere.
+    fn settle_pace(&self, fd: BorrowedFd<'_>, peer: &PeerAddr) -> bool {
         let system = Congestion::system();
         if !system.is_paced() {
             return false;
@@ -270,7 +270,7 @@ impl Taker {
         let stream = match self.spec.addr {
             ListenAddr::Inet(_) => {
                 keepalive(&fd, &self.spec);
-                let is_paced = self.is_paced(fd.as_fd(), &peer);
+                let is_paced = self.settle_pace(fd.as_fd(), &peer);
                 let stream = Stream::new(fd);
                 if is_paced { stream.paced() } else { stream }
             }

@@ -68,10 +68,7 @@ pub(super) fn send(
 
 /// Whether a body goes to its client in such a way that `sendfile` can take it, as far as is known by now.
 pub(super) fn leaves_from_file(r: &Request) -> bool {
-    r.location().core.sendfile
-        && matches!(r.client, Client::Connection)
-        && !r.is_subrequest
-        && r.conn.stream.tls().is_none()
+    matches!(r.client, Client::Connection) && !r.is_subrequest && r.sends_by_sendfile()
 }
 
 /// What the head of an entry in memory was found to be.
