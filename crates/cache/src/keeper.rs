@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use net::{TaskHandle, spawn};
 use net::{Undone, aside};
-use tokio::task::{AbortHandle, spawn_local};
 
 use crate::index::{Expired, HasFile};
 use crate::key::{Key, NAME};
@@ -72,7 +72,7 @@ impl Stop {
 /// Looks after zones until it is dropped.
 pub struct Keeper {
     stop: Arc<Stop>,
-    tasks: [AbortHandle; 2],
+    tasks: [TaskHandle; 2],
 }
 
 impl Keeper {
@@ -80,15 +80,15 @@ impl Keeper {
     #[must_use]
     pub fn start(zones: &[Arc<Zone>], tell: Tell) -> Self {
         let stop = Arc::<Stop>::default();
-        let files = spawn_local(look_for_files(zones.to_vec(), Arc::clone(&stop), tell));
-        let limits = spawn_local(hold_limits(zones.to_vec(), Arc::clone(&stop)));
-        Self { stop, tasks: [files, limits].map(|task| task.abort_handle()) }
+        let files = spawn(look_for_files(zones.to_vec(), Arc::clone(&stop), tell));
+        let limits = spawn(hold_limits(zones.to_vec(), Arc::clone(&stop)));
+        Self { stop, tasks: [files, limits] }
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(TaskHandle::abort);
         *self.stop.lock() = true;
         self.stop.bell.notify_all();
     }

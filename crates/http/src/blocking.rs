@@ -115,9 +115,7 @@ fn serve() {
 mod tests {
     use super::*;
 
-    fn wait<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
-    }
+    use net::block_on as wait;
 
     #[test]
     fn work_is_done_elsewhere() {

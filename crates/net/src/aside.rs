@@ -41,8 +41,7 @@ mod tests {
 
     #[test]
     fn work_has_a_thread_and_a_result() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
+        crate::event_loop::block_on(async {
             let here = thread::current().id();
             let there = aside("work", || thread::current().id()).await.expect("a result");
             assert_ne!(here, there);

@@ -5,11 +5,11 @@
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use crate::Buf;
-use crate::watch::{AsyncFd, Interest, Lent, watch};
+use crate::event_loop::poll_turn;
+use crate::event_loop::watch::{Interest, Lent, Watch, watch};
 
 /// Bytes that cost a task a share of its turn, where more wait behind them. With a turn's 128 shares a peer that sends
 /// as fast as it is read keeps the thread for two megabytes at a time; with less, long bodies pay for their turns.
@@ -21,9 +21,9 @@ const SHARE: u64 = 16 << 10;
 /// there when they are wanted is read, answered and closed without.
 pub(crate) struct Socket {
     // Before the descriptor, which must be open as long as it is watched.
-    watch: OnceCell<AsyncFd<Lent>>,
+    watch: OnceCell<Watch<Lent>>,
     /// Where room for more is waited for, while `watch` does not tell of it.
-    room: Cell<Option<Box<AsyncFd<OwnedFd>>>>,
+    room: Cell<Option<Box<Watch<OwnedFd>>>>,
     fd: OwnedFd,
     kind: Kind,
     /// Bytes were seen but left in the socket, so no event will announce them again.
@@ -32,6 +32,8 @@ pub(crate) struct Socket {
     was_full: Cell<bool>,
     /// The kernel keeps the last bytes back for those that were said to follow.
     keeps_back: Cell<bool>,
+    /// It goes on in another thread, so its end here is not the file's.
+    has_moved: Cell<bool>,
 }
 
 /// A call that takes so many bytes at most from a socket, and may put them behind the end of a vector.
@@ -54,8 +56,8 @@ pub(crate) enum Kind {
 impl Kind {
     fn interest(self) -> Interest {
         match self {
-            Self::Tcp | Self::PacedTcp => Interest::READABLE | Interest::WRITABLE,
-            Self::Unix => Interest::READABLE,
+            Self::Tcp | Self::PacedTcp => Interest::Both,
+            Self::Unix => Interest::Readable,
         }
     }
 }
@@ -71,6 +73,7 @@ impl Socket {
             left_unread: Cell::new(false),
             was_full: Cell::new(false),
             keeps_back: Cell::new(false),
+            has_moved: Cell::new(false),
         }
     }
 
@@ -100,7 +103,7 @@ impl Socket {
     ///
     /// # Errors
     /// The error of the registration, such as that there are too many.
-    fn watched(&self) -> io::Result<&AsyncFd<Lent>> {
+    fn watched(&self) -> io::Result<&Watch<Lent>> {
         match self.watch.get() {
             Some(watch) => Ok(watch),
             None => self.begin_watch(),
@@ -108,7 +111,7 @@ impl Socket {
     }
 
     #[cold]
-    fn begin_watch(&self) -> io::Result<&AsyncFd<Lent>> {
+    fn begin_watch(&self) -> io::Result<&Watch<Lent>> {
         let watch = watch(Lent::new(self.fd.as_fd()), self.kind.interest())?;
         Ok(self.watch.get_or_init(|| watch))
     }
@@ -120,27 +123,28 @@ impl Socket {
     pub fn move_here(&self) -> io::Result<Self> {
         let here = Self::new(self.fd.try_clone()?, self.kind);
         here.keeps_back.set(self.keeps_back.take());
+        self.has_moved.set(true);
         Ok(here)
     }
 
     /// Ready when a read would not block (or the peer has closed).
     ///
     /// # Errors
-    /// Only when the event loop is shutting down.
+    /// Where the event loop cannot watch it, such as that there are too many.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // What has been announced needs no waker. Behind a full read the task's share is asked for, as reading does.
         if self.left_unread.get() || (!self.was_full.get() && !self.is_quiet()) {
             return Poll::Ready(Ok(()));
         }
-        self.watched()?.poll_read_ready(cx).map_ok(drop)
+        self.watched()?.poll_readable(cx).map(Ok)
     }
 
     /// Ready when the peer has shut down its side; bytes may still be unread.
     pub fn poll_peer_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Ok(watched) = self.watched() else { return Poll::Ready(()) };
         loop {
-            let Ok(mut guard) = ready!(watched.poll_read_ready(cx)) else { return Poll::Ready(()) };
-            if guard.ready().is_read_closed() {
+            ready!(watched.poll_readable(cx));
+            if watched.is_read_closed() {
                 return Poll::Ready(());
             }
             // Readable with bytes that nobody wants now: whether the peer is still there must be asked.
@@ -148,9 +152,9 @@ impl Socket {
                 Ok(0) => return Poll::Ready(()),
                 Ok(_) => {
                     self.left_unread.set(true);
-                    guard.clear_ready();
+                    watched.clear_readable();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => watched.clear_readable(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Poll::Ready(()),
             }
@@ -159,24 +163,27 @@ impl Socket {
 
     /// Whether nothing has arrived, as far as the event loop knows: neither bytes nor the end.
     pub fn is_quiet(&self) -> bool {
-        let is_announced = |watch: &AsyncFd<Lent>| watch.try_io(Interest::READABLE, |_| Ok(())).is_ok();
-        !self.left_unread.get() && !self.watch.get().is_some_and(is_announced)
+        !self.left_unread.get() && !self.watch.get().is_some_and(Watch::is_readable)
     }
 
     /// Reads what has been announced and is less than `max`, without a waker and without a share of the task's
     /// budget: behind a short read nothing is left, so a task cannot stay here for long.
     fn recv_announced(&self, call: impl Recv, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
-        let mut received = None;
-        let done = self.watch.get()?.try_io(Interest::READABLE, |_| {
-            let count = call(self.fd.as_fd(), into, max)?;
-            received = Some(count);
-            // Read to its end, the socket has to be announced anew.
-            if count > 0 && count < max { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (received, done) {
-            (Some(count), _) => Some(Ok(count)),
-            (None, Err(error)) if !is_transient(&error) => Some(Err(error)),
-            _ => None,
+        let watch = self.watch.get().filter(|watch| watch.is_readable())?;
+        match call(self.fd.as_fd(), into, max) {
+            Ok(count) => {
+                // Read to its end, the socket has to be announced anew.
+                if count > 0 && count < max {
+                    watch.clear_readable();
+                }
+                Some(Ok(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                watch.clear_readable();
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -221,12 +228,12 @@ impl Socket {
         }
         let watched = self.watched()?;
         loop {
-            let mut guard = ready!(watched.poll_read_ready(cx))?;
+            ready!(watched.poll_readable(cx));
             match call(self.fd.as_fd(), into, max) {
                 Ok(count) => {
                     // A short read has emptied the socket: waiting needs no further call to find that out.
-                    if count > 0 && count < max && !guard.ready().is_read_closed() {
-                        guard.clear_ready();
+                    if count > 0 && count < max {
+                        watched.clear_readable();
                     }
                     self.was_full.set(count == max);
                     if count == max {
@@ -235,7 +242,7 @@ impl Socket {
                     }
                     return Poll::Ready(Ok(count));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => watched.clear_readable(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -253,18 +260,11 @@ impl Socket {
         max: usize,
     ) -> Poll<io::Result<usize>> {
         let watched = self.watched()?;
-        while let Poll::Ready(guard) = watched.poll_read_ready(cx) {
+        while watched.poll_readable(cx).is_ready() {
             match os::io::recv_append(self.fd.as_fd(), into, max) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard?.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => watched.clear_readable(),
                 done => return Poll::Ready(done),
             }
-        }
-        // That nobody listens at the other end is announced to those who wait for room, not to readers.
-        while let Poll::Ready(guard) = watched.poll_write_ready(cx) {
-            if let Some(error) = os::socket::take_error(self.fd.as_fd())? {
-                return Poll::Ready(Err(error));
-            }
-            guard?.clear_ready();
         }
         Poll::Pending
     }
@@ -312,7 +312,7 @@ impl Socket {
             Kind::Unix => {
                 let room = match self.room.take() {
                     Some(room) => room,
-                    None => Box::new(watch(self.fd.try_clone()?, Interest::WRITABLE)?),
+                    None => Box::new(watch(self.fd.try_clone()?, Interest::Writable)?),
                 };
                 let done = poll_room(&room, cx, || call(self.fd.as_fd()));
                 if done.is_pending() {
@@ -330,19 +330,25 @@ impl Drop for Socket {
         if self.keeps_back.get() {
             let _ = os::io::shutdown(self.fd.as_fd(), std::net::Shutdown::Write);
         }
+        drop(self.room.take());
+        if let Some(watch) = self.watch.get()
+            && !self.has_moved.get()
+        {
+            watch.end_by_close();
+        }
     }
 }
 
 /// Waits until the event loop tells of room, and then runs a call that needs it.
 fn poll_room<T: AsRawFd>(
-    watched: &AsyncFd<T>,
+    watched: &Watch<T>,
     cx: &mut Context<'_>,
     mut call: impl FnMut() -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        let mut guard = ready!(watched.poll_write_ready(cx))?;
+        ready!(watched.poll_writable(cx));
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => watched.clear_writable(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return Poll::Ready(done),
         }
@@ -365,11 +371,6 @@ pub fn charge(cx: &mut Context<'_>, count: u64) {
     }
 }
 
-/// Ready while the task's turn lasts; behind it, once others have had theirs.
-pub fn poll_turn(cx: &mut Context<'_>) -> Poll<()> {
-    pin!(tokio::task::coop::consume_budget()).poll(cx)
-}
-
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
@@ -381,19 +382,16 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::event_loop::block_on;
 
     const PIECE: usize = 64 << 10;
-
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime")
-    }
 
     #[test]
     fn room_is_waited_for_where_there_is_none() {
         let (mut peer, ours) = UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("a flag");
         let write = |fd: BorrowedFd<'_>| os::io::send(fd, &[b'x'; PIECE]);
-        runtime().block_on(async {
+        block_on(async {
             let socket = Socket::new(OwnedFd::from(ours), Kind::Unix);
             for _ in 0..3 {
                 let mut waiting = 0;
@@ -419,7 +417,7 @@ mod tests {
         let (mut peer, ours) = UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("a flag");
         peer.write_all(b"ask").expect("room");
-        runtime().block_on(async {
+        block_on(async {
             let socket = Socket::new(OwnedFd::from(ours), Kind::Unix);
             socket.expect_bytes();
             let mut into = Vec::new();
@@ -444,7 +442,7 @@ mod tests {
     fn a_peer_with_much_to_say_gives_others_their_turn() {
         let (mut peer, ours) = UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("a flag");
-        let pieces = runtime().block_on(async {
+        let pieces = block_on(async {
             let socket = Socket::new(OwnedFd::from(ours), Kind::Unix);
             peer.write_all(&[b'x'; PIECE]).expect("room");
             poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");

@@ -10,7 +10,6 @@ use std::collections::BinaryHeap;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 /// No time at all: the deadline never comes.
 const NEVER: u64 = u64::MAX;
@@ -43,11 +42,16 @@ thread_local! {
     static WORK: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Begins a turn and takes the time anew; called by the event loop after each wait. A thread that never calls it asks
-/// the kernel each time.
-pub fn refresh() {
+/// Begins a turn and takes the time anew, around each wait of the event loop. A thread without one asks the kernel each
+/// time.
+pub(crate) fn refresh() {
     take_time();
     WORK.set(0);
+}
+
+/// The thread has no event loop any more.
+pub(crate) fn stop() {
+    TURN_MS.set(NO_TURN);
 }
 
 /// Pieces of work after which the time is taken anew.
@@ -112,9 +116,6 @@ struct Timers {
     entries: BinaryHeap<Entry>,
     /// Entries, about, that nobody waits for: of deadlines that are gone or were filed again for an earlier time.
     void: usize,
-    /// Until when the driver sleeps, and how to wake it for something earlier.
-    driver_until: u64,
-    driver: Option<Waker>,
 }
 
 /// Void entries that are left alone.
@@ -143,13 +144,12 @@ impl Timers {
         waker
     }
 
-    /// Files a slot for an earlier time than before. Gives back the driver if it has to look anew.
-    fn file(&mut self, place: u32, at_ms: u64) -> Option<Waker> {
+    /// Files a slot for an earlier time than before.
+    fn file(&mut self, place: u32, at_ms: u64) {
         if std::mem::replace(&mut self.slots[place as usize].filed_ms, at_ms) != NEVER {
             self.add_void();
         }
         self.entries.push(Reverse((at_ms, place)));
-        if at_ms < self.driver_until { self.driver.take() } else { None }
     }
 
     /// One more entry is void. Once they are the most, they go: with long time-outs and short connections there
@@ -229,14 +229,13 @@ impl Deadline {
 
     /// Sets the deadline to a time of [`now_ms`].
     pub fn set_at(&self, at_ms: u64) {
-        let driver = TIMERS.with_borrow_mut(|timers| {
+        TIMERS.with_borrow_mut(|timers| {
             let slot = &mut timers.slots[self.place as usize];
             slot.at_ms = at_ms;
-            if at_ms < slot.filed_ms { timers.file(self.place, at_ms) } else { None }
+            if at_ms < slot.filed_ms {
+                timers.file(self.place, at_ms);
+            }
         });
-        if let Some(driver) = driver {
-            driver.wake();
-        }
     }
 
     /// Takes the deadline back.
@@ -325,45 +324,13 @@ pub async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
     deadline.bound(future).await
 }
 
-/// Drives every deadline of this thread; spawned once per worker thread, never ends.
-pub async fn drive() {
-    loop {
-        if TURN_MS.get() != NO_TURN {
-            refresh();
-        }
-        let next = fire_due();
-        let now = now_ms();
-        let wait = if next == NEVER {
-            Duration::from_hours(1)
-        } else {
-            Duration::from_millis(next.saturating_sub(now).max(1))
-        };
-        let mut sleep = std::pin::pin!(tokio::time::sleep(wait));
-        let mut first = true;
-        poll_fn(|cx| {
-            if sleep.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            let before = TIMERS.with_borrow_mut(|timers| {
-                if !first && timers.driver.is_none() {
-                    return Err(());
-                }
-                first = false;
-                timers.driver_until = next;
-                Ok(timers.driver.replace(cx.waker().clone()))
-            });
-            if before.is_ok() { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
-    }
-}
-
-/// Wakes what is due and returns the time of the next entry.
-fn fire_due() -> u64 {
+/// Wakes whom a deadline of this thread has come for. The milliseconds until the next one, if there is one.
+pub(crate) fn fire_due() -> Option<u32> {
     let now = now_ms();
     loop {
         match TIMERS.with_borrow_mut(|timers| timers.next_due(now)) {
-            Due::At(next) => return next,
+            Due::At(NEVER) => return None,
+            Due::At(next) => return Some(u32::try_from(next - now).unwrap_or(u32::MAX)),
             Due::Now(waker) => waker.into_iter().for_each(Waker::wake),
         }
     }
@@ -371,34 +338,26 @@ fn fire_due() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::{Duration, Instant};
 
-    fn run(future: impl Future<Output = ()> + 'static) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build_local(tokio::runtime::LocalOptions::default())
-            .expect("a runtime");
-        runtime.block_on(async {
-            tokio::task::spawn_local(drive());
-            future.await;
-        });
-    }
+    use super::*;
+    use crate::event_loop::{block_on, yield_now};
 
     #[test]
     fn the_clock_of_a_busy_thread_goes_on() {
         refresh();
         let start = now_ms();
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(50) {
             worked();
         }
         assert!(now_ms() - start >= 30, "{} ms", now_ms() - start);
-        TURN_MS.set(NO_TURN);
+        stop();
     }
 
     #[test]
     fn a_moved_deadline_comes_at_its_last_time() {
-        run(async {
+        block_on(async {
             let deadline = Deadline::new();
             let start = now_ms();
             deadline.set_after(20);
@@ -438,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_pause_ends_once() {
-        run(async {
+        block_on(async {
             let mut pause = Pause::default();
             poll_fn(|cx| pause.poll_over(cx)).await;
             let start = now_ms();
@@ -450,11 +409,11 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_time_wakes_the_driver() {
-        run(async {
+    fn an_earlier_time_is_waited_for_no_longer() {
+        block_on(async {
             let late = Deadline::new();
             late.set_after(60_000);
-            tokio::task::yield_now().await;
+            yield_now().await;
             let start = now_ms();
             late.set_after(20);
             late.over().await;

@@ -1,11 +1,149 @@
-//! A set of listening sockets that several threads wait on, of which one is woken per connection.
+//! Sets of descriptors that a thread waits on: the event loop's own, and one that several threads wait on.
 //!
-//! The set is itself a descriptor: each thread hangs its own set into its event loop.
+//! The latter holds listening sockets, of which one thread is woken per connection. A set is itself a descriptor: each
+//! thread hangs its own into its event loop.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use crate::syscall::{check, retry};
+use crate::syscall::{check, direct, retry};
+
+fn create() -> io::Result<OwnedFd> {
+    // SAFETY: plain integers are passed.
+    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: the call succeeded, so the descriptor is open and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn add(set: &OwnedFd, fd: RawFd, events: libc::c_int, token: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
+    // SAFETY: `event` is a local that the kernel reads.
+    check(unsafe { libc::epoll_ctl(set.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) }).map(drop)
+}
+
+fn remove(set: &OwnedFd, fd: RawFd) -> io::Result<()> {
+    let none = std::ptr::null_mut();
+    // SAFETY: removing reads no event.
+    check(unsafe { libc::epoll_ctl(set.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, none) }).map(drop)
+}
+
+/// What a descriptor is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes, and the end of them.
+    Readable,
+    /// Room.
+    Writable,
+    /// Both.
+    Both,
+}
+
+/// What has happened to a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The name that it was added under.
+    pub token: u64,
+    flags: libc::c_int,
+}
+
+impl Event {
+    fn has(self, flag: libc::c_int) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Something can be read, be it an error.
+    #[must_use]
+    pub fn is_readable(self) -> bool {
+        self.has(libc::EPOLLIN | libc::EPOLLERR | libc::EPOLLHUP)
+    }
+
+    /// There is room, or an error that sending would tell of.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        self.has(libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP)
+    }
+
+    /// The peer sends nothing more.
+    #[must_use]
+    pub fn is_read_closed(self) -> bool {
+        self.has(libc::EPOLLRDHUP | libc::EPOLLHUP)
+    }
+}
+
+/// Room for what a wait tells.
+#[derive(Debug)]
+pub struct Events {
+    list: Box<[libc::epoll_event]>,
+    count: usize,
+}
+
+impl Events {
+    /// Room for so many events of one wait, at least one.
+    #[must_use]
+    pub fn with_capacity(count: usize) -> Self {
+        let list = vec![libc::epoll_event { events: 0, u64: 0 }; count.max(1)].into_boxed_slice();
+        Self { list, count: 0 }
+    }
+
+    /// What the last wait told.
+    pub fn iter(&self) -> impl Iterator<Item = Event> {
+        let told = self.list.iter().take(self.count);
+        told.map(|event| Event { token: event.u64, flags: event.events.cast_signed() })
+    }
+}
+
+/// An epoll set of one thread. It tells of a descriptor each time that something happens to it (`EPOLLET`).
+#[derive(Debug)]
+pub struct Epoll {
+    fd: OwnedFd,
+}
+
+impl Epoll {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// Those of `epoll_create1(2)`.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { fd: create()? })
+    }
+
+    /// Watches a descriptor, under the name `token`, until it is removed or no descriptor refers to its file any more.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`; `AlreadyExists` when it is watched already.
+    pub fn add(&self, fd: RawFd, interest: Interest, token: u64) -> io::Result<()> {
+        let readable = libc::EPOLLIN | libc::EPOLLRDHUP;
+        let events = match interest {
+            Interest::Readable => readable,
+            Interest::Writable => libc::EPOLLOUT,
+            Interest::Both => readable | libc::EPOLLOUT,
+        };
+        add(&self.fd, fd, events | libc::EPOLLET, token)
+    }
+
+    /// Watches a descriptor no longer.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`; `NotFound` when it is not watched.
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        remove(&self.fd, fd)
+    }
+
+    /// Waits until something has happened, at most so many milliseconds. A signal ends the wait with nothing told.
+    ///
+    /// # Errors
+    /// Those of `epoll_wait(2)`.
+    pub fn wait(&self, events: &mut Events, most_ms: Option<u32>) -> io::Result<()> {
+        events.count = 0;
+        let timeout = most_ms.map_or(-1, |ms| libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX));
+        match direct::epoll_wait(self.fd.as_fd(), &mut events.list, timeout) {
+            Ok(count) => events.count = count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
 
 /// An epoll set whose members are watched with `EPOLLEXCLUSIVE`.
 #[derive(Debug)]
@@ -19,10 +157,7 @@ impl ExclusiveEpoll {
     /// # Errors
     /// Those of `epoll_create1(2)`.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: plain integers are passed.
-        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the call succeeded, so the descriptor is open and belongs to nobody else.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        Ok(Self { fd: create()? })
     }
 
     /// Watches `fd` for connections; [`ExclusiveEpoll::ready`] names it by `token`.
@@ -30,11 +165,7 @@ impl ExclusiveEpoll {
     /// # Errors
     /// Those of `epoll_ctl(2)`; `AlreadyExists` when it is watched already.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let events = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
-        let mut event = libc::epoll_event { events, u64: token };
-        let set = self.fd.as_raw_fd();
-        // SAFETY: `event` is a local that the kernel reads.
-        check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) }).map(drop)
+        add(&self.fd, fd.as_raw_fd(), libc::EPOLLIN | libc::EPOLLEXCLUSIVE, token)
     }
 
     /// Watches `fd` no longer.
@@ -42,10 +173,7 @@ impl ExclusiveEpoll {
     /// # Errors
     /// Those of `epoll_ctl(2)`; `NotFound` when it is not watched.
     pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let set = self.fd.as_raw_fd();
-        let none = std::ptr::null_mut();
-        // SAFETY: removing reads no event.
-        check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_DEL, fd.as_raw_fd(), none) }).map(drop)
+        remove(&self.fd, fd.as_raw_fd())
     }
 
     /// Writes the tokens of sockets with waiting connections to the front of `tokens` and says how many.
@@ -102,5 +230,45 @@ mod tests {
         assert_eq!(tokens[0], 7);
         set.remove(listener.as_fd()).expect("remove");
         assert_eq!(set.ready(&mut tokens).expect("ready"), 0);
+    }
+
+    #[test]
+    fn what_happens_is_told_once() {
+        use std::io::Write;
+        use std::os::unix::net::UnixStream;
+        let (mut peer, ours) = UnixStream::pair().expect("a pair");
+        let (set, mut events) = (Epoll::new().expect("epoll"), Events::with_capacity(0));
+        let mut told = |most_ms| {
+            set.wait(&mut events, most_ms).expect("a wait");
+            let seen = |event: Event| {
+                (event.token, event.is_readable(), event.is_writable(), event.is_read_closed())
+            };
+            events.iter().map(seen).collect::<Vec<_>>()
+        };
+        set.add(ours.as_raw_fd(), Interest::Both, 7).expect("add");
+        assert_eq!(told(None), [(7, false, true, false)]);
+        assert_eq!(told(Some(0)), []);
+        peer.write_all(b"x").expect("room");
+        assert_eq!(told(None), [(7, true, true, false)]);
+        drop(peer);
+        assert_eq!(told(None), [(7, true, true, true)]);
+        assert_eq!(told(Some(1)), []);
+        set.remove(ours.as_raw_fd()).expect("remove");
+        let gone = set.remove(ours.as_raw_fd()).expect_err("removed already");
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_bell_is_heard_each_time() {
+        let bell = crate::event::Bell::new().expect("a bell");
+        let (set, mut events) = (Epoll::new().expect("epoll"), Events::with_capacity(4));
+        set.add(bell.as_raw_fd(), Interest::Readable, 1).expect("add");
+        for _ in 0..3 {
+            bell.ring();
+            set.wait(&mut events, None).expect("a wait");
+            assert_eq!(events.iter().map(|event| event.token).collect::<Vec<_>>(), [1]);
+            set.wait(&mut events, Some(0)).expect("a wait");
+            assert_eq!(events.iter().count(), 0);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::syscall::{check, check_len, retry};
+use crate::syscall::{check, check_len, direct, retry};
 
 /// Receives into `buf`; zero is the end of the stream.
 ///
@@ -73,8 +73,8 @@ pub fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 /// `len` bytes from `start` on can be written.
 #[inline]
 unsafe fn recv_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, flags: libc::c_int) -> io::Result<usize> {
-    // SAFETY: the caller vouches for the range, and the kernel keeps to it.
-    retry(|| check_len(unsafe { libc::recv(fd.as_raw_fd(), start.cast(), len, flags) }))
+    // SAFETY: the caller vouches for the range.
+    retry(|| unsafe { direct::recv(fd, start, len, flags) })
 }
 
 /// Sends from `buf`.
@@ -97,8 +97,7 @@ pub fn send_more(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 
 #[inline]
 fn send_raw(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> io::Result<usize> {
-    // SAFETY: `buf` is a readable slice that lives across the call.
-    retry(|| check_len(unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) }))
+    retry(|| direct::send(fd, buf, flags))
 }
 
 /// Sends several slices with one call; at most 1024 of them are looked at.
@@ -119,7 +118,7 @@ fn send_vectored_raw(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>], flags: libc::c_
     message.msg_iov = slices.as_ptr().cast_mut().cast();
     message.msg_iovlen = slices.len().min(IOV_MAX) as _;
     // SAFETY: `message` points to `msg_iovlen` readable slices that live across the call.
-    retry(|| check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) }))
+    retry(|| unsafe { direct::sendmsg(fd, &message, flags) })
 }
 
 /// Sends at most `count` bytes of a file from `offset` on, and moves `offset` behind them.

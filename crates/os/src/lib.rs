@@ -10,6 +10,7 @@ pub mod datagram;
 pub mod epoll;
 pub mod errlog;
 pub mod errno;
+pub mod event;
 pub mod fdpass;
 pub mod file;
 pub mod io;

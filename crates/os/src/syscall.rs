@@ -19,6 +19,74 @@ pub(crate) fn check_len(value: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(value).map_err(|_| io::Error::last_os_error())
 }
 
+/// The calls that requests are made of, without libc's own wrappers: these are where `pthread_cancel` may end a thread, so
+/// once a process has had a second one, each of them costs two locked instructions.
+pub(crate) mod direct {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    use super::check_len;
+
+    /// `recv(2)`.
+    ///
+    /// # Safety
+    /// `len` bytes from `start` on can be written.
+    #[inline]
+    pub unsafe fn recv(
+        fd: BorrowedFd<'_>,
+        start: *mut u8,
+        len: usize,
+        flags: libc::c_int,
+    ) -> std::io::Result<usize> {
+        let (fd, flags) = (libc::c_long::from(fd.as_raw_fd()), libc::c_long::from(flags));
+        let (no_addr, no_len) = (0 as libc::c_long, 0 as libc::c_long);
+        // SAFETY: the caller vouches for the range, and the kernel keeps to it.
+        check_len(unsafe { libc::syscall(libc::SYS_recvfrom, fd, start, len, flags, no_addr, no_len) } as _)
+    }
+
+    /// `send(2)`.
+    #[inline]
+    pub fn send(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> std::io::Result<usize> {
+        let (fd, flags) = (libc::c_long::from(fd.as_raw_fd()), libc::c_long::from(flags));
+        let (no_addr, no_len) = (0 as libc::c_long, 0 as libc::c_long);
+        // SAFETY: `buf` is a readable slice that lives across the call.
+        let sent =
+            unsafe { libc::syscall(libc::SYS_sendto, fd, buf.as_ptr(), buf.len(), flags, no_addr, no_len) };
+        check_len(sent as _)
+    }
+
+    /// `sendmsg(2)`.
+    ///
+    /// # Safety
+    /// All that `message` points to is readable.
+    #[inline]
+    pub unsafe fn sendmsg(
+        fd: BorrowedFd<'_>,
+        message: &libc::msghdr,
+        flags: libc::c_int,
+    ) -> std::io::Result<usize> {
+        let (fd, flags) = (libc::c_long::from(fd.as_raw_fd()), libc::c_long::from(flags));
+        // SAFETY: the caller vouches for what it points to; the kernel does not write.
+        check_len(unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const *message, flags) } as _)
+    }
+
+    /// `epoll_wait(2)`; a timeout of -1 is none.
+    #[inline]
+    pub fn epoll_wait(
+        set: BorrowedFd<'_>,
+        events: &mut [libc::epoll_event],
+        timeout_ms: libc::c_int,
+    ) -> std::io::Result<usize> {
+        let room = libc::c_long::try_from(events.len().min(1 << 16)).unwrap_or(1);
+        let (set, timeout) = (libc::c_long::from(set.as_raw_fd()), libc::c_long::from(timeout_ms));
+        let (no_mask, mask_len) = (0 as libc::c_long, 8 as libc::c_long);
+        let events = events.as_mut_ptr();
+        // SAFETY: the kernel writes at most `room` events, and there is room for as many.
+        let told =
+            unsafe { libc::syscall(libc::SYS_epoll_pwait, set, events, room, timeout, no_mask, mask_len) };
+        check_len(told as _)
+    }
+}
+
 /// Calls again as long as a signal interrupts.
 #[inline]
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

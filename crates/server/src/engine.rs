@@ -57,9 +57,6 @@ pub trait Engine: 'static {
     /// Called on a serving thread whenever it has nothing more to do at the moment.
     fn before_waiting() {}
 
-    /// Called on a serving thread after each wait.
-    fn after_waiting() {}
-
     /// What is wrong with some line that was read before `before`, and what nginx would have warned of until then.
     fn wrong_line(
         _tree: &Tree,
@@ -71,7 +68,7 @@ pub trait Engine: 'static {
         None
     }
 
-    /// Serves on one thread, within a `LocalRuntime`, until told to end; the thread ends with the future.
+    /// Serves on one thread, on its event loop, until told to end; the thread ends with the future.
     fn serve(
         thread: Thread,
         cycle: Arc<Running<Self::Cycle>>,

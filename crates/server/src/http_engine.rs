@@ -106,10 +106,6 @@ impl Engine for HttpEngine {
         http::log_buffer::end_turn();
     }
 
-    fn after_waiting() {
-        net::timer::refresh();
-    }
-
     async fn serve(thread: Thread, cycle: Arc<Running<Self::Cycle>>, mut commands: Commands<Self>) {
         let worker = match Worker::install(thread.index, &cycle, &guard(&cycle)) {
             Ok(worker) => worker,
@@ -121,10 +117,11 @@ impl Engine for HttpEngine {
             }
         };
         drop(cycle);
-        tokio::task::spawn_local(net::timer::drive());
-        tokio::task::spawn_local(http::relay::janitor());
+        net::spawn(http::relay::janitor());
         let mut sides = [
-            ServedSide::new(Side::Http, |served| drop(tokio::task::spawn_local(h1::Serve::new(served)))),
+            ServedSide::new(Side::Http, |served| {
+                net::spawn(h1::Serve::new(served));
+            }),
             ServedSide::new(Side::Stream, stream::serve),
         ];
         sides.iter_mut().for_each(|side| side.follow(&worker));
@@ -139,7 +136,7 @@ impl Engine for HttpEngine {
                 Command::Quit { timeout_ms } => {
                     sides.iter_mut().for_each(ServedSide::stop);
                     // Aborted tasks let go of their sockets when they are next polled.
-                    tokio::task::yield_now().await;
+                    net::yield_now().await;
                     quit(&worker, timeout_ms, &mut commands).await;
                     break;
                 }
@@ -251,7 +248,7 @@ fn end_in_time(worker: &Rc<Worker>) {
     let (generation, timeout_ms) = (cycle.generation, cycle.globals.shutdown_timeout_ms);
     if let Some(timeout_ms) = timeout_ms {
         let worker = Rc::clone(worker);
-        tokio::task::spawn_local(async move {
+        net::spawn(async move {
             net::timer::sleep(timeout_ms).await;
             worker.abort_older(generation);
         });

@@ -2,13 +2,14 @@
 //!
 //! It lets master, worker and reload be tried without anything that serves requests.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use conf::{Arity, Body, Contexts, Directive, Error, Row};
+use net::TaskHandle;
 use net::watch::{Interest, watch};
 
 use crate::engine::{Command, Commands, Engine, Input, Module, Running, Thread};
@@ -70,7 +71,7 @@ impl Engine for Placeholder {
             match command {
                 Command::Adopt(cycle) => {
                     acceptors.drain(..).for_each(|task| task.abort());
-                    tokio::task::yield_now().await;
+                    net::yield_now().await;
                     acceptors = accept_all(&cycle);
                 }
                 Command::Quit { .. } | Command::Terminate => break,
@@ -111,22 +112,20 @@ fn spec(addr: ListenAddr) -> SocketSpec {
     }
 }
 
-fn accept_all(cycle: &Arc<Running<Cycle>>) -> Vec<tokio::task::JoinHandle<()>> {
+fn accept_all(cycle: &Arc<Running<Cycle>>) -> Vec<TaskHandle> {
     let sockets = cycle.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-    let accept =
-        |socket: &Arc<OwnedFd>| tokio::task::spawn_local(accept(Arc::clone(cycle), Arc::clone(socket)));
+    let accept = |socket: &Arc<OwnedFd>| net::spawn(accept(Arc::clone(cycle), Arc::clone(socket)));
     sockets.iter().map(accept).collect()
 }
 
 async fn accept(cycle: Arc<Running<Cycle>>, socket: Arc<OwnedFd>) {
-    let Ok(listener) = watch(socket, Interest::READABLE) else { return };
+    let Ok(listener) = watch(socket, Interest::Readable) else { return };
     loop {
-        let Ok(mut guard) = listener.readable().await else { return };
-        let Ok(accepted) = guard.try_io(|listener| os::socket::accept4(listener.get_ref().as_fd())) else {
-            continue;
-        };
-        if let Ok((fd, _)) = accepted {
-            let _ = answer(fd, &cycle.answer);
+        listener.readable().await;
+        match os::socket::accept4(listener.get_ref().as_fd()) {
+            Ok((fd, _)) => drop(answer(fd, &cycle.answer)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => listener.clear_readable(),
+            Err(_) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The threads that serve requests, and how they are told what to do.
 //!
-//! Each runs a runtime of its own. The first of them may be the thread that made the pool.
+//! Each runs an event loop of its own. The first of them may be the thread that made the pool.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,9 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use net::event_loop::{self, Hooks};
 use os::errlog::{ErrorLog, Level};
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use crate::core_conf::CoreConf;
 use crate::engine::{Command, Commands, Engine, Running, Thread};
@@ -44,17 +45,17 @@ impl<E: Engine> Seat<E> {
             log.log(Level::Alert, format_args!("sched_setaffinity() failed ({error})"));
         }
         let served = catch_unwind(AssertUnwindSafe(|| {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .on_thread_park(E::before_waiting)
-                .on_thread_unpark(E::after_waiting)
-                .build_local(LocalOptions::default())?;
-            runtime.block_on(async {
-                let beside = tokio::task::spawn_local(beside);
+            let hooks = Hooks { before_waiting: E::before_waiting };
+            event_loop::run(hooks, async {
+                let (ended, end) = oneshot::channel();
+                net::spawn(async move {
+                    beside.await;
+                    let _ = ended.send(());
+                });
                 E::serve(thread, cycle, commands).await;
                 drop(alive);
-                beside.await.map_err(io::Error::other)
-            })
+                end.await.map_err(io::Error::other)
+            })?
         }));
         match served {
             Ok(Ok(())) => {}

@@ -9,7 +9,6 @@ use std::future::poll_fn;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use net::watch::{Interest, Lent, watch};
 use net::{Undone, aside};
@@ -131,12 +130,15 @@ fn lock<E: Engine>(worker: &Mutex<Worker<E>>) -> MutexGuard<'_, Worker<E>> {
 
 /// Waits until one of them is readable, or so long.
 async fn wait(watched: Vec<Lent>, patience_ms: Option<u32>) -> std::io::Result<()> {
-    let watch = |fd| watch(fd, Interest::READABLE);
+    let watch = |fd| watch(fd, Interest::Readable);
     let watched: Vec<_> = watched.into_iter().map(watch).collect::<Result<_, _>>()?;
-    let mut slept = patience_ms.map(|ms| Box::pin(tokio::time::sleep(Duration::from_millis(ms.into()))));
+    let late = net::Deadline::new();
+    if let Some(ms) = patience_ms {
+        late.set_after(ms.into());
+    }
     poll_fn(|cx| {
-        let is_late = slept.as_mut().is_some_and(|slept| slept.as_mut().poll(cx).is_ready());
-        let is_ready = watched.iter().any(|fd| fd.poll_read_ready(cx).is_ready());
+        let is_late = late.poll_over(cx).is_ready();
+        let is_ready = watched.iter().any(|fd| fd.poll_readable(cx).is_ready());
         if is_late || is_ready { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

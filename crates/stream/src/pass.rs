@@ -191,7 +191,9 @@ impl Handover {
         let conn = conn.pass_on(self.client, self.listener, Rc::new(self.listen_addr), local);
         let served = Served::new(Rc::new(conn));
         match self.side {
-            Side::Http => drop(tokio::task::spawn_local(h1::Serve::passed(served))),
+            Side::Http => {
+                net::spawn(h1::Serve::passed(served));
+            }
             Side::Stream => crate::session::serve(served),
         }
     }

@@ -39,7 +39,7 @@ pub(crate) const INTERNAL: u16 = 500;
 
 /// Serves a connection that was accepted, on a task of its own.
 pub fn serve(served: Served) {
-    tokio::task::spawn_local(async move {
+    net::spawn(async move {
         // It goes last: the client sees the end when everything else of the session is over.
         let handover = run(&served, None).await;
         if let Some(handover) = handover
@@ -52,7 +52,7 @@ pub fn serve(served: Served) {
 
 /// Serves the datagrams of one client, on a task of its own.
 pub(crate) fn serve_datagrams(served: Served, mailbox: Rc<Mailbox>) {
-    tokio::task::spawn_local(async move {
+    net::spawn(async move {
         run(&served, Some(&mailbox)).await;
         mailbox.close();
     });

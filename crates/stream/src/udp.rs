@@ -17,10 +17,10 @@ use http::connection::Conn;
 use http::cycle::Worker;
 use http::server::accept::{Served, admit, next_number};
 use http::side::Side;
+use net::TaskHandle;
 use net::watch::{Interest, watch};
 use os::errlog::{Errno, Level};
 use os::socket::PeerAddr;
-use tokio::task::JoinHandle;
 
 use crate::session;
 
@@ -41,7 +41,7 @@ type Sessions = Rc<RefCell<HashMap<Client, Rc<Mailbox>>>>;
 /// The sockets for datagrams that this thread reads.
 #[derive(Default)]
 pub struct Receivers {
-    running: HashMap<ListenAddr, JoinHandle<()>>,
+    running: HashMap<ListenAddr, TaskHandle>,
 }
 
 impl Receivers {
@@ -64,7 +64,7 @@ impl Receivers {
             let Some(socket) = listener.socket() else { continue };
             let addr = listener.spec.addr.clone();
             self.running.entry(addr.clone()).or_insert_with(|| {
-                tokio::task::spawn_local(async move {
+                net::spawn(async move {
                     if let Err(error) = receive(socket, Rc::new(addr)).await {
                         let cycle = Worker::current().cycle_of(Side::Stream);
                         let said = format_args!("receiving datagrams failed {}", Errno(&error));
@@ -90,11 +90,11 @@ fn place(addr: &ListenAddr) -> usize {
 }
 
 async fn receive(socket: Arc<OwnedFd>, addr: Rc<ListenAddr>) -> io::Result<()> {
-    let ready = watch(Arc::clone(&socket), Interest::READABLE)?;
+    let ready = watch(Arc::clone(&socket), Interest::Readable)?;
     let sessions = Sessions::default();
     let mut buffer = vec![0; LONGEST];
     loop {
-        let mut guard = ready.readable().await?;
+        ready.readable().await;
         let mut is_empty = false;
         for _ in 0..BATCH {
             match os::datagram::recv(socket.as_fd(), &mut buffer) {
@@ -111,9 +111,9 @@ async fn receive(socket: Arc<OwnedFd>, addr: Rc<ListenAddr>) -> io::Result<()> {
             }
         }
         if is_empty {
-            guard.clear_ready();
+            ready.clear_readable();
         } else {
-            tokio::task::yield_now().await;
+            net::yield_now().await;
         }
     }
 }

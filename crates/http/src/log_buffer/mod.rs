@@ -161,7 +161,7 @@ impl LogSink {
             return;
         }
         let sink = Arc::downgrade(self);
-        tokio::task::spawn_local(async move {
+        net::spawn(async move {
             net::timer::sleep(after).await;
             if let Some(sink) = sink.upgrade() {
                 sink.is_timed.store(false, Relaxed);
@@ -270,12 +270,7 @@ mod tests {
     fn lines_of_a_busy_thread_gather() {
         let (path, file) = scratch();
         let sink = LogSink::new(file);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build_local(tokio::runtime::LocalOptions::default())
-            .expect("a runtime");
-        runtime.block_on(async {
-            tokio::task::spawn_local(net::timer::drive());
+        net::block_on(async {
             let turn = |line: &str| {
                 sink.line(|out| out.extend_from_slice(line.as_bytes()));
                 end_turn();
@@ -289,10 +284,10 @@ mod tests {
             turn("a");
             turn("b");
             while !read(&path).ends_with("x\na\nb\n") {
-                tokio::time::sleep(GATHER).await;
+                net::timer::sleep(1 + GATHER.as_millis() as u64).await;
             }
             while turn::is_watched() {
-                tokio::time::sleep(GATHER).await;
+                net::timer::sleep(1 + GATHER.as_millis() as u64).await;
             }
         });
         let _ = fs::remove_file(path);

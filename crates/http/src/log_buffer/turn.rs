@@ -126,7 +126,7 @@ pub(super) fn take_lines(sink: &Arc<LogSink>) -> (Spot, Vec<u8>) {
         (Spot(at), std::mem::take(&mut turn.dirty[at].1), is_unwatched)
     });
     if is_unwatched {
-        tokio::task::spawn_local(watch());
+        net::spawn(watch());
     }
     (spot, lines)
 }

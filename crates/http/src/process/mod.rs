@@ -393,7 +393,7 @@ async fn refuse(r: &Request, status: u16) -> Outcome {
     if delay_ms > 0 {
         r.log(Level::Info, format_args!("delaying unauthorized request"));
         // One turn of the event loop more, so that how long checking took does not show.
-        tokio::task::yield_now().await;
+        net::yield_now().await;
         if delay::hold_back(r, delay_ms).await == Held::Gone {
             return Outcome::Status(499);
         }

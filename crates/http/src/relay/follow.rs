@@ -6,9 +6,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use net::TaskHandle;
 use net::resolver::{ResolveError, ResolverConf, SystemNames, lookup, resolve_srv};
 use os::errlog::{ErrorLog, Level};
-use tokio::task::JoinHandle;
 use upstream::{Named, Origin, PeerAddr, Resolve, Role, Server};
 
 use super::{Upstream, now};
@@ -26,7 +26,7 @@ const MANY: usize = 200;
 /// The tasks of one configuration; they end with it.
 #[derive(Default)]
 pub struct Followers {
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Vec<TaskHandle>,
 }
 
 impl Followers {
@@ -44,7 +44,7 @@ impl Followers {
                 names: Rc::clone(&names),
                 log: Arc::clone(&cycle.globals.log),
             };
-            self.tasks.push(tokio::task::spawn_local(watch.servers()));
+            self.tasks.push(net::spawn(watch.servers()));
         }
     }
 
@@ -70,7 +70,7 @@ struct Watch {
 /// The name of one server, while it is followed.
 struct Follower {
     server: u32,
-    task: JoinHandle<()>,
+    task: TaskHandle,
 }
 
 impl Drop for Follower {
@@ -93,7 +93,7 @@ impl Watch {
                 }
                 if let Some(named) = server.named.clone() {
                     let id = server.id;
-                    let task = tokio::task::spawn_local(self.clone().name(server, named));
+                    let task = net::spawn(self.clone().name(server, named));
                     followers.push(Follower { server: id, task });
                 }
             }

@@ -138,7 +138,7 @@ impl Upstream {
             return;
         }
         let trimming = Trimming(Arc::clone(self));
-        tokio::task::spawn_local(async move {
+        net::spawn(async move {
             let upstream = &trimming.0;
             let limits = upstream.keepalive.map(|keepalive| keepalive.limits).unwrap_or_default();
             while upstream.pool().idle() > limits.capacity {

@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base::Network;
 use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use net::Stream;
+use net::TaskHandle;
 use net::watch::{Interest, watch};
 use os::errlog::{Level, Verbosity};
 use os::socket::PeerAddr;
 use os::tcp::Congestion;
-use tokio::task::JoinHandle;
 
 use super::stats;
 use crate::conf::listen::Listener;
@@ -35,7 +35,7 @@ const SHARED_BATCH: usize = 1;
 pub struct Acceptors {
     side: Side,
     serve: Serve,
-    running: HashMap<(ListenAddr, Option<u32>), JoinHandle<()>>,
+    running: HashMap<(ListenAddr, Option<u32>), TaskHandle>,
 }
 
 /// Spawns what serves a connection.
@@ -78,7 +78,7 @@ impl Acceptors {
             let taker = Taker { addr, spec, is_near, side: self.side, serve: self.serve };
             self.running.insert(
                 key,
-                tokio::task::spawn_local(async move {
+                net::spawn(async move {
                     let done = if exclusive {
                         accept_shared(socket, &taker).await
                     } else {
@@ -158,12 +158,12 @@ fn key_of(spec: &SocketSpec) -> (ListenAddr, Option<u32>) {
 }
 
 async fn accept_alone(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
-    let ready = watch(socket, Interest::READABLE)?;
+    let ready = watch(socket, Interest::Readable)?;
     loop {
-        let mut guard = ready.readable().await?;
-        match accept_batch(guard.get_inner().as_fd(), taker, BATCH) {
-            Batch::Empty => guard.clear_ready(),
-            Batch::More => tokio::task::yield_now().await,
+        ready.readable().await;
+        match accept_batch(ready.get_ref().as_fd(), taker, BATCH) {
+            Batch::Empty => ready.clear_readable(),
+            Batch::More => net::yield_now().await,
             Batch::Pause => net::timer::sleep(500).await,
         }
     }
@@ -172,16 +172,16 @@ async fn accept_alone(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
 async fn accept_shared(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
     let epoll = os::epoll::ExclusiveEpoll::new()?;
     epoll.add(socket.as_fd(), 0)?;
-    let ready = watch(epoll.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+    let ready = watch(epoll.as_fd().try_clone_to_owned()?, Interest::Readable)?;
     loop {
-        let mut guard = ready.readable().await?;
+        ready.readable().await;
         match accept_batch(socket.as_fd(), taker, SHARED_BATCH) {
             Batch::Empty => {
-                guard.clear_ready();
+                ready.clear_readable();
                 // The nested epoll reports edges: what arrived in between is asked for once.
                 let _ = epoll.ready(&mut [0; 4])?;
             }
-            Batch::More => tokio::task::yield_now().await,
+            Batch::More => net::yield_now().await,
             Batch::Pause => net::timer::sleep(500).await,
         }
     }

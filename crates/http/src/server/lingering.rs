@@ -76,7 +76,7 @@ pub(super) async fn close(conn: &Conn, core: &CoreSettings) {
             Ok(Some(0)) | Err(_) => return,
             Ok(count) => read += count.unwrap_or(0),
         }
-        tokio::task::yield_now().await;
+        net::yield_now().await;
         drop(turn);
         if read >= PIECE {
             read = 0;

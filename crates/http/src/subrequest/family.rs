@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use tokio::task::AbortHandle;
+use net::TaskHandle;
 
 use crate::request::{Contexts, Request};
 
@@ -28,7 +28,7 @@ pub struct Family {
     live: Cell<u32>,
     /// The main request, waiting for their end.
     waiter: Cell<Option<Waker>>,
-    tasks: RefCell<Vec<AbortHandle>>,
+    tasks: RefCell<Vec<TaskHandle>>,
     /// What modules remember of all of them together.
     pub contexts: RefCell<Contexts>,
     /// What `limit_req` and `limit_conn` have decided for a subrequest, which they do once for all of them.
@@ -46,7 +46,7 @@ impl Family {
         self.live.get()
     }
 
-    pub(super) fn enter(&self, task: AbortHandle) {
+    pub(super) fn enter(&self, task: TaskHandle) {
         self.live.set(self.live.get() + 1);
         let mut tasks = self.tasks.borrow_mut();
         if tasks.len() >= TASKS_LEAST && tasks.len() == tasks.capacity() {

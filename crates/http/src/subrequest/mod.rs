@@ -237,8 +237,8 @@ pub fn start(mut sr: Box<Request>) -> Subrequest {
         String::from_utf8_lossy(&sr.args)
     ));
     let running = Running::new(Rc::clone(&link));
-    let task = tokio::task::spawn_local(run(sr, running, entry, on_end));
-    link.family().enter(task.abort_handle());
+    let task = net::spawn(run(sr, running, entry, on_end));
+    link.family().enter(task);
     subrequest
 }
 

@@ -68,7 +68,7 @@ impl Stapling {
             return;
         }
         let (this, log) = (Arc::clone(self), Arc::clone(log));
-        tokio::task::spawn_local(async move {
+        net::spawn(async move {
             let loading = Loading(&this.is_loading);
             let due = this.load(&log).await;
             let refresh_at = due.unwrap_or_else(|| net::timer::wall_clock().0 + RETRY);

@@ -4,17 +4,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
 
 use super::message::{self, Fault, Question, RecordType, Reply, Transport};
 use super::{log, random};
+use crate::event_loop::{TaskHandle, spawn};
+use crate::stream::Stream;
 
 /// Bytes of the longest UDP answer that is read (`NGX_RESOLVER_UDP_SIZE`).
 const MAX_DATAGRAM: usize = 4096;
@@ -33,7 +34,7 @@ struct Pending {
 }
 
 struct Shared {
-    socket: UdpSocket,
+    socket: Stream,
     server: SocketAddr,
     pending: RefCell<HashMap<u16, Pending>>,
     asked: Cell<u32>,
@@ -44,7 +45,7 @@ struct Shared {
 /// A socket and its reader, which ends with it.
 pub(super) struct Line {
     shared: Rc<Shared>,
-    reader: AbortHandle,
+    reader: TaskHandle,
 }
 
 impl Drop for Line {
@@ -68,13 +69,13 @@ impl Line {
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
         let shared = Rc::new(Shared {
-            socket: UdpSocket::from_std(socket)?,
+            socket: Stream::new(socket.into()),
             server,
             pending: RefCell::default(),
             asked: Cell::new(0),
             broken: Cell::new(false),
         });
-        let reader = tokio::task::spawn_local(read_answers(Rc::clone(&shared))).abort_handle();
+        let reader = spawn(read_answers(Rc::clone(&shared)));
         Ok(Self { shared, reader })
     }
 
@@ -141,15 +142,15 @@ impl Drop for Ticket {
 
 /// Reads answers and hands them out until the socket fails.
 async fn read_answers(shared: Rc<Shared>) {
-    let mut datagram = vec![0; MAX_DATAGRAM];
+    let mut datagram = Vec::with_capacity(MAX_DATAGRAM);
     loop {
-        match shared.socket.recv(&mut datagram).await {
-            Ok(length) => {
-                if let Err(fault) = shared.deliver(datagram.get(..length).unwrap_or_default()) {
+        datagram.clear();
+        match poll_fn(|cx| shared.socket.poll_recv_datagram(cx, &mut datagram, MAX_DATAGRAM)).await {
+            Ok(_) => {
+                if let Err(fault) = shared.deliver(&datagram) {
                     log(format_args!("{fault}"));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 log(format_args!("recv() failed ({error}) while resolving, resolver: {}", shared.server));
                 break;

@@ -296,7 +296,7 @@ impl Resolver {
             table.start(&name, Arc::clone(&announcer));
         }
         let flight = Flight { resolver: Rc::clone(self), kind, name, announcer };
-        tokio::task::spawn_local(flight.run());
+        crate::spawn(flight.run());
         Lookup::Join(waiter)
     }
 

@@ -4,20 +4,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
+use os::socket::{ConnectState, Kind, PeerAddr};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
 
 use super::line::Delivery;
 use super::message::{self, Question, Transport};
 use super::{log, random};
-use crate::timer;
+use crate::event_loop::{TaskHandle, spawn};
+use crate::{Deadline, Stream};
 
 /// A query under way; dropping it closes the connection.
-pub(super) struct TcpQuery(AbortHandle);
+pub(super) struct TcpQuery(TaskHandle);
 
 impl Drop for TcpQuery {
     fn drop(&mut self) {
@@ -40,31 +41,36 @@ impl TcpServer {
         let asking = async move {
             let Ok(_slot) = self.slots.acquire().await else { return };
             let server = self.addr;
-            match timer::within(self.timeout_ms, exchange(server, &question)).await {
-                Some(Ok(delivery)) => drop(inbox.send(delivery)),
-                Some(Err(error)) => log(format_args!("{error} while resolving, resolver: {server}")),
-                None => {}
+            let until = Deadline::new();
+            until.set_after(self.timeout_ms);
+            match exchange(server, &question, &until).await {
+                Ok(delivery) => drop(inbox.send(delivery)),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                Err(error) => log(format_args!("{error} while resolving, resolver: {server}")),
             }
         };
-        TcpQuery(tokio::task::spawn_local(asking).abort_handle())
+        TcpQuery(spawn(asking))
     }
 }
 
-async fn exchange(server: SocketAddr, question: &Question) -> io::Result<Delivery> {
-    let stream = TcpStream::connect(server).await?;
+async fn exchange(server: SocketAddr, question: &Question, until: &Deadline) -> io::Result<Delivery> {
+    let addr = PeerAddr::Inet(server);
+    let fd = os::socket::open(&addr, Kind::Stream)?;
+    let state = os::socket::connect(fd.as_fd(), &addr)?;
+    let stream = Stream::new(fd);
+    if state == ConnectState::InProgress {
+        stream.connected(until).await?;
+    }
     let id = random::query_id();
     let query = question.query(id);
     let mut framed = Vec::with_capacity(2 + query.len());
     // A question has at most 261 bytes.
     framed.extend_from_slice(&(query.len() as u16).to_be_bytes());
     framed.extend_from_slice(&query);
-    write_all(&stream, &framed).await?;
+    stream.send_all(&framed, until).await?;
     let mut buffer = Vec::new();
     loop {
-        let mut length = [0; 2];
-        read_exact(&stream, &mut length).await?;
-        buffer.resize(usize::from(u16::from_be_bytes(length)), 0);
-        read_exact(&stream, &mut buffer).await?;
+        read_message(&stream, &mut buffer, until).await?;
         if message::id_of(&buffer) != Some(id) {
             continue;
         }
@@ -75,27 +81,26 @@ async fn exchange(server: SocketAddr, question: &Question) -> io::Result<Deliver
     }
 }
 
-pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+/// Reads exactly `length` bytes into what is empty then.
+pub(super) async fn read_exact(
+    stream: &Stream,
+    into: &mut Vec<u8>,
+    length: usize,
+    until: &Deadline,
+) -> io::Result<()> {
+    into.clear();
+    while into.len() < length {
+        let missing = length - into.len();
+        if stream.recv(into, missing, until).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(())
 }
 
-pub(super) async fn read_exact(stream: &TcpStream, mut into: &mut [u8]) -> io::Result<()> {
-    while !into.is_empty() {
-        stream.readable().await?;
-        match stream.try_read(into) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => into = into.get_mut(read..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Reads one message, behind its length.
+pub(super) async fn read_message(stream: &Stream, into: &mut Vec<u8>, until: &Deadline) -> io::Result<()> {
+    read_exact(stream, into, 2, until).await?;
+    let length = into.first_chunk().map_or(0, |length| u16::from_be_bytes(*length));
+    read_exact(stream, into, length.into(), until).await
 }

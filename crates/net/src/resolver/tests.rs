@@ -4,14 +4,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::oneshot;
 
 use super::conf::{Families, Timings};
 use super::packet::Packet;
 use super::*;
+use crate::event_loop::watch::{Interest, Watch, watch};
+use crate::{Deadline, Stream, spawn, yield_now};
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
@@ -51,28 +55,31 @@ struct Server {
 impl Server {
     async fn new(answer: impl Fn(&Asked) -> Vec<Vec<u8>> + 'static) -> Self {
         let (udp, tcp) = loop {
-            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+            tcp.set_nonblocking(true).expect("a flag");
             let addr = tcp.local_addr().expect("an address");
             // The same number may be taken for UDP.
-            if let Ok(udp) = UdpSocket::bind(addr).await {
-                break (udp, tcp);
+            if let Ok(udp) = udp(addr.port()) {
+                break (udp, Served::new(tcp));
             }
         };
-        let addr = udp.local_addr().expect("an address");
+        let addr = udp.addr();
         let seen = Rc::new(RefCell::new(Vec::new()));
         let answer = Rc::new(answer);
         let (answer_udp, seen_udp) = (Rc::clone(&answer), Rc::clone(&seen));
-        tokio::task::spawn_local(async move {
+        spawn(async move {
             let mut buffer = [0; 1024];
             while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
                 for reply in answer_udp(&note(&seen_udp, &buffer[..length], from.port())) {
-                    udp.send_to(&reply, from).await.expect("sent");
+                    udp.send_to(&reply, from);
                 }
             }
         });
         let seen_tcp = Rc::clone(&seen);
-        tokio::task::spawn_local(async move {
-            while let Ok((stream, _)) = tcp.accept().await {
+        spawn(async move {
+            while let Ok((stream, _)) = tcp.once(TcpListener::accept).await {
+                stream.set_nonblocking(true).expect("a flag");
+                let stream = Stream::new(stream.into());
                 let _ = serve_stream(&stream, |query| answer(&note(&seen_tcp, query, 0))).await;
             }
         });
@@ -113,32 +120,71 @@ fn note(seen: &RefCell<Vec<Asked>>, query: &[u8], from_port: u16) -> Asked {
     asked
 }
 
-async fn serve_stream(stream: &TcpStream, answer: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> std::io::Result<()> {
-    let mut length = [0; 2];
-    tcp::read_exact(stream, &mut length).await?;
-    let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
-    tcp::read_exact(stream, &mut query).await?;
+async fn serve_stream(stream: &Stream, answer: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> std::io::Result<()> {
+    let (mut query, never) = (Vec::new(), Deadline::new());
+    tcp::read_message(stream, &mut query, &never).await?;
     for reply in answer(&query) {
         // In two pieces, so that the other side has to put them together.
         let framed: Vec<u8> = (reply.len() as u16).to_be_bytes().into_iter().chain(reply).collect();
         for piece in framed.chunks(framed.len() / 2 + 1) {
-            tcp::write_all(stream, piece).await?;
-            tokio::task::yield_now().await;
+            stream.send_all(piece, &never).await?;
+            yield_now().await;
         }
     }
     // Until the other side closes.
-    tcp::read_exact(stream, &mut length).await
+    tcp::read_exact(stream, &mut query, 1, &never).await
 }
 
-fn run(future: impl Future<Output = ()> + 'static) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
-        .expect("a runtime");
-    runtime.block_on(async {
-        tokio::task::spawn_local(timer::drive());
-        future.await;
-    });
+fn run(future: impl Future<Output = ()>) {
+    crate::block_on(future);
+}
+
+/// A task of its own, and where its result comes.
+fn begun<T: 'static>(future: impl Future<Output = T> + 'static) -> oneshot::Receiver<T> {
+    let (give, take) = oneshot::channel();
+    spawn(async move { drop(give.send(future.await)) });
+    take
+}
+
+/// A socket of the server's side.
+struct Served<S: AsRawFd>(Watch<S>);
+
+impl<S: AsRawFd> Served<S> {
+    fn new(socket: S) -> Self {
+        Self(watch(socket, Interest::Readable).expect("a place on the event loop"))
+    }
+
+    /// What a call gives once there is something for it.
+    async fn once<T>(&self, mut call: impl FnMut(&S) -> std::io::Result<T>) -> std::io::Result<T> {
+        loop {
+            self.0.readable().await;
+            match call(self.0.get_ref()) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.0.clear_readable(),
+                done => return done,
+            }
+        }
+    }
+}
+
+/// A socket for datagrams on a port that the kernel picks, or on one that may be taken.
+fn udp(port: u16) -> std::io::Result<Served<UdpSocket>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
+    socket.set_nonblocking(true)?;
+    Ok(Served::new(socket))
+}
+
+impl Served<UdpSocket> {
+    fn addr(&self) -> SocketAddr {
+        self.0.get_ref().local_addr().expect("an address")
+    }
+
+    async fn recv_from(&self, buffer: &mut [u8]) -> std::io::Result<(usize, SocketAddr)> {
+        self.once(|socket| socket.recv_from(buffer)).await
+    }
+
+    fn send_to(&self, bytes: &[u8], to: SocketAddr) {
+        self.0.get_ref().send_to(bytes, to).expect("sent");
+    }
 }
 
 async fn told(conf: &ResolverConf, name: &str) -> String {
@@ -302,7 +348,7 @@ fn the_time_runs_out() {
         assert!(server.asked().len() >= 2, "{:?}", server.asked());
         // Nobody waits, so nothing is left: neither the lookup nor its socket.
         for _ in 0..100 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         let resolver = Resolver::of_thread(&conf);
         assert!(matches!(resolver.table(Kind::Address).look_up("a", 0), Lookup::Miss));
@@ -350,9 +396,9 @@ fn an_answer_from_elsewhere_is_not_heard() {
     run(async {
         // The right words from the wrong port: the first server's query is answered by another socket.
         let other = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let addr = socket.local_addr().expect("an address");
-        tokio::task::spawn_local(async move {
+        let socket = udp(0).expect("a port");
+        let addr = socket.addr();
+        spawn(async move {
             let mut buffer = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
                 let query = &buffer[..length];
@@ -361,7 +407,7 @@ fn an_answer_from_elsewhere_is_not_heard() {
                 let forged = Packet::new(id, &name, A).addr(60, "127.0.0.66").bytes();
                 other.send_to(&forged, from).expect("sent");
                 let good = Packet::new(id, &name, A).addr(60, "127.0.0.1").bytes();
-                socket.send_to(&good, from).await.expect("sent");
+                socket.send_to(&good, from);
             }
         });
         assert_eq!(told(&conf_of(&[addr], Families::Ipv4, 0), "a").await, "127.0.0.1:80");
@@ -392,14 +438,14 @@ fn a_truncated_answer_is_asked_for_over_tcp() {
 #[test]
 fn a_server_without_tcp_is_followed_by_the_next() {
     run(async {
-        let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let addr = closed.local_addr().expect("an address");
-        tokio::task::spawn_local(async move {
+        let closed = udp(0).expect("a port");
+        let addr = closed.addr();
+        spawn(async move {
             let mut buffer = [0; 512];
             while let Ok((length, from)) = closed.recv_from(&mut buffer).await {
                 let id = message::id_of(&buffer[..length]).expect("an id");
                 let reply = Packet::new(id, &message::asked_name(&buffer[..length]), A).flags(0x200);
-                closed.send_to(&reply.bytes(), from).await.expect("sent");
+                closed.send_to(&reply.bytes(), from);
             }
         });
         let good = Server::new(|asked| vec![asked.reply().addr(60, "127.0.0.1").bytes()]).await;
@@ -451,7 +497,7 @@ fn a_hundred_lookups_are_one_query_of_each_type() {
         let conf = server.conf(Families::Both, 0);
         let lookups = (0..100).map(|_| {
             let conf = conf.clone();
-            tokio::task::spawn_local(async move { told(&conf, "a").await })
+            begun(async move { told(&conf, "a").await })
         });
         for lookup in lookups.collect::<Vec<_>>() {
             assert_eq!(lookup.await.expect("ended"), "127.0.0.1:80");
@@ -495,8 +541,8 @@ fn a_lookup_goes_on_while_one_still_waits() {
         .await;
         let conf = server.conf(Families::Ipv4, 0);
         let impatient = conf.clone();
-        let first = tokio::task::spawn_local(async move { resolve(&impatient, "a", 80, 10).await });
-        tokio::task::yield_now().await;
+        let first = begun(async move { resolve(&impatient, "a", 80, 10).await });
+        yield_now().await;
         assert_eq!(told(&conf, "a").await, "127.0.0.1:80");
         assert_eq!(first.await.expect("ended"), Err(ResolveError::TimedOut));
         assert_eq!(server.asked().len(), 3);
@@ -514,7 +560,7 @@ fn many_names_share_few_sockets() {
         let conf = server.conf(Families::Ipv4, 0);
         let lookups = (0..200).map(|number| {
             let conf = conf.clone();
-            tokio::task::spawn_local(async move { told(&conf, &format!("n{number}")).await })
+            begun(async move { told(&conf, &format!("n{number}")).await })
         });
         for lookup in lookups.collect::<Vec<_>>() {
             assert_eq!(lookup.await.expect("ended"), "127.0.0.1:80");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::block_on;
 use crate::{Buf, Deadline, Stream};
 
 macro_rules! cert {
@@ -105,11 +106,6 @@ async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (
     .await
 }
 
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(future)
-}
-
 async fn read_all(stream: &Stream, piece: usize) -> std::io::Result<Vec<u8>> {
     let (mut all, deadline) = (Vec::new(), Deadline::new());
     while stream.recv(&mut all, piece, &deadline).await? > 0 {}
@@ -119,7 +115,7 @@ async fn read_all(stream: &Stream, piece: usize) -> std::io::Result<Vec<u8>> {
 #[test]
 fn bytes_cross_in_both_versions() {
     for protocols in [Protocols::TLS12, Protocols::TLS13] {
-        run(async {
+        block_on(async {
             let (near, far) = connected(protocols, b"\x05other\x08http/1.1").await.expect("a handshake");
             let session = far.tls().expect("a session");
             assert_eq!(session.hello().and_then(|hello| hello.name.as_deref()), Some("a.example.com"));
@@ -153,7 +149,7 @@ fn bytes_cross_in_both_versions() {
 #[test]
 fn chacha_comes_first_for_clients_that_put_it_first() {
     let agreed = |preference, first: &str| {
-        run(async {
+        block_on(async {
             let (near, far) = pair().expect("a pair");
             let deadline = Deadline::new();
             let options = ClientOptions {
@@ -188,7 +184,7 @@ fn chacha_comes_first_for_clients_that_put_it_first() {
 
 #[test]
 fn what_is_not_agreed_on_fails_on_both_sides() {
-    run(async {
+    block_on(async {
         let failed = connected(Protocols::TLS13, b"\x07nothing").await.err().expect("no agreement");
         let (reason, grade) = fault(&failed).expect("a TLS failure");
         assert!(reason.to_string().contains("no application protocol"), "{reason}");
@@ -198,7 +194,7 @@ fn what_is_not_agreed_on_fails_on_both_sides() {
 
 #[test]
 fn a_failure_stays_one() {
-    run(async {
+    block_on(async {
         let (near, far) = pair().expect("a pair");
         let deadline = Deadline::new();
         near.connect_tls(&client(None), channel(b"")).expect("a session");
@@ -213,7 +209,7 @@ fn a_failure_stays_one() {
 
 #[test]
 fn what_is_no_hello_is_handed_back() {
-    run(async {
+    block_on(async {
         let (near, far) = pair().expect("a pair");
         let deadline = Deadline::new();
         near.send_all(b"GET / HTTP/1.1\r\n", &deadline).await.expect("sent");

@@ -15,9 +15,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use net::TaskHandle;
 use os::errlog::Level;
 use os::socket::Kind;
-use tokio::task::JoinHandle;
 use upstream::{Admin, CheckVerdict, Checked, Health, PeerId, PeerUid};
 
 pub use self::expect::{Expect, Header, HeaderTest, Must, Statuses, Text};
@@ -117,7 +117,7 @@ impl fmt::Display for Subject {
 /// The tasks of one configuration; they end with it.
 #[derive(Default)]
 pub struct Checkers {
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Vec<TaskHandle>,
 }
 
 impl Checkers {
@@ -128,7 +128,7 @@ impl Checkers {
             let board = Rc::new(Board { all: checks.len(), seen: RefCell::default() });
             for (place, check) in checks.into_iter().enumerate() {
                 let watch = Watch { upstream: Arc::clone(&upstream), check, place, board: Rc::clone(&board) };
-                self.tasks.push(tokio::task::spawn_local(watch.peers()));
+                self.tasks.push(net::spawn(watch.peers()));
             }
         }
     }
@@ -200,7 +200,7 @@ struct Watch {
 /// A peer while it is checked.
 struct Checker {
     uid: PeerUid,
-    task: JoinHandle<()>,
+    task: TaskHandle,
 }
 
 impl Drop for Checker {
@@ -233,7 +233,7 @@ impl Watch {
                 let spread_ms = if wanted.len() > FEW_PEERS { self.check.interval_ms } else { 0 };
                 for (uid, id) in wanted {
                     checkers.entry(uid).or_insert_with(|| {
-                        let task = tokio::task::spawn_local(self.clone().peer(uid, id, spread_ms));
+                        let task = net::spawn(self.clone().peer(uid, id, spread_ms));
                         Checker { uid, task }
                     });
                 }

@@ -122,7 +122,7 @@ impl Ticket {
         // Whoever waits does so until the peer's settings are there.
         *shared.opening.borrow_mut() = self.opening.take();
         with_place(&self.pool, &self.key, |place| place.connections.push(Rc::clone(&shared)));
-        tokio::task::spawn_local(Driver::new(Rc::clone(&shared)));
+        net::spawn(Driver::new(Rc::clone(&shared)));
         shared
     }
 }

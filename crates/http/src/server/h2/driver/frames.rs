@@ -136,7 +136,7 @@ impl Driver {
             self.priorities.get_or_insert_default().open(frame.stream, frame.dependency);
             self.is_order_new = true;
         }
-        tokio::task::spawn_local(Task::new(stream));
+        net::spawn(Task::new(stream));
         if is_last && self.session.len() > 1 {
             self.ask_to_go();
         } else if is_last {
