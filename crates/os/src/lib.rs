@@ -3,7 +3,6 @@
 //! The only crate that may say `unsafe`; nothing here knows HTTP or the configuration.
 #![allow(unsafe_code)]
 
-pub mod alloc;
 pub mod clock;
 pub mod credentials;
 pub mod datagram;

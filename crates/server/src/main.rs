@@ -4,9 +4,6 @@
 
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: os::alloc::Allocator = os::alloc::Allocator::new();
-
 fn main() -> ExitCode {
     server::run::<server::http_engine::HttpEngine>()
 }
