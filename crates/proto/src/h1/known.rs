@@ -1,14 +1,26 @@
 //! The field names that a proxy acts upon, found without a hash map.
 //!
-//! A name is compared as up to three folded words against the few known names of the same length.
+//! A name is compared as up to three folded words with the one known name that its hash allows it to be; the hash is
+//! chosen while this is compiled.
 
 /// Eight bytes at each end of a name and the eight in its middle, folded to lower case.
 type Key = [u64; 3];
-type Table = [(Key, Known); NAMES.len()];
-type ByLength = [(u8, u8); LONGEST + 1];
 
 /// The longest name in the table, in bytes; three words can hold no more than 24.
-const LONGEST: usize = 19;
+const LONGEST: usize = 24;
+
+/// As many places as the hash has values. With eight times as many as names, one of the first few factors has no two
+/// names collide.
+const PLACES: usize = 1 << PLACE_BITS;
+const PLACE_BITS: u32 = 9;
+
+/// A known name as it is compared.
+#[derive(Clone, Copy)]
+struct Entry {
+    key: Key,
+    length: u8,
+    known: Known,
+}
 
 macro_rules! known {
     ($($variant:ident $text:literal,)*) => {
@@ -95,22 +107,13 @@ impl Known {
     #[inline]
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let length = name.len();
-        if length > LONGEST {
-            return Self::Other;
-        }
-        let (from, to) = BY_LENGTH[length];
-        if from == to {
-            return Self::Other;
-        }
         let key = key(name);
-        for (candidate, known) in &TABLE[from as usize..to as usize] {
-            // Word by word: the first one nearly always decides.
-            if candidate[0] == key[0] && candidate[1] == key[1] && candidate[2] == key[2] {
-                return *known;
-            }
-        }
-        Self::Other
+        let entry = &ENTRIES[PLACE[place(key, FACTOR)] as usize];
+        let is_same = entry.length as usize == name.len()
+            && entry.key[0] == key[0]
+            && entry.key[1] == key[1]
+            && entry.key[2] == key[2];
+        if is_same { entry.known } else { Self::Other }
     }
 
     /// The name as RFCs and nginx write it; empty for [`Known::Other`].
@@ -169,32 +172,50 @@ const fn short(name: &[u8]) -> u64 {
     }
 }
 
-/// The table sorted by length, with the place where each length begins and ends.
-const SORTED: (Table, ByLength) = sorted();
-static TABLE: Table = SORTED.0;
-static BY_LENGTH: ByLength = SORTED.1;
+/// The place that a factor gives a key.
+#[inline]
+const fn place(key: Key, factor: u64) -> usize {
+    let word = key[0] ^ key[1].rotate_left(23);
+    (word.wrapping_mul(factor) >> (u64::BITS - PLACE_BITS)) as usize
+}
 
-const fn sorted() -> (Table, ByLength) {
-    let mut table = [([0; 3], Known::Other); NAMES.len()];
-    let mut by_length = [(0, 0); LONGEST + 1];
-    let (mut filled, mut length) = (0, 0);
-    while length <= LONGEST {
-        let start = filled;
+/// The names, and behind them what stands for none.
+static ENTRIES: [Entry; NAMES.len() + 1] = {
+    let none = Entry { key: [0; 3], length: u8::MAX, known: Known::Other };
+    let mut entries = [none; NAMES.len() + 1];
+    let mut index = 0;
+    while index < NAMES.len() {
+        let (known, text) = NAMES[index];
+        assert!(text.len() <= LONGEST, "a known name is too long for its key");
+        entries[index] = Entry { key: key(text.as_bytes()), length: text.len() as u8, known };
+        index += 1;
+    }
+    entries
+};
+
+const FACTOR: u64 = PERFECT.0;
+static PLACE: [u8; PLACES] = PERFECT.1;
+
+/// A factor that gives each name a place of its own, and the index of the entry for each place.
+const PERFECT: (u64, [u8; PLACES]) = {
+    let mut factor = 0x9e37_79b9_7f4a_7c15u64;
+    loop {
+        let mut places = [NAMES.len() as u8; PLACES];
         let mut index = 0;
         while index < NAMES.len() {
-            let (known, text) = NAMES[index];
-            assert!(text.len() <= LONGEST, "a known name is too long for its key");
-            if text.len() == length {
-                table[filled] = (key(text.as_bytes()), known);
-                filled += 1;
+            let taken = &mut places[place(key(NAMES[index].1.as_bytes()), factor)];
+            if *taken as usize != NAMES.len() {
+                break;
             }
+            *taken = index as u8;
             index += 1;
         }
-        by_length[length] = (start as u8, filled as u8);
-        length += 1;
+        if index == NAMES.len() {
+            break (factor, places);
+        }
+        factor = factor.wrapping_mul(0x5851_f42d_4c95_7f2d);
     }
-    (table, by_length)
-}
+};
 
 #[cfg(test)]
 mod tests {
