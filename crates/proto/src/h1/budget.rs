@@ -95,6 +95,12 @@ impl Budget {
         Ok(if movable { start.saturating_add(limits.large_size) } else { self.end })
     }
 
+    /// The offset up to which lines need not be accounted for: there the current buffer would be full.
+    #[inline]
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
     /// Accounts for a line that was accepted by [`Budget::open`] and lies at `start..end`.
     #[inline]
     pub(crate) fn close(&mut self, start: usize, end: usize, limits: &HeadLimits) {

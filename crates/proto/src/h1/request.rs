@@ -296,6 +296,11 @@ impl RequestHead {
         };
         let max_fields = limits.max_fields.min(MAX_FIELDS);
         loop {
+            if goal == Goal::End {
+                // What lies in nginx's current buffer is within the limits.
+                let within = buffer.get(..self.budget.end()).unwrap_or(buffer);
+                self.scan.take_plain(within, &mut self.fields, max_fields);
+            }
             let start = self.scan.start();
             let Ok(hard) = self.budget.open(start, limits) else {
                 self.culprit = Span::new(start, start);

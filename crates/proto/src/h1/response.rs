@@ -238,7 +238,9 @@ impl ResponseHead {
             let start = self.scan.start();
             match self.scan.next(buffer, Sender::Upstream) {
                 Line::Field(field, _) => {
-                    if self.fields.len() >= max_fields.min(MAX_FIELDS) {
+        let max_fields = max_fields.min(MAX_FIELDS);
+                    if self.fields.len() >= max_fields {
+            self.scan.take_plain(buffer, &mut self.fields, max_fields);
                         return Err(ResponseError::TooManyFields);
                     }
                     self.fields.push(field);

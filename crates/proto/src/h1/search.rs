@@ -50,6 +50,14 @@ pub(crate) fn find_control(buffer: &[u8], at: usize) -> usize {
     })
 }
 
+/// The offset of the first byte up to CR at or behind `at`, which in most values is the CR behind them; `None` where
+/// there is none.
+#[inline]
+pub(crate) fn find_low_control(buffer: &[u8], at: usize) -> Option<usize> {
+    let cr = u8x16::splat(b'\r');
+    find(buffer, at, |bytes| bytes.min(cr).simd_eq(bytes), |byte| byte <= b'\r')
+}
+
 /// The offset of the first byte at or behind `at` that `is_meant`; of many bytes at once `are_meant` tells which.
 #[inline]
 fn find(
@@ -96,6 +104,7 @@ mod tests {
                     assert_eq!(find_non_token(&text, at), expected(&|byte| !is_token(byte)).unwrap_or(end));
                     let is_control = |byte: u8| matches!(byte, b'\r' | b'\n' | 0);
                     assert_eq!(find_control(&text, at), expected(&is_control).unwrap_or(end));
+                    assert_eq!(find_low_control(&text, at), expected(&|byte| byte <= b'\r'));
                 }
             }
         }
