@@ -54,10 +54,39 @@ pub fn request_host<'a>(head: &RequestHead, buffer: &'a [u8]) -> Result<Option<H
     Ok(authority.or(field))
 }
 
-/// Bytes of a host name besides letters, digits, dots and colons: `-`, unreserved and sub-delimiters.
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_~!$&'()*+,;=".contains(&byte)
+/// What a byte means in a host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Nothing besides itself: unreserved and sub-delimiters.
+    Plain,
+    Upper,
+    Dot,
+    Colon,
+    Percent,
+    OpeningBracket,
+    ClosingBracket,
+    Refused,
 }
+
+static MEANINGS: [Meaning; 256] = {
+    let mut meanings = [Meaning::Refused; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        meanings[byte] = match byte as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Meaning::Plain,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => Meaning::Plain,
+            b'A'..=b'Z' => Meaning::Upper,
+            b'.' => Meaning::Dot,
+            b':' => Meaning::Colon,
+            b'%' => Meaning::Percent,
+            b'[' => Meaning::OpeningBracket,
+            b']' => Meaning::ClosingBracket,
+            _ => Meaning::Refused,
+        };
+        byte += 1;
+    }
+    meanings
+};
 
 /// Checks `host[:port]` and takes it apart.
 ///
@@ -67,30 +96,27 @@ fn is_name_byte(byte: u8) -> bool {
 #[inline]
 pub fn validate_host(text: &[u8]) -> Result<Host<'_>, InvalidHost> {
     let literal = text.first() == Some(&b'[');
-    let (mut end, mut dot) = (text.len(), None);
+    let mut end = text.len();
     let mut upper = false;
     for (at, &byte) in text.iter().enumerate() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
-            b'A'..=b'Z' => upper = true,
-            b'.' => {
-                if dot.is_some_and(|before| before + 1 == at) {
-                    return Err(InvalidHost);
-                }
-                dot = Some(at);
-            }
-            b':' if !literal => {
+        let meaning = MEANINGS[byte as usize];
+        if meaning == Meaning::Plain {
+            continue;
+        }
+        match meaning {
+            Meaning::Upper => upper = true,
+            Meaning::Dot if at == 0 || text.get(at - 1) != Some(&b'.') => {}
+            Meaning::Colon if !literal => {
                 end = at;
                 break;
             }
-            b':' => {}
-            b'[' if at == 0 => {}
-            b']' if literal => {
+            Meaning::Colon => {}
+            Meaning::OpeningBracket if at == 0 => {}
+            Meaning::ClosingBracket if literal => {
                 end = at + 1;
                 break;
             }
-            b'%' if !literal => {}
-            byte if is_name_byte(byte) => {}
+            Meaning::Percent if !literal => {}
             _ => return Err(InvalidHost),
         }
     }
@@ -113,13 +139,15 @@ pub fn validate_host(text: &[u8]) -> Result<Host<'_>, InvalidHost> {
 
 /// Decimal digits, none of them too.
 fn port(digits: &[u8]) -> Result<u16, InvalidHost> {
-    digits.iter().try_fold(0u16, |port, byte| {
+    let mut port = 0;
+    for byte in digits {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
+        port = port * 10 + u32::from(digit);
+        if digit > 9 || port > u32::from(u16::MAX) {
             return Err(InvalidHost);
         }
-        port.checked_mul(10).and_then(|port| port.checked_add(u16::from(digit))).ok_or(InvalidHost)
-    })
+    }
+    Ok(port as u16)
 }
 
 #[cfg(test)]
