@@ -258,6 +258,10 @@ impl RequestLine {
                         return Ok(Some(Step::BeforeHost));
                     }
                     // Nearly every target begins right here with its slash.
+                    if buffer.get(self.at) == Some(&b'/') {
+                        self.at += 1;
+                        return Ok(Some(self.begin_path(at + 1)));
+                    }
                     return Ok(Some(Step::BeforeTarget));
                 }
                 _ => return Err(LineError::Method),
@@ -468,12 +472,14 @@ impl RequestLine {
         let rest = buffer.get(self.at..).unwrap_or_default();
         // The whole tail of nearly every line at once.
         if let Some(tail) = rest.first_chunk::<10>() {
-            let version = match tail {
-                b"HTTP/1.1\r\n" => Version::HTTP_11,
-                b"HTTP/1.0\r\n" => Version::HTTP_10,
-                _ => return self.scan_version_start(buffer),
+            // Not a `match`, which would compare byte by byte.
+            self.version = if tail == b"HTTP/1.1\r\n" {
+                Version::HTTP_11
+            } else if tail == b"HTTP/1.0\r\n" {
+                Version::HTTP_10
+            } else {
+                return self.scan_version_start(buffer);
             };
-            self.version = version;
             self.protocol = self.at;
             self.end = self.at + 8;
             self.stand_in_for_path();

@@ -156,10 +156,14 @@ impl ResponseHead {
 
     /// How nearly every response begins, in one comparison.
     fn known_start(&mut self, buffer: &[u8]) {
-        self.version = match buffer.first_chunk::<9>() {
-            Some(b"HTTP/1.1 ") => Version::HTTP_11,
-            Some(b"HTTP/1.0 ") => Version::HTTP_10,
-            _ => return,
+        let Some(start) = buffer.first_chunk::<9>() else { return };
+        // Not a `match`, which would compare byte by byte.
+        self.version = if start == b"HTTP/1.1 " {
+            Version::HTTP_11
+        } else if start == b"HTTP/1.0 " {
+            Version::HTTP_10
+        } else {
+            return;
         };
         self.at = 9;
         self.step = Step::Status;
@@ -234,13 +238,13 @@ impl ResponseHead {
 
     #[inline]
     fn parse_fields(&mut self, buffer: &[u8], max_fields: usize) -> Result<Progress, ResponseError> {
+        let max_fields = max_fields.min(MAX_FIELDS);
         loop {
+            self.scan.take_plain(buffer, &mut self.fields, max_fields);
             let start = self.scan.start();
             match self.scan.next(buffer, Sender::Upstream) {
                 Line::Field(field, _) => {
-        let max_fields = max_fields.min(MAX_FIELDS);
                     if self.fields.len() >= max_fields {
-            self.scan.take_plain(buffer, &mut self.fields, max_fields);
                         return Err(ResponseError::TooManyFields);
                     }
                     self.fields.push(field);
