@@ -56,11 +56,11 @@ impl Headers {
         let Some(line) = field.plain_line(head) else {
             return self.push_known(field.known, field.name.of(head), field.value.of(head));
         };
-        let start = self.text.len();
         self.text.extend_from_slice(line.of(head));
+        let end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         let moved = |span: Span| {
-            let offset = |at: u32| start + (at - line.start) as usize;
-            Span::new(offset(span.start), offset(span.end))
+            let offset = |at: u32| end - (line.end - at);
+            Span { start: offset(span.start), end: offset(span.end) }
         };
         self.enter(field.known, moved(field.name), moved(field.value));
     }

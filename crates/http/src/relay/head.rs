@@ -226,10 +226,11 @@ impl Heading<'_> {
         if self.settings.force_ranges {
             r.response.ranges = if usage == Use::Cached { Ranges::Allowed } else { Ranges::SingleOnly };
         }
+        let has_duplicates = proto::h1::has_ignored_duplicates(&r.upstream_head.head.fields);
         let mut index = 0;
         while let Some(field) = r.upstream_head.head.fields.get(index).copied() {
             let UpstreamHead { text, head, .. } = &r.upstream_head;
-            if proto::h1::is_ignored_duplicate(&head.fields, index) {
+            if has_duplicates && proto::h1::is_ignored_duplicate(&head.fields, index) {
                 warn_of_duplicate(r, &field);
             } else {
                 let is_passed = !self.settings.hidden.contains(field.known, field.name.of(text));
@@ -285,6 +286,7 @@ impl Heading<'_> {
     }
 
     /// Passes a field on.
+    #[inline]
     fn copy_field(&self, r: &mut Request, field: &Field) {
         match field.known {
             Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::KeepAlive => {}

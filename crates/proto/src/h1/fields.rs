@@ -62,10 +62,10 @@ impl Fields {
         self.list.get(index)
     }
 
-    /// Whether a known name is there more than once.
+    /// Whether any of these names is there more than once.
     #[inline]
-    pub(crate) fn repeats(&self, known: Known) -> bool {
-        self.repeated & known.bit() != 0
+    pub(crate) fn repeat_any(&self, names: u64) -> bool {
+        self.repeated & names != 0
     }
 
     /// How many fields there are.
@@ -157,7 +157,7 @@ impl Fields {
 
     /// The first field whose name is among `names` and was there before, with the one before it.
     pub(crate) fn duplicate(&self, names: u64) -> Option<(&Field, &Field)> {
-        if self.repeated & names == 0 {
+        if !self.repeat_any(names) {
             return None;
         }
         let mut seen = 0;

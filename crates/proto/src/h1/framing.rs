@@ -178,6 +178,13 @@ pub fn response_framing(
     Ok(if bodiless { ResponseFraming::None } else { framing })
 }
 
+/// Whether there is any field of a response that nginx drops as a repetition.
+#[inline]
+#[must_use]
+pub fn has_ignored_duplicates(fields: &Fields) -> bool {
+    fields.repeat_any(FIRST_IN_RESPONSES)
+}
+
 /// Whether nginx drops this field of a response, since it is a repetition of one that counts once.
 ///
 /// `index` is its place in `fields`. The caller warns `upstream sent duplicate header line: …, ignored`.
@@ -185,8 +192,7 @@ pub fn response_framing(
 #[must_use]
 pub fn is_ignored_duplicate(fields: &Fields, index: usize) -> bool {
     let Some(field) = fields.get(index) else { return false };
-    field.known.bit() & FIRST_IN_RESPONSES != 0
-        && fields.repeats(field.known)
+    fields.repeat_any(field.known.bit() & FIRST_IN_RESPONSES)
         && fields.iter().take(index).any(|before| before.known == field.known)
 }
 
@@ -321,6 +327,7 @@ mod tests {
         let input = b"HTTP/1.1 200 OK\r\nETag: 1\r\nVary: a\r\nVary: b\r\nETag: 2\r\n\r\n";
         let mut head = ResponseHead::default();
         assert_eq!(head.parse(input, 4096, 100), Ok(Progress::Complete));
+        assert!(has_ignored_duplicates(&head.fields));
         let dropped: Vec<bool> = (0..5).map(|index| is_ignored_duplicate(&head.fields, index)).collect();
         assert_eq!(dropped, [false, false, false, true, false]);
     }

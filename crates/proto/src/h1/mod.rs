@@ -25,8 +25,8 @@ pub use connection::{
 };
 pub use fields::{Field, Fields};
 pub use framing::{
-    Framing, FramingError, ResponseFraming, content_length, fields_framing, is_ignored_duplicate,
-    request_framing, response_framing,
+    Framing, FramingError, ResponseFraming, content_length, fields_framing, has_ignored_duplicates,
+    is_ignored_duplicate, request_framing, response_framing,
 };
 pub use known::Known;
 pub use names::NameSet;
