@@ -172,6 +172,18 @@ impl Worker {
         })
     }
 
+    /// As [`Self::current`] for a moment, without counting one who holds it.
+    ///
+    /// # Panics
+    /// As [`Self::current`].
+    #[inline]
+    pub(crate) fn with<T>(act: impl FnOnce(&Self) -> T) -> T {
+        WORKER.with(|slot| match &*slot.borrow() {
+            Some(worker) => act(worker),
+            None => panic!("not a worker thread"),
+        })
+    }
+
     /// The worker of this thread, where it is one.
     #[must_use]
     pub fn try_current() -> Option<Rc<Self>> {

@@ -87,13 +87,12 @@ impl Connected {
     }
 
     /// Gives the connection to the pool; what does not stay is closed.
-    pub fn keep(self, upstream: &Arc<Upstream>, worker: &Worker, now: Now) {
+    pub fn keep(self, upstream: &Arc<Upstream>, now: Now) {
         // A shared one is kept by its own task.
         let (Some(keepalive), Link::Own(pooled)) = (&upstream.keepalive, self.link) else { return };
-        if worker.is_quitting() || !pooled.conn.stream.is_quiet() {
-            return;
-        }
-        match upstream.pool().put(worker.index, self.key, pooled, &keepalive.limits, now) {
+        let thread = Worker::with(|worker| (!worker.is_quitting()).then_some(worker.index));
+        let Some(thread) = thread.filter(|_| pooled.conn.stream.is_quiet()) else { return };
+        match upstream.pool().put(thread, self.key, pooled, &keepalive.limits, now) {
             Put::Kept => {}
             Put::Surplus => upstream.trim_soon(),
             Put::Evicted(old) | Put::Refused(old) => drop(old),
@@ -108,17 +107,17 @@ pub fn reuse(
     location: u32,
     wanted: Option<&Wanted>,
     channel: Option<Arc<str>>,
-    worker: &Worker,
+    thread: usize,
     now: Now,
 ) -> Option<Connected> {
     let keepalive = upstream.keepalive.as_ref()?;
     let mut key = key_of(peer, keepalive.is_local, location, wanted);
     key.channel = key.channel.or(channel);
-    while let Some(pooled) = upstream.pool().take(worker.index, &key, &keepalive.limits, now) {
+    while let Some(pooled) = upstream.pool().take(thread, &key, &keepalive.limits, now) {
         if !pooled.conn.stream.is_quiet() {
             continue;
         }
-        let Ok(pooled) = pooled.try_map(|conn| conn.adopt(worker.index)) else { continue };
+        let Ok(pooled) = pooled.try_map(|conn| conn.adopt(thread)) else { continue };
         return Some(Connected {
             link: Link::Own(pooled),
             is_reused: true,

@@ -176,7 +176,8 @@ impl Relay<'_> {
     fn reuse(&self, r: &mut Request, wanted: Option<&Wanted>) -> Result<Option<Connected>, Trouble> {
         let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
-        let conn = connect::reuse(upstream, peer, location, wanted, channel, &Worker::current(), now());
+        let thread = Worker::with(|worker| worker.index);
+        let conn = connect::reuse(upstream, peer, location, wanted, channel, thread, now());
         if conn.is_some()
             && let Some(state) = r.upstreams.last_mut()
         {

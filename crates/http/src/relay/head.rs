@@ -136,7 +136,7 @@ impl Relay<'_> {
     pub(super) fn finish_unread(&mut self, mut answer: Answer, r: &Request) {
         if self.may_go_on() && self.wire.may_keep_unread(r, answer.rest()) {
             self.wire.release(&mut answer.conn);
-            answer.conn.keep(&self.upstream, &crate::cycle::Worker::current(), now());
+            answer.conn.keep(&self.upstream, now());
         }
     }
 

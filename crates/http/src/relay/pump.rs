@@ -19,7 +19,6 @@ use super::connect::Connected;
 use super::exchange::Answer;
 use super::{Relay, now};
 use crate::chunk::{Chunk, Queue};
-use crate::cycle::Worker;
 use crate::filters::More;
 use crate::output;
 use crate::phases::Outcome;
@@ -136,7 +135,7 @@ pub(super) async fn run(
         End::Complete => {
             if may_go_on && is_done && relay.wire.may_keep(r) {
                 relay.wire.release(&mut conn);
-                conn.keep(&relay.upstream, &Worker::current(), now());
+                conn.keep(&relay.upstream, now());
             }
             if is_mute { finish_mute(r).await } else { Outcome::Sent }
         }

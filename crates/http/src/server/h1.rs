@@ -100,7 +100,7 @@ impl Future for Serve {
                 Work::Http2(driver) => return driver.as_mut().as_mut().poll(cx),
             };
             if let Work::Requests(handler) = std::mem::replace(&mut this.work, Work::Idle) {
-                Worker::current().give_handler(handler);
+                Worker::with(|worker| worker.give_handler(handler));
             }
             match next {
                 Next::Idle(timeout_ms) if !is_quitting() => this.idle(timeout_ms),

@@ -48,7 +48,7 @@ struct Slot {
 impl Handler {
     /// A handler with a job, mostly one that had others before.
     pub(super) fn take(job: Job) -> Box<Self> {
-        let handler = Worker::current().take_handler().unwrap_or_else(|| {
+        let handler = Worker::with(Worker::take_handler).unwrap_or_else(|| {
             let slot = Rc::<Slot>::default();
             Box::new(Self { future: Box::pin(handle(Rc::clone(&slot))), slot })
         });

@@ -17,5 +17,5 @@ use crate::cycle::Worker;
 /// Whether the worker ends after the requests at hand.
 #[must_use]
 pub fn is_quitting() -> bool {
-    Worker::current().is_quitting()
+    Worker::with(Worker::is_quitting)
 }
