@@ -177,10 +177,11 @@ impl Protocol for Proxy {
 
     fn tls(&self, r: &Request) -> Option<Offer> {
         let settings = r.location().settings::<Self>();
-        if !settings.pass.as_ref()?.may_need_tls() {
+        let pass = settings.pass.as_deref()?;
+        if !pass.may_need_tls() {
             return None;
         }
-        pass::parts(r).filter(|parts| parts.is_https())?;
+        pass.parts(r).filter(|parts| parts.is_https())?;
         Some(Offer::Borrowed(if settings.http_version == HttpVersion::Http2 { b"\x02h2" } else { b"" }))
     }
 

@@ -92,6 +92,14 @@ impl Pass {
         }
     }
 
+    /// As [`parts`] of the module, for a request of this location.
+    pub fn parts<'r>(&'r self, r: &'r Request) -> Option<&'r Parts> {
+        match self {
+            Self::Fixed(fixed) => r.contexts.get::<Entered>().map(|_| &fixed.parts),
+            Self::Variable(_) => r.contexts.get::<Evaluated>().map(|evaluated| &evaluated.0),
+        }
+    }
+
     /// The URL without variables.
     pub fn fixed(&self) -> Option<&Fixed> {
         match self {
@@ -103,10 +111,7 @@ impl Pass {
 
 /// What the URL of the request says; `None` before its handler was entered.
 pub(super) fn parts(r: &Request) -> Option<&Parts> {
-    match r.location().settings::<Proxy>().pass.as_deref()? {
-        Pass::Fixed(fixed) => r.contexts.get::<Entered>().map(|_| &fixed.parts),
-        Pass::Variable(_) => r.contexts.get::<Evaluated>().map(|evaluated| &evaluated.0),
-    }
+    r.location().settings::<Proxy>().pass.as_deref()?.parts(r)
 }
 
 /// The setter of `proxy_pass`.

@@ -11,7 +11,7 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 
-use super::{HttpVersion, Proxy, ProxySettings, pass, uri};
+use super::{HttpVersion, Proxy, ProxySettings, uri};
 
 /// Bytes that nearly every head fits in; a buffer of its own is found for a longer one.
 const HEAD_SIZE: usize = 4096;
@@ -20,13 +20,14 @@ const HEAD_SIZE: usize = 4096;
 pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
     let r = &*r;
     let settings = r.location().settings::<Proxy>();
-    let Some(parts) = pass::parts(r) else { return Err(Outcome::Status(500)) };
+    let Some(pass) = settings.pass.as_deref() else { return Err(Outcome::Status(500)) };
+    let Some(parts) = pass.parts(r) else { return Err(Outcome::Status(500)) };
     let mut head = Buf::with_capacity(HEAD_SIZE.max(r.head.len() + HEAD_SIZE / 4));
     let out = head.vec();
     plan.method = write_method(r, settings, out);
     out.push(b' ');
     let uri_start = out.len();
-    uri::append(r, out);
+    uri::append_for(pass, r, out);
     if out.len() == uri_start {
         r.log(Level::Error, format_args!("zero length URI to proxy"));
         return Err(Outcome::Status(500));

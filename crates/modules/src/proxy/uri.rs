@@ -34,9 +34,16 @@ enum Escaping {
 
 /// Appends the URI of a request towards its upstream (`ngx_http_proxy_create_request`).
 pub(super) fn append(r: &Request, out: &mut Vec<u8>) {
-    let (uri, location): (&[u8], &[u8]) = match r.location().settings::<Proxy>().pass.as_deref() {
-        Some(Pass::Fixed(fixed)) => (&fixed.parts.uri, &fixed.location),
-        Some(Pass::Variable(_)) => {
+    if let Some(pass) = &r.location().settings::<Proxy>().pass {
+        append_for(pass, r, out);
+    }
+}
+
+/// As [`append`], where the location's `proxy_pass` is at hand.
+pub(super) fn append_for(pass: &Pass, r: &Request, out: &mut Vec<u8>) {
+    let (uri, location): (&[u8], &[u8]) = match pass {
+        Pass::Fixed(fixed) => (&fixed.parts.uri, &fixed.location),
+        Pass::Variable(_) => {
             let uri = r.contexts.get::<Evaluated>().map(|evaluated| &*evaluated.0.uri).unwrap_or_default();
             if !uri.is_empty() {
                 // With variables the path is the operator's as a whole.
@@ -47,7 +54,6 @@ pub(super) fn append(r: &Request, out: &mut Vec<u8>) {
             }
             (b"", b"")
         }
-        None => return,
     };
     let needs_escaping = r.internal || r.line.path_flags.has(PathFlags::QUOTED);
     let source = Source {
