@@ -236,6 +236,11 @@ impl Queue {
         Some(chunk)
     }
 
+    /// The bytes of the first chunk, if it has them in memory.
+    pub(crate) fn first_bytes(&self) -> Option<&[u8]> {
+        self.chunks.front().and_then(Chunk::bytes)
+    }
+
     /// Puts a chunk in front of the others; an empty one is dropped.
     pub fn push_front(&mut self, chunk: Chunk) {
         let is_place = matches!(chunk, Chunk::Subrequest(_));

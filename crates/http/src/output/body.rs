@@ -114,10 +114,14 @@ fn frame(r: &mut Request, mut part: Queue, more: More) {
 /// Small pieces are copied behind what is there already; one buffer is cheaper to send than two. So is a file of up to
 /// `small_file` bytes.
 fn push_all(queue: &mut Queue, part: &mut Queue, small_file: u64) {
-    if part.len() <= COPY_MAX && part.iter().all(|chunk| chunk.bytes().is_some()) {
-        part.iter().filter_map(Chunk::bytes).for_each(|bytes| queue.push_bytes(bytes));
-        part.clear();
-        return;
+    if part.len() <= COPY_MAX {
+        while let Some(bytes) = part.first_bytes() {
+            queue.push_bytes(bytes);
+            part.pop();
+        }
+        if part.is_empty() {
+            return;
+        }
     }
     if part.len() <= small_file && append_file(queue, part) {
         return;
