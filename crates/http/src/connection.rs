@@ -159,12 +159,18 @@ impl Conn {
     }
 
     /// Its listener in a configuration; `None` where that one listens there no more.
+    #[inline]
     #[must_use]
     pub fn listener_in(&self, cycle: &Cycle) -> Option<usize> {
         let (generation, index) = self.listener.get();
-        if generation == cycle.generation {
-            return (index != u32::MAX).then_some(index as usize);
+        if generation != cycle.generation {
+            return self.find_listener(cycle);
         }
+        (index != u32::MAX).then_some(index as usize)
+    }
+
+    #[cold]
+    fn find_listener(&self, cycle: &Cycle) -> Option<usize> {
         let is_own = |spec: &SocketSpec| spec.addr == *self.listen_addr && spec.kind == self.kind;
         let index = cycle.http.listeners.iter().position(|listener| is_own(&listener.spec));
         self.listener.set((cycle.generation, place_of(index)));

@@ -327,7 +327,7 @@ impl Listener {
     /// The entry for a local address.
     #[must_use]
     pub fn address(&self, local: Option<IpAddr>) -> &Address {
-        let specific = self.addresses.iter().find(|address| address.ip.is_some() && address.ip == local);
+        let specific = local.and_then(|_| self.addresses.iter().find(|address| address.ip == local));
         specific.unwrap_or_else(|| &self.addresses[self.addresses.len() - 1])
     }
 }

@@ -166,8 +166,14 @@ impl Relay<'_> {
     }
 
     /// Learns which peer the session belongs to, if this is the moment for it.
+    #[inline]
     pub(super) fn learn_visit(&self, r: &Request, moment: Moment) {
-        let Some(Sticky { method: StickyMethod::Learn(learn), .. }) = &self.upstream.sticky else { return };
+        if let Some(Sticky { method: StickyMethod::Learn(learn), .. }) = &self.upstream.sticky {
+            self.learn(learn, r, moment);
+        }
+    }
+
+    fn learn(&self, learn: &Learn, r: &Request, moment: Moment) {
         let Some(peer) = self.attempt.peer().filter(|_| learn.moment == moment) else { return };
         let created = first_value(r, &learn.create);
         let (session, create) =
