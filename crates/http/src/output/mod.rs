@@ -222,7 +222,9 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             Poll::Ready(sent) => {
                 let sent = sent?;
                 r.output.sent += sent;
-                r.client_deadline().set_after(core.send_timeout);
+                if !r.output.is_complete() {
+                    r.client_deadline().set_after(core.send_timeout);
+                }
                 pause(r, sent);
                 if sent == most && !r.output.queue.is_empty() {
                     // A fast client is not to keep the others of this thread waiting.

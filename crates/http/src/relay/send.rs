@@ -31,9 +31,9 @@ impl Relay<'_> {
         conn: &Connected,
         deadline: &Deadline,
     ) -> Result<(), Trouble> {
-        deadline.set_after(self.settings.send_timeout);
         self.is_request_whole = false;
         let mut sent = 0usize;
+        let mut is_stuck = false;
         let head = std::mem::take(&mut self.plan.head);
         // What goes in front of the first piece of a body is sent together with it where that is in memory.
         let whole = match self.plan.body {
@@ -59,7 +59,13 @@ impl Relay<'_> {
                 match written {
                     Poll::Ready(Ok(count)) => sent += count,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
-                    Poll::Pending => return self.poll_stuck(cx, r, conn, deadline),
+                    Poll::Pending => {
+                        // Mostly the peer takes all at once, and nothing is waited for.
+                        if !std::mem::replace(&mut is_stuck, true) {
+                            deadline.set_after(self.settings.send_timeout);
+                        }
+                        return self.poll_stuck(cx, r, conn, deadline);
+                    }
                 }
             }
             Poll::Ready(Ok(()))
