@@ -218,19 +218,26 @@ fn named_location(r: &mut Request, name: &[u8]) -> Result<(), u16> {
 }
 
 async fn phases(r: &mut Request, entry: Entry) -> Outcome {
-    if entry == Entry::Content {
-        return content(r).await;
+    if entry != Entry::Content
+        && let Some(outcome) = phases_before_content(r, entry).await
+    {
+        return outcome;
     }
+    content(r).await
+}
+
+/// Asks the modules what comes of the request before its content does, if anything.
+async fn phases_before_content(r: &mut Request, entry: Entry) -> Option<Outcome> {
     if entry == Entry::Start {
         if !r.location().core.client_body_early_read.is_empty()
             && let Err(outcome) = read_early(r).await
         {
-            return outcome;
+            return Some(outcome);
         }
         if concerns(r, Phase::PostRead)
             && let Some(outcome) = generic(r, Phase::PostRead).await
         {
-            return outcome;
+            return Some(outcome);
         }
     }
     let mut relocate = entry != Entry::LocationRewrite;
@@ -238,21 +245,21 @@ async fn phases(r: &mut Request, entry: Entry) -> Outcome {
         && concerns(r, Phase::ServerRewrite)
         && let Rewritten::Finish(outcome) = rewrite(r, Phase::ServerRewrite).await
     {
-        return outcome;
+        return Some(outcome);
     }
     loop {
         if relocate && let Some(outcome) = find_location(r) {
-            return outcome;
+            return Some(outcome);
         }
         if !concerns(r, Phase::Rewrite) {
             break;
         }
         match rewrite(r, Phase::Rewrite).await {
-            Rewritten::Finish(outcome) => return outcome,
+            Rewritten::Finish(outcome) => return Some(outcome),
             Rewritten::Same => break,
             Rewritten::Changed => {
                 if let Some(outcome) = relocated(r) {
-                    return outcome;
+                    return Some(outcome);
                 }
                 relocate = true;
             }
@@ -261,20 +268,15 @@ async fn phases(r: &mut Request, entry: Entry) -> Outcome {
     if concerns(r, Phase::PreAccess)
         && let Some(outcome) = generic(r, Phase::PreAccess).await
     {
-        return outcome;
+        return Some(outcome);
     }
     if !r.is_subrequest
         && concerns(r, Phase::Access)
         && let Some(outcome) = access(r).await
     {
-        return outcome;
+        return Some(outcome);
     }
-    if concerns(r, Phase::PreContent)
-        && let Some(outcome) = generic(r, Phase::PreContent).await
-    {
-        return outcome;
-    }
-    content(r).await
+    if concerns(r, Phase::PreContent) { generic(r, Phase::PreContent).await } else { None }
 }
 
 /// Whether any module has something to do in a phase: no future is made where none has.
@@ -427,7 +429,7 @@ async fn read_early(r: &mut Request) -> Result<(), Outcome> {
 async fn content(r: &mut Request) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
     match &cycle.http.location(r.handled_by.unwrap_or(r.location)).content {
-        Some(Content::Relay(protocol)) => return relay::run(r, protocol).await,
+        Some(Content::Relay(protocol)) => return relay::run(r, &cycle, protocol).await,
         // Only the settings of `stream` have it, and their sessions do not come here.
         Some(Content::Session(_)) => return Outcome::Status(500),
         Some(Content::Answer(handler)) => {

@@ -33,7 +33,6 @@ mod tunnel;
 mod upstream;
 pub mod variables;
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use ::upstream::{Attempt, Key, NoPeer, Now};
@@ -66,6 +65,7 @@ use crate::body;
 use crate::body::RequestBody;
 use crate::conf::UpstreamId;
 use crate::conf::location::Location;
+use crate::cycle::Cycle;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::trace;
@@ -112,7 +112,7 @@ pub struct Attendants {
 
 impl Attendants {
     /// Attends to a configuration, and to the one before no more.
-    pub fn follow(&mut self, cycle: &crate::cycle::Cycle) {
+    pub fn follow(&mut self, cycle: &Cycle) {
         self.followers.follow(cycle);
         self.checkers.follow(cycle);
         self.keeper = cache::path::keep(cycle);
@@ -353,11 +353,9 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// Passes the request on and its answer back.
-pub async fn run(r: &mut Request, protocol: &Arc<dyn Protocol>) -> Outcome {
-    let cycle = Rc::clone(&r.cycle);
-    let location = cycle.http.location(r.location);
-    let settings = protocol.settings(location);
+/// Passes the request on and its answer back. The cycle is the request's own.
+pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &Arc<dyn Protocol>) -> Outcome {
+    let settings = protocol.settings(cycle.http.location(r.location));
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
     if let Err(outcome) = take_body(r, protocol, settings).await {
