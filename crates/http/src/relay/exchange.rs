@@ -119,32 +119,33 @@ impl Relay<'_> {
     pub(super) async fn exchange(&mut self, r: &mut Request) -> Result<Outcome, Failure> {
         let deadline = Rc::clone(&r.peer_deadline);
         self.wire = self.protocol.wire(r);
-        let done = self.talk(r, &deadline).await;
+        let done = match self.connection(r, &deadline).await {
+            Ok(conn) => self.talk_over(r, conn, &deadline).await,
+            Err(trouble) => Err(trouble),
+        };
         match done {
-            Ok(answer) => self.answer(r, answer).await,
+            Ok(answer) => self.answer(r, answer, &deadline).await,
             Err(Trouble::Client(outcome)) => Ok(outcome),
             Err(Trouble::Peer(failure)) => Err(failure),
         }
     }
 
-    async fn talk(&mut self, r: &mut Request, deadline: &Deadline) -> Result<Answer, Trouble> {
+    /// A connection to the peer: one that idles, another's, or a new one.
+    async fn connection(&self, r: &mut Request, deadline: &Deadline) -> Result<Connected, Trouble> {
         let wanted = self.wanted(r)?;
         let wanted = wanted.as_ref();
         let is_shared = self.wire.may_share() && self.upstream.shares();
         let idle = if is_shared { None } else { self.reuse(r, wanted)? };
         // A request for which a connection is at hand is not to carry what another way to one takes.
-        let conn = match idle {
-            Some(conn) => conn,
-            None => {
-                let peer = self.attempt.peer().ok_or_else(|| not_connected(next::ERROR))?;
-                if is_shared {
-                    Box::pin(self.join(r, peer, wanted, deadline)).await?
-                } else {
-                    Box::pin(self.open(r, peer, wanted, deadline)).await?
-                }
-            }
-        };
-        self.talk_over(r, conn, deadline).await
+        if let Some(conn) = idle {
+            return Ok(conn);
+        }
+        let peer = self.attempt.peer().ok_or_else(|| not_connected(next::ERROR))?;
+        if is_shared {
+            Box::pin(self.join(r, peer, wanted, deadline)).await
+        } else {
+            Box::pin(self.open(r, peer, wanted, deadline)).await
+        }
     }
 
     /// Sends the request over a connection and reads the head of the answer.

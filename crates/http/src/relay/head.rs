@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use net::Deadline;
 use os::errlog::Level;
 use proto::h1::{Field, Known, Method};
 
@@ -33,7 +34,12 @@ impl Relay<'_> {
     }
 
     /// Goes on with a complete head.
-    pub(super) async fn answer(&mut self, r: &mut Request, answer: Answer) -> Result<Outcome, Failure> {
+    pub(super) async fn answer(
+        &mut self,
+        r: &mut Request,
+        answer: Answer,
+        deadline: &Deadline,
+    ) -> Result<Outcome, Failure> {
         let status = r.upstream_head.head.status;
         let method =
             self.plan.method.unwrap_or(if r.method == Method::Head { Method::Head } else { r.line.method });
@@ -105,7 +111,7 @@ impl Relay<'_> {
             self.succeed(r);
             return Ok(outcome);
         }
-        Ok(pump::run(self, r, answer, length).await)
+        Ok(pump::run(self, r, answer, length, deadline).await)
     }
 
     /// The upstream's answer says that what was kept is served.

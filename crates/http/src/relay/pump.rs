@@ -6,7 +6,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -81,6 +80,7 @@ pub(super) async fn run(
     r: &mut Request,
     answer: Answer,
     length: BodyLength,
+    deadline: &Deadline,
 ) -> Outcome {
     let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
     let sink = begin_sink(relay, r, length, is_buffered);
@@ -89,7 +89,6 @@ pub(super) async fn run(
     }
     let Answer { mut conn, buf, body } = answer;
     let may_go_on = relay.may_go_on();
-    let deadline = Rc::clone(&r.peer_deadline);
     let rate = relay
         .settings
         .limit_rate
@@ -100,7 +99,7 @@ pub(super) async fn run(
     let mut pump = Pump {
         conn: &conn,
         wire: &mut relay.wire,
-        deadline: &deadline,
+        deadline,
         read_timeout: relay.settings.read_timeout,
         memory_limit: if is_buffered { relay.settings.memory_limit() } else { 0 },
         file_limit: if is_buffered { relay.settings.file_limit() } else { 0 },
