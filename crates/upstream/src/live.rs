@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use crate::attempt::Attempt;
 use crate::group::{Group, GroupError, Member, Origin, Policy, Server};
 use crate::now::Now;
 use crate::peer::{Health, PeerAddr};
@@ -93,6 +94,13 @@ impl Live {
     #[must_use]
     pub fn group(&self) -> Arc<Group> {
         Arc::clone(&self.group.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Begins the attempts of one request at the peers as they are now.
+    #[inline]
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        Attempt::new(self.group())
     }
 
     /// The servers as they are now.

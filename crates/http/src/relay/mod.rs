@@ -61,6 +61,7 @@ use self::exchange::{Failure, Heard};
 use self::head::Heading;
 use self::queue::{Bell, Stranded};
 use self::sticky::Visit;
+use self::target::Found;
 use crate::body;
 use crate::body::RequestBody;
 use crate::conf::UpstreamId;
@@ -298,7 +299,7 @@ pub trait Protocol: Send + Sync {
 struct Relay<'a> {
     protocol: &'a dyn Protocol,
     settings: &'a RelaySettings,
-    upstream: Arc<Upstream>,
+    upstream: Found<'a>,
     attempt: Attempt,
     /// Rung when the attempt above it is over: fields are dropped in their order.
     bell: Bell,
@@ -327,9 +328,9 @@ impl<'a> Relay<'a> {
         r: &Request,
         protocol: &'a dyn Protocol,
         settings: &'a RelaySettings,
-        upstream: Arc<Upstream>,
+        upstream: Found<'a>,
     ) -> Self {
-        let mut attempt = upstream.group().attempt();
+        let mut attempt = upstream.attempt();
         attempt.limit_tries(settings.next_upstream_tries);
         Self {
             protocol,
@@ -380,7 +381,7 @@ pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &Arc<dyn Protocol>) -
         }
     }
     let found = match target {
-        Target::Known(id) => target::known(r, id),
+        Target::Known(id) => target::known(cycle, id),
         host => Box::pin(target::find(r, host)).await,
     };
     let upstream = match found {
@@ -465,13 +466,13 @@ impl Relay<'_> {
                 return self.fail(r, settings::next::ERROR, 502);
             }
             let Some(peer) = self.attempt.peer() else { return Outcome::Status(500) };
-            let name = Arc::clone(&peer.name);
-            let server = (*peer.server != *name).then(|| Arc::clone(&peer.server));
-            self.begin_state(r, Arc::clone(&name));
-            if let Some(state) = r.upstreams.last_mut() {
-                state.server = server;
+            self.begin_state(r, Arc::clone(&peer.name));
+            if peer.server != peer.name
+                && let Some(state) = r.upstreams.last_mut()
+            {
+                state.server = Some(Arc::clone(&peer.server));
             }
-            trace::peer(r, &name);
+            trace::peer(r, &peer.name);
             self.bind_visit(r);
             match self.exchange(r).await {
                 Ok(outcome) => {
@@ -516,15 +517,10 @@ impl Relay<'_> {
 
     fn begin_state(&self, r: &mut Request, addr: Arc<str>) {
         let after_redirect = std::mem::take(&mut r.upstream_redirected);
-        let started_ms = net::timer::now_ms();
-        let queue_ms = self.queue_ms;
-        r.upstreams.push(UpstreamState {
-            addr,
-            started_ms,
-            after_redirect,
-            queue_ms,
-            ..UpstreamState::default()
-        });
+        let mut state = UpstreamState::begun(addr, net::timer::now_ms());
+        state.queue_ms = self.queue_ms;
+        state.after_redirect = after_redirect;
+        r.upstreams.push(state);
     }
 
     /// Counts the attempt where a status page can show it.

@@ -13,7 +13,7 @@ use os::socket::Kind;
 
 use super::exchange::Trouble;
 use super::upstream::HeadMoment;
-use super::{Connected, Protocol, Relay, RelaySettings, Target, end_state, now, target};
+use super::{Connected, Protocol, Relay, RelaySettings, end_state, now, target};
 use crate::request::Request;
 
 /// The status of a session that no peer could be had for.
@@ -41,8 +41,7 @@ pub async fn reach<'a>(
     // Also who has sent all and goes is to be heard.
     r.ignores_client_abort = true;
     let found = match protocol.target(r) {
-        Ok(Target::Known(id)) => target::known(r, id),
-        Ok(host) => Box::pin(target::find(r, host)).await,
+        Ok(target) => Box::pin(target::find(r, target)).await,
         Err(outcome) => Err(outcome),
     };
     let Ok(upstream) = found else { return Err(INTERNAL) };

@@ -33,6 +33,27 @@ pub struct UpstreamState {
     pub after_redirect: bool,
 }
 
+impl UpstreamState {
+    /// An attempt that begins at that moment, monotonic milliseconds.
+    #[must_use]
+    pub(super) fn begun(addr: Arc<str>, started_ms: u64) -> Self {
+        Self {
+            addr,
+            server: None,
+            queue_ms: None,
+            status: 0,
+            connect_ms: None,
+            header_ms: None,
+            response_ms: None,
+            started_ms,
+            response_length: 0,
+            received: 0,
+            sent: 0,
+            after_redirect: false,
+        }
+    }
+}
+
 /// The head of the last answer of an upstream, kept for `$upstream_http_*` and its trailers.
 #[derive(Debug, Default)]
 pub struct UpstreamHead {

@@ -1,6 +1,7 @@
 //! Where a request goes: an upstream of the configuration, or an address that variables gave.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ::upstream::{Live, PeerAddr, Policy, Server, ServerSpec};
@@ -8,6 +9,7 @@ use os::errlog::Level;
 
 use super::Upstream;
 use crate::conf::UpstreamId;
+use crate::cycle::Cycle;
 use crate::phases::Outcome;
 use crate::request::Request;
 
@@ -27,22 +29,44 @@ pub enum Target {
     },
 }
 
+/// The upstream that a request goes to. One of the configuration is not counted: a counter that all threads share
+/// costs more than most of what is done with it.
+pub(super) enum Found<'c> {
+    /// The configuration's, which whoever asks holds.
+    Configured(&'c Arc<Upstream>),
+    /// One that is held here.
+    Held(Arc<Upstream>),
+}
+
+impl Deref for Found<'_> {
+    type Target = Arc<Upstream>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<Upstream> {
+        match self {
+            Self::Configured(upstream) => upstream,
+            Self::Held(upstream) => upstream,
+        }
+    }
+}
+
 /// An upstream that the configuration names.
 #[inline]
-pub(super) fn known(r: &Request, id: UpstreamId) -> Result<Arc<Upstream>, Outcome> {
-    r.cycle.http.upstreams.get(id.0 as usize).cloned().ok_or(Outcome::Status(500))
+pub(super) fn known(cycle: &Cycle, id: UpstreamId) -> Result<Found<'_>, Outcome> {
+    let upstream = cycle.http.upstreams.get(id.0 as usize).ok_or_else(|| Outcome::Status(500))?;
+    Ok(Found::Configured(upstream))
 }
 
 /// The upstream of a target; names are resolved by the location's `resolver`.
-pub(super) async fn find(r: &mut Request, target: Target) -> Result<Arc<Upstream>, Outcome> {
+pub(super) async fn find(r: &mut Request, target: Target) -> Result<Found<'static>, Outcome> {
     let (host, port, default_port) = match target {
-        Target::Known(id) => return known(r, id),
+        Target::Known(id) => return known(&r.cycle, id).map(|found| Found::Held(Arc::clone(&found))),
         Target::Host { host, port, default_port } => (host, port, default_port),
     };
     let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
     if let Some(known) = r.cycle.http.upstreams.iter().find(|known| known.name.eq_ignore_ascii_case(&written))
     {
-        return Ok(Arc::clone(known));
+        return Ok(Found::Held(Arc::clone(known)));
     }
     let port = match port.or(default_port) {
         Some(port) => port,
@@ -55,7 +79,7 @@ pub(super) async fn find(r: &mut Request, target: Target) -> Result<Arc<Upstream
     let addrs = addresses(r, &host, port).await?;
     let server = Server::new(&written, addrs, ServerSpec::default());
     match Live::new(&written, vec![server], Policy::default()) {
-        Ok(live) => Ok(Arc::new(Upstream::new(&written, live, None, 1))),
+        Ok(live) => Ok(Found::Held(Arc::new(Upstream::new(&written, live, None, 1)))),
         Err(_) => Err(Outcome::Status(502)),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use net::Stream;
 use tokio::sync::watch;
-use upstream::{Group, Limits, Live, Pool};
+use upstream::{Attempt, Group, Limits, Live, Pool};
 
 use super::http2::Session;
 use super::queue::Queue;
@@ -166,6 +166,13 @@ impl Upstream {
     #[must_use]
     pub fn group(&self) -> Arc<Group> {
         self.live.group()
+    }
+
+    /// Begins the attempts of one request at the peers as they are now.
+    #[inline]
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        self.live.attempt()
     }
 
     /// Takes the running state over from the same upstream of an earlier configuration.

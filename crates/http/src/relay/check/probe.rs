@@ -17,6 +17,7 @@ use super::super::connect::{Connected, Link};
 use super::super::exchange::{Answer, Trouble};
 use super::super::queue::Bell;
 use super::super::sticky::Visit;
+use super::super::target::Found;
 use super::super::{Plan, Relay, Upstream};
 use super::{CheckKind, HealthCheck, Subject, grpc};
 use crate::chunk::{Chunk, Queue};
@@ -140,7 +141,7 @@ impl Probe {
             bell: Bell::of(None),
             visit: Visit::default(),
             queue_ms: None,
-            upstream: Arc::clone(&self.upstream),
+            upstream: Found::Configured(&self.upstream),
             plan,
             wire: protocol.wire(r),
             started_ms: net::timer::now_ms(),
