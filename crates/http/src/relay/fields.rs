@@ -238,7 +238,7 @@ impl Program {
     pub fn write_rest(&self, fields: &Fields, head: &[u8], out: &mut Vec<u8>) {
         let mut run = Span::EMPTY;
         for field in fields {
-            if self.replaced.contains(field.known, field.name.of(head)) {
+            if self.replaced.contains_field(field, head) {
                 continue;
             }
             if let Some(line) = field.plain_line(head) {

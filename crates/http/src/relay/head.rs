@@ -239,7 +239,7 @@ impl Heading<'_> {
             if has_duplicates && proto::h1::is_ignored_duplicate(&head.fields, index) {
                 warn_of_duplicate(r, &field);
             } else {
-                let is_passed = !self.settings.hidden.contains(field.known, field.name.of(text));
+                let is_passed = !self.settings.hidden.contains_field(&field, text);
                 self.obey(r, &field);
                 if is_passed {
                     self.copy_field(r, &field);

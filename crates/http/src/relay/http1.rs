@@ -47,7 +47,7 @@ impl Http1 {
                 // What frames or ends a message belongs to one hop.
                 let is_own =
                     matches!(field.known, Known::ContentLength | Known::TransferEncoding | Known::Connection);
-                !is_own && !settings.hidden.contains(field.known, field.name.of(text))
+                !is_own && !settings.hidden.contains_field(field, text)
             };
             let fields = head.fields.iter().filter(passed);
             output::send_early_hints(r, fields.map(|field| (field.name.of(text), field.value.of(text))));

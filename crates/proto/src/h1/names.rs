@@ -2,6 +2,7 @@
 //!
 //! Well-known names are one bit each; of the others nearly all are told apart by their length alone.
 
+use super::fields::Field;
 use super::known::Known;
 
 /// A set of field names, letters compared without case.
@@ -41,9 +42,21 @@ impl NameSet {
     #[inline]
     #[must_use]
     pub fn contains(&self, known: Known, name: &[u8]) -> bool {
-        if known != Known::Other {
-            return self.known & known.bit() != 0;
+        if known == Known::Other { self.contains_other(name) } else { self.known & known.bit() != 0 }
+    }
+
+    /// Whether the name of a field is in the set. It is looked at only where it is not a known one.
+    #[inline]
+    #[must_use]
+    pub fn contains_field(&self, field: &Field, buffer: &[u8]) -> bool {
+        match field.known {
+            Known::Other => self.contains_other(field.name.of(buffer)),
+            known => self.known & known.bit() != 0,
         }
+    }
+
+    #[inline]
+    fn contains_other(&self, name: &[u8]) -> bool {
         self.lengths & length_bit(name) != 0
             && self.others.iter().any(|other| other.eq_ignore_ascii_case(name))
     }

@@ -394,9 +394,10 @@ impl Http2 {
             return;
         }
         let text = &hint.text;
-        let passed = hint.head.fields.iter().filter(|field| {
-            field.known != Known::ContentLength && !self.hidden.contains(field.known, field.name.of(text))
-        });
+        let passed =
+            hint.head.fields.iter().filter(|field| {
+                field.known != Known::ContentLength && !self.hidden.contains_field(field, text)
+            });
         output::send_early_hints(r, passed.map(|field| (field.name.of(text), field.value.of(text))));
     }
 
