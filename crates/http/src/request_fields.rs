@@ -28,7 +28,7 @@ impl Request {
                 kept.push(*field);
             } else if !is_found {
                 is_found = true;
-                kept.push(Field { value, ..*field });
+                kept.push(field.with_value(value));
             }
         }
         self.line.fields = kept;
@@ -39,7 +39,7 @@ impl Request {
     pub fn push_header(&mut self, name: &[u8], value: &[u8]) {
         let known = Known::of(name);
         let (name, value) = (self.append_to_head(name), self.append_to_head(value));
-        self.line.fields.push(Field { name, value, known });
+        self.line.fields.push(Field::new(name, value, known));
     }
 
     /// Takes another name for the one that the client asked for; its server stays.

@@ -53,7 +53,7 @@ impl Headers {
 
     /// Appends a field of a head as it stands there.
     pub fn push_field(&mut self, field: &Field, head: &[u8]) {
-        let Some(line) = field.plain_line(head) else {
+        let Some(line) = field.plain_line() else {
             return self.push_known(field.known, field.name.of(head), field.value.of(head));
         };
         self.text.extend_from_slice(line.of(head));
@@ -386,6 +386,7 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::h1::{Progress, ResponseHead};
 
     #[test]
     fn fields_keep_their_order_and_leave_without_a_gap() {
@@ -405,13 +406,12 @@ mod tests {
     #[test]
     fn a_field_is_taken_over_in_one_form() {
         for line in ["X-A: b\r\n", "X-A:b\r\n", "X-A:  b \r\n", "X-A: b\n"] {
-            let head = format!("first: line\r\n{line}");
-            let place =
-                |part: &str| head.rfind(part).map(|at| Span::new(at, at + part.len())).expect("a part");
+            let text = format!("HTTP/1.1 200 OK\r\nfirst: line\r\n{line}\r\n");
+            let mut head = ResponseHead::default();
+            assert_eq!(head.parse(text.as_bytes(), 4096, 10), Ok(Progress::Complete), "{line:?}");
             let mut headers = Headers::default();
             headers.push(b"Y", b"z");
-            let field = Field { name: place("X-A"), value: place("b"), known: Known::Other };
-            headers.push_field(&field, head.as_bytes());
+            headers.push_field(head.fields.get(1).expect("a field"), text.as_bytes());
             let mut out = Vec::new();
             headers.write_to(&mut out);
             assert_eq!(out.escape_ascii().to_string(), "Y: z\\r\\nX-A: b\\r\\n", "{line:?}");

@@ -28,7 +28,7 @@ pub(crate) fn complete(r: &mut Request) {
     let value_at = r.head.len();
     r.head.extend_from_slice(&new_key());
     let (name, value) = (Span::new(name_at, value_at), Span::new(value_at, r.head.len()));
-    r.line.fields.push(Field { name, value, known: Known::of(KEY) });
+    r.line.fields.push(Field::new(name, value, Known::of(KEY)));
 }
 
 /// Whether the upstream's 101 answers the key of this request. Only asked where the client cannot tell: others are

@@ -241,7 +241,7 @@ impl Program {
             if self.replaced.contains_field(field, head) {
                 continue;
             }
-            if let Some(line) = field.plain_line(head) {
+            if let Some(line) = field.plain_line() {
                 if run.end == line.start {
                     run.end = line.end;
                 } else {

@@ -15,17 +15,43 @@ pub struct Field {
     pub value: Span,
     /// What the name means, so that nobody compares it twice.
     pub known: Known,
+    form: Form,
+}
+
+/// How a field's line was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As `name: value` with CR LF.
+    Plain,
+    /// In another way, or name and value are from different places.
+    Any,
 }
 
 impl Field {
+    /// A field whose name and value lie anywhere.
+    #[must_use]
+    pub fn new(name: Span, value: Span, known: Known) -> Self {
+        Self { name, value, known, form: Form::Any }
+    }
+
+    /// A field as its line was sent.
+    #[inline]
+    pub(crate) fn sent(name: Span, value: Span, known: Known, form: Form) -> Self {
+        Self { name, value, known, form }
+    }
+
+    /// The field with another value.
+    #[must_use]
+    pub fn with_value(&self, value: Span) -> Self {
+        Self::new(self.name, value, self.known)
+    }
+
     /// The whole line, where it was sent as `name: value` with CR LF.
     #[inline]
     #[must_use]
-    pub fn plain_line(&self, buffer: &[u8]) -> Option<Span> {
-        let between = Span { start: self.name.end, end: self.value.start };
-        let end = Span { start: self.value.end, end: self.value.end.saturating_add(2) };
-        let is_plain = between.of(buffer) == b": " && end.of(buffer) == b"\r\n";
-        is_plain.then_some(Span { start: self.name.start, end: end.end })
+    pub fn plain_line(&self) -> Option<Span> {
+        let is_plain = self.form == Form::Plain;
+        is_plain.then(|| Span { start: self.name.start, end: self.value.end.saturating_add(2) })
     }
 }
 
@@ -191,7 +217,7 @@ mod tests {
         let mut fields = Fields::default();
         for (start, end) in [(0, 6), (7, 10), (11, 17), (18, 21)] {
             let name = Span::new(start, end);
-            fields.push(Field { name, value: name, known: Known::of(name.of(buffer)) });
+            fields.push(Field::new(name, name, Known::of(name.of(buffer))));
         }
         assert_eq!(fields.len(), 4);
         assert_eq!(fields.value(Known::Cookie, buffer), Some(&b"Cookie"[..]));

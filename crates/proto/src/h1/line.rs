@@ -4,7 +4,7 @@
 
 use base::Span;
 
-use super::fields::{Field, Fields};
+use super::fields::{Field, Fields, Form};
 use super::known::Known;
 use super::search::{find_colon, find_control, find_low_control, find_non_token, is_token};
 
@@ -207,7 +207,7 @@ impl LineScan {
         let value = trimmed(buffer, self.name_end, stop);
         let validity = if self.invalid { Validity::Invalid } else { Validity::Valid };
         *self = Self::from(next);
-        Line::Field(Field { name, value, known: Known::of(name.of(buffer)) }, validity)
+        Line::Field(Field::new(name, value, Known::of(name.of(buffer))), validity)
     }
 
     fn skip(&mut self, buffer: &[u8]) -> Line {
@@ -240,7 +240,8 @@ fn plain(buffer: &[u8], start: usize) -> Option<(Field, usize)> {
         return None;
     }
     let behind = name_end + 1;
-    let value = behind + usize::from(line.get(behind) == Some(&b' '));
+    let (value, form) =
+        if line.get(behind) == Some(&b' ') { (behind + 1, Form::Plain) } else { (behind, Form::Any) };
     let value_end = find_low_control(line, value)?;
     let next = value_end + 2;
     let is_trimmed = line.get(value) != Some(&b' ') && line.get(value_end - 1) != Some(&b' ');
@@ -250,11 +251,11 @@ fn plain(buffer: &[u8], start: usize) -> Option<(Field, usize)> {
     // The end fits 32 bits, so all offsets do.
     let begin = u32::try_from(start + next).ok()? - next as u32;
     let offset = |at: usize| begin + at as u32;
-    let field = Field {
-        name: Span { start: offset(0), end: offset(name_end) },
-        value: Span { start: offset(value), end: offset(value_end) },
-        known,
-    };
+    let (name, value) = (
+        Span { start: offset(0), end: offset(name_end) },
+        Span { start: offset(value), end: offset(value_end) },
+    );
+    let field = Field::sent(name, value, known, form);
     Some((field, start + next))
 }
 
@@ -367,8 +368,10 @@ mod tests {
                         one.take_plain(line.as_bytes(), &mut fields, 1);
                         let Some(&field) = fields.get(0) else { continue };
                         taken += 1;
-                        let found = Line::Field(field, Validity::Valid);
+                        let found = Line::Field(field.with_value(field.value), Validity::Valid);
                         assert_eq!(found, other.next(line.as_bytes(), sender), "{line:?}");
+                        let is_plain = line.starts_with(&format!("{name}: {value}\r\n"));
+                        assert_eq!(field.plain_line().is_some(), is_plain, "{line:?}");
                         assert_eq!(one.start(), other.start(), "{line:?}");
                     }
                 }

@@ -79,7 +79,7 @@ impl RequestReader {
         }
         match Known::of(name) {
             Known::Cookie => self.cookies.push(field.value),
-            known => head.fields.push(Field { name: field.name, value: field.value, known }),
+            known => head.fields.push(Field::new(field.name, field.value, known)),
         }
         Ok(())
     }
@@ -184,16 +184,16 @@ impl RequestReader {
             (Some(_), Some(_)) => {}
             (Some(value), None) => {
                 let name = append(text, b"host");
-                head.fields.push(Field { name, value, known: Known::Host });
+                head.fields.push(Field::new(name, value, Known::Host));
             }
         }
         if let Some(protocol) = self.protocol {
             head.method = Method::Get;
             let name = append(text, b"upgrade");
-            head.fields.push(Field { name, value: protocol, known: Known::Upgrade });
+            head.fields.push(Field::new(name, protocol, Known::Upgrade));
             let name = append(text, b"connection");
             let value = append(text, b"upgrade");
-            head.fields.push(Field { name, value, known: Known::Connection });
+            head.fields.push(Field::new(name, value, Known::Connection));
         }
         head.length = text.len();
         Ok(self.protocol)
@@ -228,7 +228,7 @@ impl RequestReader {
             }
             value = Span::new(start, text.len());
         }
-        head.fields.push(Field { name, value, known: Known::Cookie });
+        head.fields.push(Field::new(name, value, Known::Cookie));
     }
 }
 

@@ -46,7 +46,7 @@ fn take(field: Decoded, head: &mut ResponseHead, text: &[u8]) -> Result<(), Inva
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     check(name, value)?;
     if !name.starts_with(b":") {
-        head.fields.push(Field { name: field.name, value: trim(field.value, text), known: Known::of(name) });
+        head.fields.push(Field::new(field.name, trim(field.value, text), Known::of(name)));
         return Ok(());
     }
     if !head.fields.is_empty() || name != b":status" {
