@@ -47,24 +47,29 @@ const WRITABLE: u8 = 2;
 /// The end of what the peer sends.
 const READ_CLOSED: u8 = 4;
 
-/// What is known of a descriptor. Only the loop's own thread changes it, so plain loads and stores do.
-#[derive(Debug, Default)]
-struct Readiness(AtomicU8);
+/// What is known of a descriptor.
+struct Known {
+    home: Arc<Home>,
+    /// Its name on that loop: its place, and above it how often the place was used before.
+    token: u64,
+    /// Only the loop's own thread changes it, so plain loads and stores do.
+    ready: AtomicU8,
+}
 
-impl Readiness {
+impl Known {
     #[inline]
     fn has(&self, bits: u8) -> bool {
-        self.0.load(Relaxed) & bits != 0
+        self.ready.load(Relaxed) & bits != 0
     }
 
     #[inline]
     fn add(&self, bits: u8) {
-        self.0.store(self.0.load(Relaxed) | bits, Relaxed);
+        self.ready.store(self.ready.load(Relaxed) | bits, Relaxed);
     }
 
     #[inline]
     fn take(&self, bits: u8) {
-        self.0.store(self.0.load(Relaxed) & !bits, Relaxed);
+        self.ready.store(self.ready.load(Relaxed) & !bits, Relaxed);
     }
 }
 
@@ -104,16 +109,14 @@ impl Waiter {
 
 /// A descriptor and who waits for it.
 struct Source {
-    /// Its name: its place, and above it how often the place was used before.
-    token: u64,
-    readiness: Arc<Readiness>,
+    known: Arc<Known>,
     reader: Waiter,
     writer: Waiter,
 }
 
 impl Source {
     fn tell(&self, bits: u8) {
-        self.readiness.add(bits);
+        self.known.add(bits);
         if bits & (READABLE | READ_CLOSED) != 0 {
             self.reader.wake();
         }
@@ -138,22 +141,23 @@ fn place_of(token: u64) -> usize {
 }
 
 impl Sources {
-    fn enter(&mut self, readiness: &Arc<Readiness>) -> u64 {
+    fn enter(&mut self) -> Arc<Known> {
         let token = self.free.pop().unwrap_or_else(|| {
             self.list.push(None);
             self.list.len() as u64 - 1
         });
+        let known = Arc::new(Known { home: Arc::clone(&self.home), token, ready: AtomicU8::new(0) });
         if let Some(place) = self.list.get_mut(place_of(token)) {
-            let readiness = Arc::clone(readiness);
-            *place = Some(Source { token, readiness, reader: Waiter::default(), writer: Waiter::default() });
+            let known = Arc::clone(&known);
+            *place = Some(Source { known, reader: Waiter::default(), writer: Waiter::default() });
         }
-        token
+        known
     }
 
     /// Gives a place to others.
     fn leave(&mut self, token: u64) -> Option<Source> {
         let place = self.list.get_mut(place_of(token))?;
-        let left = place.take_if(|source| source.token == token)?;
+        let left = place.take_if(|source| source.known.token == token)?;
         // What the kernel still tells of the old one is nobody's.
         self.free.push(token.wrapping_add(1 << 32));
         Some(left)
@@ -161,7 +165,7 @@ impl Sources {
 
     #[inline]
     fn find(&self, token: u64) -> Option<&Source> {
-        self.list.get(place_of(token))?.as_ref().filter(|source| source.token == token)
+        self.list.get(place_of(token))?.as_ref().filter(|source| source.known.token == token)
     }
 }
 
@@ -221,9 +225,7 @@ pub(super) fn forget(tokens: &[u64]) {
 /// A descriptor that an event loop watches. It may go to another thread, where it can be looked at and dropped.
 pub struct Watch<T: AsRawFd> {
     fd: T,
-    token: u64,
-    readiness: Arc<Readiness>,
-    home: Arc<Home>,
+    known: Arc<Known>,
     is_ended_by_close: Cell<bool>,
 }
 
@@ -236,13 +238,12 @@ pub fn watch<T: AsRawFd>(fd: T, interest: Interest) -> io::Result<Watch<T>> {
     SOURCES.with(|sources| {
         let mut sources = sources.borrow_mut();
         let sources = sources.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        let (readiness, home) = (Arc::default(), Arc::clone(&sources.home));
-        let token = sources.enter(&readiness);
-        if let Err(error) = home.epoll.add(fd.as_raw_fd(), interest, token) {
-            sources.leave(token);
+        let known = sources.enter();
+        if let Err(error) = known.home.epoll.add(fd.as_raw_fd(), interest, known.token) {
+            sources.leave(known.token);
             return Err(error);
         }
-        Ok(Watch { fd, token, readiness, home, is_ended_by_close: Cell::new(false) })
+        Ok(Watch { fd, known, is_ended_by_close: Cell::new(false) })
     })
 }
 
@@ -256,26 +257,26 @@ impl<T: AsRawFd> Watch<T> {
     #[inline]
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.readiness.has(READABLE | READ_CLOSED)
+        self.known.has(READABLE | READ_CLOSED)
     }
 
     /// Whether the peer sends nothing more; bytes may still be unread.
     #[inline]
     #[must_use]
     pub fn is_read_closed(&self) -> bool {
-        self.readiness.has(READ_CLOSED)
+        self.known.has(READ_CLOSED)
     }
 
     /// All that was there has been read: the loop will tell of more. The end is never taken back.
     #[inline]
     pub fn clear_readable(&self) {
-        self.readiness.take(READABLE);
+        self.known.take(READABLE);
     }
 
     /// There is no more room: the loop will tell of some.
     #[inline]
     pub fn clear_writable(&self) {
-        self.readiness.take(WRITABLE);
+        self.known.take(WRITABLE);
     }
 
     /// Ready when something can be read; it costs a share of the task's turn then.
@@ -288,15 +289,16 @@ impl<T: AsRawFd> Watch<T> {
 
     /// Ready when there is room; it costs a share of the task's turn then.
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.readiness.has(WRITABLE) {
+        if self.known.has(WRITABLE) {
             return poll_turn(cx);
         }
         self.wait(cx, |source| &source.writer)
     }
 
     fn wait(&self, cx: &Context<'_>, waiter: impl FnOnce(&Source) -> &Waiter) -> Poll<()> {
-        let wait = |sources: &Sources| sources.find(self.token).map(|source| waiter(source).wait(cx.waker()));
-        if at_home(&self.home, wait).flatten().is_none() {
+        let wait =
+            |sources: &Sources| sources.find(self.known.token).map(|source| waiter(source).wait(cx.waker()));
+        if at_home(&self.known.home, wait).flatten().is_none() {
             // Nobody would tell this thread: it has to look by itself.
             wake_next_turn(cx.waker());
         }
@@ -318,13 +320,13 @@ impl<T: AsRawFd> Watch<T> {
 impl<T: AsRawFd> Drop for Watch<T> {
     fn drop(&mut self) {
         if !self.is_ended_by_close.get() {
-            let _ = self.home.epoll.remove(self.fd.as_raw_fd());
+            let _ = self.known.home.epoll.remove(self.fd.as_raw_fd());
         }
-        if at_home(&self.home, |_| ()).is_none() {
-            self.home.leave(self.token);
+        if at_home(&self.known.home, |_| ()).is_none() {
+            self.known.home.leave(self.known.token);
             return;
         }
-        forget(&[self.token]);
+        forget(&[self.known.token]);
     }
 }
 
@@ -392,14 +394,14 @@ mod tests {
         block_on(async {
             let (mut peer, ours) = pair();
             let first = watch(Lent::new(ours.as_fd()), Interest::Readable).expect("a watch");
-            let token = first.token;
+            let token = first.known.token;
             // Told by the kernel, and not yet by the loop.
             peer.write_all(b"late").expect("room");
             first.end_by_close();
             drop((first, ours));
             let (_quiet, ours) = pair();
             let second = watch(Lent::new(ours.as_fd()), Interest::Readable).expect("a watch");
-            assert_eq!((place_of(second.token), second.token == token), (place_of(token), false));
+            assert_eq!((place_of(second.known.token), second.known.token == token), (place_of(token), false));
             yield_now().await;
             assert!(!second.is_readable());
             assert_eq!(count(), 1);
