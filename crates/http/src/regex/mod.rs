@@ -99,14 +99,14 @@ impl Regex {
     /// Compiles a pattern; its named groups become variables.
     ///
     /// # Errors
-    /// `pcre2_compile() failed: … in "…"`, as nginx says it.
+    /// `pcre2_compile() failed: … in "…"`, as nginx says it, and `the duplicate "…" variable`.
     pub fn compile(cx: &mut Cx<'_>, word: &Word, pattern: &[u8], case: Case) -> Result<Self, Error> {
         let program =
             Program::new(pattern, case).map_err(|error| Error::at(word, sentence(&error, pattern)))?;
         let mut named = Vec::new();
         for (group, name) in program.plain.capture_names().iter().enumerate() {
             if let Some(name) = name {
-                named.push((group, cx.capture_variable(name.to_ascii_lowercase().as_bytes())));
+                named.push((group, cx.capture_variable(name.to_ascii_lowercase().as_bytes(), word)?));
             }
         }
         let groups = program.plain.captures_len();

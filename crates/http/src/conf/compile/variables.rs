@@ -137,10 +137,14 @@ impl Cx<'_> {
     }
 
     /// A variable that a named group fills; one with this name is reused.
-    pub fn capture_variable(&mut self, name: &[u8]) -> VariableId {
+    ///
+    /// # Errors
+    /// `the duplicate "…" variable` for one that may not be redefined.
+    pub fn capture_variable(&mut self, name: &[u8], word: &Word) -> Result<VariableId, Error> {
+        self.check_redefinition(name, word)?;
         self.defined.insert(name.into());
         self.captured.insert(name.into());
-        self.assigned_variable(name)
+        Ok(self.assigned_variable(name))
     }
 
     fn assigned_variable(&mut self, name: &[u8]) -> VariableId {
