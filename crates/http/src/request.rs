@@ -477,12 +477,6 @@ impl Request {
         found
     }
 
-    /// As [`Self::append_variable`]; the name says that nothing stale is used.
-    #[inline]
-    pub fn append_fresh_variable(&self, id: VariableId, out: &mut Vec<u8>) -> bool {
-        self.append_variable(id, out)
-    }
-
     /// As [`Self::append_variable`], for a name that is only known now: any that the modules define or the
     /// configuration uses.
     pub fn append_named_variable(&self, name: &[u8], out: &mut Vec<u8>) -> bool {

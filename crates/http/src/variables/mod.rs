@@ -33,6 +33,37 @@ pub type ReadNamed = fn(&Request, &[u8], &mut Vec<u8>) -> bool;
 /// Takes a value assigned by `set` and the like.
 pub type Write = fn(&mut Request, &[u8]);
 
+/// A variable as what reads it for every request holds it.
+#[derive(Clone, Copy, Debug, Eq)]
+pub enum Reader {
+    /// Nothing assigns or keeps it, so all there is to it is this function.
+    Straight(Read),
+    /// The table and the request know its value.
+    Kept(VariableId),
+}
+
+impl Reader {
+    /// As [`Request::append_variable`].
+    #[inline]
+    pub fn append(self, r: &Request, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Straight(read) => read(r, out),
+            Self::Kept(id) => r.append_variable(id, out),
+        }
+    }
+}
+
+impl PartialEq for Reader {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            // Functions with one address append the same.
+            (Self::Straight(own), Self::Straight(other)) => std::ptr::fn_addr_eq(*own, *other),
+            (Self::Kept(own), Self::Kept(other)) => own == other,
+            _ => false,
+        }
+    }
+}
+
 /// A variable of a module's own, as a row.
 pub struct Variable {
     /// Name without the dollar sign.
@@ -66,6 +97,12 @@ impl Variable {
     pub const fn changeable(mut self) -> Self {
         self.change = Change::Redefinable;
         self
+    }
+
+    /// How to read it without the table, where nothing can come before its own function.
+    pub(crate) fn straight(&self) -> Option<Reader> {
+        let is_plain = self.change == Change::Fixed && self.cache == Cache::No;
+        is_plain.then_some(Reader::Straight(self.read))
     }
 
     /// Assigning it calls `write`.

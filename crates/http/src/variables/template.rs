@@ -7,7 +7,7 @@ use std::cell::Cell;
 use conf::{Bytes, Error, Word};
 use os::errlog::Level;
 
-use super::VariableId;
+use super::Reader;
 use crate::conf::compile::Cx;
 use crate::request::Request;
 
@@ -17,7 +17,7 @@ const VALUE_KEPT: usize = 16 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(Box<[u8]>),
-    Variable(VariableId),
+    Variable(Reader),
     /// `$1` … `$9` of the last regular expression that matched.
     Capture(u8),
 }
@@ -30,7 +30,7 @@ pub struct Template(Parts);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Parts {
     Literal(Bytes),
-    Variable(VariableId),
+    Variable(Reader),
     List(Box<[Part]>),
 }
 
@@ -87,13 +87,13 @@ impl Template {
                     ),
                 ),
             })?;
-            parts.push(Part::Variable(cx.variable(&name, word)?));
+            parts.push(Part::Variable(cx.reader(&name, word)?));
         }
         if !literal.is_empty() {
             parts.push(Part::Literal(literal.into()));
         }
         Ok(Self(match parts.as_slice() {
-            [Part::Variable(id)] => Parts::Variable(*id),
+            [Part::Variable(reader)] => Parts::Variable(*reader),
             _ => Parts::List(parts.into()),
         }))
     }
@@ -125,8 +125,13 @@ impl Template {
     }
 
     /// Appends the value to `out`; a variable that is not there adds nothing.
+    #[inline]
     pub fn append(&self, r: &Request, out: &mut Vec<u8>) {
-        self.append_with(r, out, Request::append_capture);
+        match &self.0 {
+            Parts::Literal(text) => out.extend_from_slice(text),
+            Parts::Variable(reader) => _ = reader.append(r, out),
+            Parts::List(list) => append_list(list, r, out, Request::append_capture),
+        }
     }
 
     /// As [`Self::append`], for the value of a field: what a variable holds begins no other field.
@@ -144,37 +149,13 @@ impl Template {
         if !r.has_quoted_uri() {
             return self.append(r, out);
         }
+        let Parts::List(list) = &self.0 else { return self.append(r, out) };
         let mut group = Vec::new();
-        self.append_with(r, out, |r, number, out| {
+        append_list(list, r, out, |r, number, out| {
             group.clear();
             r.append_capture(number, &mut group);
             proto::uri::escape(&group, proto::uri::EscapeKind::Args, out);
         });
-    }
-
-    fn append_with(
-        &self,
-        r: &Request,
-        out: &mut Vec<u8>,
-        mut capture: impl FnMut(&Request, u8, &mut Vec<u8>),
-    ) {
-        let list = match &self.0 {
-            Parts::Literal(text) => return out.extend_from_slice(text),
-            Parts::Variable(id) => {
-                r.append_fresh_variable(*id, out);
-                return;
-            }
-            Parts::List(list) => list,
-        };
-        for part in list {
-            match part {
-                Part::Literal(text) => out.extend_from_slice(text),
-                Part::Variable(id) => {
-                    r.append_fresh_variable(*id, out);
-                }
-                Part::Capture(number) => capture(r, *number, out),
-            }
-        }
     }
 
     /// Hands the value to `use_value` in a buffer of this thread's, so that looking at it allocates nothing.
@@ -228,16 +209,16 @@ impl Template {
     /// The value; `None` where a variable in it has none.
     #[must_use]
     pub fn try_value(&self, r: &Request) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
         let list = match &self.0 {
             Parts::Literal(text) => return Some(text.to_vec()),
-            Parts::Variable(id) => return r.variable(*id),
+            Parts::Variable(reader) => return reader.append(r, &mut out).then_some(out),
             Parts::List(list) => list,
         };
-        let mut out = Vec::new();
         for part in list {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
-                Part::Variable(id) => r.append_fresh_variable(*id, &mut out).then_some(())?,
+                Part::Variable(reader) => reader.append(r, &mut out).then_some(())?,
                 Part::Capture(number) => r.append_capture(*number, &mut out),
             }
         }
@@ -248,6 +229,23 @@ impl Template {
     #[must_use]
     pub fn has_variables(text: &[u8]) -> bool {
         memchr::memchr(b'$', text).is_some()
+    }
+}
+
+/// Apart from what most strings are, which is hardly any code.
+#[inline(never)]
+fn append_list(
+    list: &[Part],
+    r: &Request,
+    out: &mut Vec<u8>,
+    mut append_capture: impl FnMut(&Request, u8, &mut Vec<u8>),
+) {
+    for part in list {
+        match part {
+            Part::Literal(text) => out.extend_from_slice(text),
+            Part::Variable(reader) => _ = reader.append(r, out),
+            Part::Capture(number) => append_capture(r, *number, out),
+        }
     }
 }
 

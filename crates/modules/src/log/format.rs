@@ -9,7 +9,7 @@ use http::output::push_decimal;
 use http::request::Request;
 use http::side::Side;
 use http::variables::core::{push_status, shown_request_line};
-use http::variables::{VariableId, clock, join_values, push_addr};
+use http::variables::{Reader, clock, join_values, push_addr};
 use os::socket::PeerAddr;
 use proto::h1::Known;
 use proto::uri::escape_json;
@@ -45,7 +45,7 @@ enum Op {
     RequestTime,
     Pipe,
     Header(Known),
-    Variable(VariableId),
+    Variable(Reader),
 }
 
 /// A compiled format.
@@ -137,7 +137,7 @@ impl Format {
             let name = name.to_ascii_lowercase();
             self.ops.push(match special(&name).filter(|op| op.serves(cx.side)) {
                 Some(op) => op,
-                None => Op::Variable(cx.variable(&name, word)?),
+                None => Op::Variable(cx.reader(&name, word)?),
             });
             rest = behind;
         }
@@ -173,7 +173,7 @@ impl Format {
             Op::RequestTime => clock::push_seconds(r.elapsed_ms(), out),
             Op::Pipe => out.push(if r.is_pipelined { b'p' } else { b'.' }),
             Op::Header(known) => self.header(r, *known, out),
-            Op::Variable(id) => self.value(out, |out| r.append_variable(*id, out)),
+            Op::Variable(reader) => self.value(out, |out| reader.append(r, out)),
         }
     }
 

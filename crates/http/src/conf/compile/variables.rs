@@ -5,7 +5,7 @@
 use conf::{Error, Order, Word};
 
 use super::Cx;
-use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Source, VariableId};
+use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Reader, Source, VariableId};
 
 /// Which directive, and when it was read.
 pub(super) type Applied = (&'static str, Order);
@@ -32,6 +32,18 @@ impl Cx<'_> {
         // It may be defined further below (`map`, `set`): whether it was is checked at the end.
         self.unresolved.push((name.into(), word.clone(), self.applied));
         Ok(self.assigned_variable(name))
+    }
+
+    /// As [`Self::variable`], for what reads its value for every request.
+    ///
+    /// # Errors
+    /// As [`Self::variable`].
+    pub fn reader(&mut self, name: &[u8], word: &Word) -> Result<Reader, Error> {
+        let known = self.registry.part(self.side).variables.iter().find(|v| v.name.as_bytes() == name);
+        match known.and_then(|known| known.straight()) {
+            Some(straight) => Ok(straight),
+            None => self.variable(name, word).map(Reader::Kept),
+        }
     }
 
     /// Takes a variable that the modules define into the table.
