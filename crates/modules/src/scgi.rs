@@ -26,7 +26,17 @@ static ROWS: [Row<ScgiSettings>; 2] = [
     row("scgi_param", Contexts::HTTP_ALL, Arity::TAKE23, "HTTP_HOST $host$is_request_port$request_port", "A variable of the request.", |s: &mut ScgiSettings, cx, d| s.params.set(cx, d)).many(),
 ];
 
-const LAYOUT: Layout = Layout { open: proto::scgi::push_part, close: |_, _, out| out.push(0) };
+impl Layout for Scgi {
+    fn begin_name(_: usize, _: &mut Vec<u8>) {}
+
+    fn end_name(out: &mut Vec<u8>) {
+        proto::scgi::end_part(out);
+    }
+
+    fn end_value(_: usize, _: usize, out: &mut Vec<u8>) {
+        proto::scgi::end_part(out);
+    }
+}
 
 /// Settings of the module in one block.
 #[derive(Clone, Default)]
@@ -44,7 +54,7 @@ impl Settings for ScgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish(&self.relay, &LAYOUT);
+        self.params.finish::<Scgi>(&self.relay);
         self.relay.finish(cx, "scgi", &["Status"])
     }
 }
@@ -86,7 +96,7 @@ impl Protocol for Scgi {
         let settings = r.location().settings::<Self>();
         let mut variables = Buf::with_capacity(4096 + r.head.len());
         let out = variables.vec();
-        settings.params.write(r, &settings.relay, &LAYOUT, out);
+        settings.params.write::<Self>(r, &settings.relay, out);
         let mut head = Buf::empty();
         proto::scgi::write(r.content_length.unwrap_or(0), &variables, head.vec());
         *plan = cgi::plan(r, &settings.relay, head);

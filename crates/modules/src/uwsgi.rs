@@ -45,10 +45,19 @@ static ROWS: [Row<UwsgiSettings>; 4] = [
 
 const SCHEMES: Schemes = &[("uwsgi://", Security::Plain), ("suwsgi://", Security::Tls)];
 
-const LAYOUT: Layout = Layout {
-    open: proto::uwsgi::open_variable,
-    close: |_, start, out| proto::uwsgi::close_variable(start, out),
-};
+impl Layout for Uwsgi {
+    fn begin_name(length: usize, out: &mut Vec<u8>) {
+        proto::uwsgi::open_variable(length, out);
+    }
+
+    fn end_name(out: &mut Vec<u8>) {
+        proto::uwsgi::begin_value(out);
+    }
+
+    fn end_value(_: usize, start: usize, out: &mut Vec<u8>) {
+        proto::uwsgi::close_variable(start, out);
+    }
+}
 
 /// Settings of the module in one block.
 #[derive(Clone, Default)]
@@ -68,7 +77,7 @@ impl Settings for UwsgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish(&self.relay, &LAYOUT);
+        self.params.finish::<Uwsgi>(&self.relay);
         self.relay.finish(cx, "uwsgi", &[])?;
         if self.pass.as_ref().is_some_and(Pass::may_need_tls) {
             self.relay.tls.make(cx, "uwsgi")?;
@@ -115,7 +124,7 @@ impl Protocol for Uwsgi {
         let mut head = Buf::with_capacity(4096 + r.head.len());
         let out = head.vec();
         let start = proto::uwsgi::begin(settings.modifier1, settings.modifier2, out);
-        settings.params.write(r, &settings.relay, &LAYOUT, out);
+        settings.params.write::<Self>(r, &settings.relay, out);
         if let Err(error) = proto::uwsgi::end(start, out) {
             r.log(Level::Alert, format_args!("{error}"));
             return Err(Outcome::Status(500));

@@ -43,19 +43,27 @@ pub fn begin(after: AfterAnswer, out: &mut Vec<u8>) -> usize {
     out.len()
 }
 
-/// Appends what stands before the value of a parameter; [`close_param`] concludes it once the value is there.
-pub fn open_param(name: &[u8], out: &mut Vec<u8>) {
-    push_length(name.len(), out);
-    out.push(0);
-    out.extend_from_slice(name);
+/// Appends what stands before the name of a parameter, `length` bytes long; [`close_param`] concludes it once the value
+/// is there, right behind the name.
+#[inline]
+pub fn open_param(length: usize, out: &mut Vec<u8>) {
+    match u8::try_from(length) {
+        // Room for the value's length too.
+        Ok(short @ 0..=127) => out.extend_from_slice(&[short, 0]),
+        _ => {
+            out.extend_from_slice(&long_length(length));
+            out.push(0);
+        }
+    }
 }
 
 /// Tells the length of a value that goes from `start` to the end, in front of the name of `name` bytes before it.
+#[inline]
 pub fn close_param(name: usize, start: usize, out: &mut Vec<u8>) {
     let length = out.len().saturating_sub(start);
-    let Some(at) = start.checked_sub(name + 1).filter(|at| *at < out.len()) else { return };
-    match u8::try_from(length) {
-        Ok(short @ 0..=127) => out[at] = short,
+    let at = start.wrapping_sub(name + 1);
+    match (u8::try_from(length), out.get_mut(at)) {
+        (Ok(short @ 0..=127), Some(told)) => *told = short,
         _ => widen_length(at, length, out),
     }
 }
@@ -63,7 +71,9 @@ pub fn close_param(name: usize, start: usize, out: &mut Vec<u8>) {
 /// Puts a long length where there is room for a short one.
 #[cold]
 fn widen_length(at: usize, length: usize, out: &mut Vec<u8>) {
-    out.splice(at..=at, long_length(length));
+    if at < out.len() {
+        out.splice(at..=at, long_length(length));
+    }
 }
 
 /// Ends the parameters that began at `start`.
@@ -105,14 +115,6 @@ fn push_header(kind: u8, length: u16, padding: u8, out: &mut Vec<u8>) {
 }
 
 /// Lengths up to 127 take a byte, longer ones four with the highest bit set.
-fn push_length(length: usize, out: &mut Vec<u8>) {
-    match u8::try_from(length) {
-        Ok(short @ 0..=127) => out.push(short),
-        _ => out.extend_from_slice(&long_length(length)),
-    }
-}
-
-/// A length above 127 bytes.
 fn long_length(length: usize) -> [u8; 4] {
     (u32::try_from(length).unwrap_or(u32::MAX) | 1 << 31).to_be_bytes()
 }
@@ -270,7 +272,8 @@ mod tests {
     use super::*;
 
     fn push_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        open_param(name, out);
+        open_param(name.len(), out);
+        out.extend_from_slice(name);
         let start = out.len();
         out.extend_from_slice(value);
         close_param(name.len(), start, out);

@@ -2,13 +2,17 @@
 //!
 //! The answer is that of a CGI program.
 
-/// Appends a name or a value; a variable is both.
-pub fn push_part(part: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(part);
+/// Ends a name or a value; a variable is both.
+pub fn end_part(out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// Appends the request's head: `variables` made of [parts](push_part), behind the length of the body.
+fn push_part(part: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(part);
+    end_part(out);
+}
+
+/// Appends the request's head: `variables` made of [parts](end_part), behind the length of the body.
 pub fn write(body_length: u64, variables: &[u8], out: &mut Vec<u8>) {
     let content_length = body_length.to_string();
     let length = "CONTENT_LENGTH".len() + content_length.len() + 2 + variables.len();

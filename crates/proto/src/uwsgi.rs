@@ -17,11 +17,14 @@ pub fn begin(modifier1: u8, modifier2: u8, out: &mut Vec<u8>) -> usize {
     out.len()
 }
 
-/// Appends what stands before the value of a variable; [`close_variable`] concludes it once the value is there. A length
+/// Appends what stands before the name of a variable, `length` bytes long; [`begin_value`] follows the name. A length
 /// above 65535 is cut off here and there, and refused by [`end`].
-pub fn open_variable(name: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-    out.extend_from_slice(name);
+pub fn open_variable(length: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(length as u16).to_le_bytes());
+}
+
+/// Appends what stands before a value; [`close_variable`] concludes it once the value is there.
+pub fn begin_value(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
 }
 
@@ -51,7 +54,9 @@ mod tests {
     use super::*;
 
     fn push_variable(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        open_variable(name, out);
+        open_variable(name.len(), out);
+        out.extend_from_slice(name);
+        begin_value(out);
         let start = out.len();
         out.extend_from_slice(value);
         close_variable(start, out);

@@ -14,8 +14,8 @@ use crate::conf::compile::Cx;
 use crate::request::Request;
 use crate::variables::Template;
 
-/// Bytes that the name of nearly every field fits in, with `HTTP_`.
-const NAME_SIZE: usize = 64;
+/// What the names of parameters that are fields of the request begin with.
+const FIELD: &[u8] = b"HTTP_";
 
 /// One line.
 #[derive(Clone, Debug)]
@@ -37,16 +37,22 @@ enum Source {
 }
 
 impl Source {
+    #[inline]
     fn append(&self, r: &Request, out: &mut Vec<u8>) {
         match self {
             Self::Template(template) => template.append(r, out),
+            Self::CacheModified | Self::CacheEtag => self.append_cached(r, out),
+        }
+    }
+
+    #[cold]
+    fn append_cached(&self, r: &Request, out: &mut Vec<u8>) {
+        let Some(case) = &r.cache else { return };
+        match self {
             Self::CacheModified => {
-                let modified = r.cache.as_ref().and_then(|case| case.last_modified());
-                out.extend(modified.map(proto::date::http).into_iter().flatten());
+                out.extend(case.last_modified().map(proto::date::http).into_iter().flatten());
             }
-            Self::CacheEtag => {
-                out.extend_from_slice(r.cache.as_ref().and_then(|case| case.etag()).unwrap_or_default());
-            }
+            _ => out.extend_from_slice(case.etag().unwrap_or_default()),
         }
     }
 
@@ -77,22 +83,21 @@ enum When {
     NotEmpty,
 }
 
-/// How a protocol lays out a parameter.
-#[derive(Clone, Copy, Debug)]
-pub struct Layout {
-    /// Appends what stands before the value of the parameter of this name, with room for what only the value tells.
-    pub open: fn(name: &[u8], out: &mut Vec<u8>),
+/// How a protocol lays out a parameter: what stands round its name and its value.
+pub trait Layout {
+    /// Appends what stands before a name of `length` bytes.
+    fn begin_name(length: usize, out: &mut Vec<u8>);
+    /// Appends what stands between a name and its value.
+    fn end_name(out: &mut Vec<u8>);
     /// Concludes the parameter whose name has `name` bytes and whose value goes from `start` to the end.
-    pub close: fn(name: usize, start: usize, out: &mut Vec<u8>),
+    fn end_value(name: usize, start: usize, out: &mut Vec<u8>);
 }
 
-impl Layout {
-    fn push(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        (self.open)(name, out);
-        let start = out.len();
-        out.extend_from_slice(value);
-        (self.close)(name.len(), start, out);
-    }
+/// Appends what stands before the value of the parameter of this name.
+fn open<L: Layout>(name: &[u8], out: &mut Vec<u8>) {
+    L::begin_name(name.len(), out);
+    out.extend_from_slice(name);
+    L::end_name(out);
 }
 
 /// The parameters of a block; a part of the settings of a module.
@@ -109,9 +114,9 @@ pub struct Params {
 /// What is written for a request; what is the same for all is laid out at load.
 #[derive(Clone, Debug, Default)]
 struct Program {
+    /// All that is the same for every request, one behind the other.
+    text: Box<[u8]>,
     steps: Box<[Step]>,
-    /// The parameters behind the last step.
-    rest: Box<[u8]>,
     /// Fields of these names are not passed on: lower case, with underscores, without `HTTP_`.
     replaced: Box<[Box<[u8]>]>,
 }
@@ -119,27 +124,14 @@ struct Program {
 /// A parameter whose value the request tells.
 #[derive(Clone, Debug)]
 struct Step {
-    /// The parameters before it, and its own beginning.
-    before: Box<[u8]>,
-    /// Bytes of `before` that belong to it.
+    /// Bytes of the text that stand before its value: the parameters before it, and its own beginning.
+    before: usize,
+    /// Those of them that belong to it.
     opening: usize,
     /// Bytes of its name.
     name: usize,
     value: Source,
     when: When,
-}
-
-impl Step {
-    fn write(&self, r: &Request, layout: &Layout, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.before);
-        let start = out.len();
-        self.value.append(r, out);
-        if self.when == When::NotEmpty && out.len() == start {
-            out.truncate(start - self.opening);
-            return;
-        }
-        (layout.close)(self.name, start, out);
-    }
 }
 
 impl Params {
@@ -172,96 +164,110 @@ impl Params {
     }
 
     /// For [`crate::module::Settings::finish`].
-    pub fn finish(&mut self, settings: &RelaySettings, layout: &Layout) {
+    pub fn finish<L: Layout>(&mut self, settings: &RelaySettings) {
         if self.lines.is_own() || self.program.replaced.is_empty() {
             let default = self.default.as_deref().map_or(&[][..], std::slice::from_ref);
-            self.program = Arc::new(Program::new(layout, &self.lines, default));
+            self.program = Arc::new(Program::new::<L>(&self.lines, default));
             self.cache_program = Arc::default();
         }
         if settings.cache.is_on() && self.cache_program.replaced.is_empty() {
             let default = self.default.as_deref().map_or(&[][..], std::slice::from_ref);
             let cached = [default, &cache_params()].concat();
-            self.cache_program = Arc::new(Program::new(layout, &self.lines, &cached));
+            self.cache_program = Arc::new(Program::new::<L>(&self.lines, &cached));
         }
     }
 
     /// Appends every parameter of a request, in the layout that [`Self::finish`] was told.
-    pub fn write(&self, r: &Request, settings: &RelaySettings, layout: &Layout, out: &mut Vec<u8>) {
+    pub fn write<L: Layout>(&self, r: &Request, settings: &RelaySettings, out: &mut Vec<u8>) {
         let program = if r.fills_cache() { &self.cache_program } else { &self.program };
-        program.steps.iter().for_each(|step| step.write(r, layout, out));
-        out.extend_from_slice(&program.rest);
+        program.write::<L>(r, out);
         if settings.pass_request_headers {
-            program.each_field(&r.line.fields, &r.head, |name, value| layout.push(name, value, out));
+            program.write_fields::<L>(&r.line.fields, &r.head, out);
         }
     }
 }
 
 impl Program {
-    fn new(layout: &Layout, lines: &[Param], defaults: &[Param]) -> Self {
+    fn new<L: Layout>(lines: &[Param], defaults: &[Param]) -> Self {
         let is_set = |own: &Param| lines.iter().any(|line| line.name.eq_ignore_ascii_case(&own.name));
         let defaults = defaults.iter().filter(|own| !is_set(own));
-        let (mut steps, mut replaced, mut before) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut text, mut steps, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        // Where the text of the next step begins.
+        let mut begin = 0;
         for line in lines.iter().chain(defaults) {
-            if let Some(field) = line.name.strip_prefix(b"HTTP_").filter(|field| !field.is_empty()) {
+            if let Some(field) = line.name.strip_prefix(FIELD).filter(|field| !field.is_empty()) {
                 replaced.push(field.to_ascii_lowercase().into());
                 if line.value.is_nothing() {
                     continue;
                 }
             }
-            match &line.value {
-                Source::Template(template) if let Some(value) = template.as_literal() => {
-                    if line.when == When::Always || !value.is_empty() {
-                        layout.push(&line.name, value, &mut before);
-                    }
+            let (own, name) = (text.len(), line.name.len());
+            if let Source::Template(template) = &line.value
+                && let Some(value) = template.as_literal()
+            {
+                if line.when == When::Always || !value.is_empty() {
+                    open::<L>(&line.name, &mut text);
+                    let start = text.len();
+                    text.extend_from_slice(value);
+                    L::end_value(name, start, &mut text);
                 }
-                value => {
-                    let start = before.len();
-                    (layout.open)(&line.name, &mut before);
-                    steps.push(Step {
-                        opening: before.len() - start,
-                        before: std::mem::take(&mut before).into(),
-                        name: line.name.len(),
-                        value: value.clone(),
-                        when: line.when,
-                    });
-                }
+                continue;
             }
+            open::<L>(&line.name, &mut text);
+            let end = text.len();
+            let (value, when) = (line.value.clone(), line.when);
+            steps.push(Step { before: end - begin, opening: end - own, name, value, when });
+            begin = end;
         }
-        Self { steps: steps.into(), rest: before.into(), replaced: replaced.into() }
+        Self { text: text.into(), steps: steps.into(), replaced: replaced.into() }
+    }
+
+    fn write<L: Layout>(&self, r: &Request, out: &mut Vec<u8>) {
+        let mut text = &*self.text;
+        for step in &self.steps {
+            let (before, behind) = text.split_at_checked(step.before).unwrap_or_default();
+            text = behind;
+            out.extend_from_slice(before);
+            let start = out.len();
+            step.value.append(r, out);
+            if step.when == When::NotEmpty && out.len() == start {
+                out.truncate(start - step.opening);
+                continue;
+            }
+            L::end_value(step.name, start, out);
+        }
+        out.extend_from_slice(text);
     }
 
     /// The fields of the request; lines of the same name become one value.
-    fn each_field(&self, fields: &Fields, head: &[u8], mut write: impl FnMut(&[u8], &[u8])) {
-        let repeats = has_repeats(fields, head);
-        let mut name = Vec::with_capacity(NAME_SIZE);
-        name.extend_from_slice(b"HTTP_");
-        let mut joined = Vec::new();
+    fn write_fields<L: Layout>(&self, fields: &Fields, head: &[u8], out: &mut Vec<u8>) {
         let all = fields.iter().as_slice();
+        let repeats = has_repeats(fields, head);
         for (index, field) in all.iter().enumerate() {
             let own = field.name.of(head);
             if self.replaced.iter().any(|replaced| crate::variables::name_matches(own, replaced)) {
                 continue;
             }
-            name.truncate(5);
-            name.extend(own.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
-            if !repeats {
-                write(&name, field.value.of(head));
-                continue;
-            }
+            let (before, rest) = all.split_at(index);
             let is_same = |other: &&Field| other.name.of(head).eq_ignore_ascii_case(own);
-            let (before, from) = all.split_at(index);
-            if before.iter().any(|other| is_same(&other)) {
+            if repeats && before.iter().any(|other| is_same(&other)) {
                 continue;
             }
-            joined.clear();
-            let separator: &[u8] = if field.known == Known::Cookie { b"; " } else { b", " };
-            for (count, other) in from.iter().filter(is_same).enumerate() {
-                if count > 0 {
-                    joined.extend_from_slice(separator);
+            let name = FIELD.len() + own.len();
+            L::begin_name(name, out);
+            out.extend_from_slice(FIELD);
+            out.extend(own.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
+            L::end_name(out);
+            let start = out.len();
+            out.extend_from_slice(field.value.of(head));
+            if repeats {
+                let separator: &[u8] = if field.known == Known::Cookie { b"; " } else { b", " };
+                for other in rest.iter().skip(1).filter(is_same) {
+                    out.extend_from_slice(separator);
+                    out.extend_from_slice(other.value.of(head));
                 }
-                joined.extend_from_slice(other.value.of(head));
             }
-            write(&name, &joined);
+            L::end_value(name, start, out);
         }
     }
 }
@@ -294,18 +300,22 @@ mod tests {
     }
 
     /// `<name=value>`, with the length of both in front of the `=`.
-    const LAYOUT: Layout = Layout {
-        open: |name, out| {
+    struct Shown;
+
+    impl Layout for Shown {
+        fn begin_name(_: usize, out: &mut Vec<u8>) {
             out.push(b'<');
-            out.extend_from_slice(name);
+        }
+
+        fn end_name(out: &mut Vec<u8>) {
             out.extend_from_slice(b"_=");
-        },
-        close: |name, start, out| {
-            let length = b'0' + (name + out.len() - start) as u8;
-            out[start - 2] = length;
+        }
+
+        fn end_value(name: usize, start: usize, out: &mut Vec<u8>) {
+            out[start - 2] = b'0' + (name + out.len() - start) as u8;
             out.push(b'>');
-        },
-    };
+        }
+    }
 
     #[test]
     fn fields_become_variables() {
@@ -314,26 +324,33 @@ mod tests {
             let text = format!("GET / HTTP/1.1\r\n{head}\r\n");
             let mut line = RequestHead::default();
             line.parse(text.as_bytes(), &HeadLimits::default()).expect("head");
-            let mut found = String::new();
-            Program::new(&LAYOUT, &lines, &[]).each_field(&line.fields, text.as_bytes(), |name, value| {
-                found += &format!("{}={} ", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-            });
-            assert_eq!(found, expected, "{head:?}");
+            let mut found = Vec::new();
+            Program::new::<Shown>(&lines, &[]).write_fields::<Shown>(
+                &line.fields,
+                text.as_bytes(),
+                &mut found,
+            );
+            assert_eq!(String::from_utf8_lossy(&found), expected, "{head:?}");
         };
-        check(&[], "Host: a\r\nx-one: 1\r\n", "HTTP_HOST=a HTTP_X_ONE=1 ");
-        check(&["HTTP_X_ONE", "QUERY"], "X-One: 1\r\nX-Two: 2\r\n", "HTTP_X_TWO=2 ");
-        check(&["http_x_one"], "X-One: 1\r\n", "HTTP_X_ONE=1 ");
-        check(&[], "X: 1\r\nY: 2\r\nx: 3\r\n", "HTTP_X=1, 3 HTTP_Y=2 ");
-        check(&[], "Cookie: a\r\ncookie: b\r\n", "HTTP_COOKIE=a; b ");
+        check(&[], "Host: a\r\nx-one: 1\r\n", "<HTTP_HOST:=a><HTTP_X_ONE;=1>");
+        check(&["HTTP_X_ONE", "QUERY"], "X-One: 1\r\nX-Two: 2\r\n", "<HTTP_X_TWO;=2>");
+        check(&["http_x_one"], "X-One: 1\r\n", "<HTTP_X_ONE;=1>");
+        check(&[], "X: 1\r\nY: 2\r\nx: 3\r\n", "<HTTP_X:=1, 3><HTTP_Y7=2>");
+        check(&[], "Cookie: a\r\ncookie: b\r\n", "<HTTP_COOKIE?=a; b>");
         check(&["HTTP_COOKIE"], "Cookie: a\r\ncookie: b\r\n", "");
     }
 
     #[test]
     fn what_is_the_same_for_all_is_laid_out_at_load() {
         let laid_out = |lines: &[Param]| {
-            let program = Program::new(&LAYOUT, lines, &[param("HTTP_HOST", "h")]);
-            let steps = program.steps.iter().map(|step| &step.before).chain([&program.rest]);
-            steps.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect::<Vec<_>>().join(" ")
+            let program = Program::new::<Shown>(lines, &[param("HTTP_HOST", "h")]);
+            let mut text = String::from_utf8_lossy(&program.text).into_owned();
+            let mut end = 0;
+            for (place, step) in program.steps.iter().enumerate() {
+                end += step.before;
+                text.insert(end + place, ' ');
+            }
+            text
         };
         let asked = |name: &str| Param { value: Source::CacheEtag, ..param(name, "") };
         let unless_empty = |value: &str| Param { when: When::NotEmpty, ..param("U", value) };

@@ -44,7 +44,17 @@ static ROWS: [Row<FastcgiSettings>; 7] = [
     without_effect("fastcgi_send_lowat", ALL, Arity::ONE, "Linux has no low-water mark for sending"),
 ];
 
-const LAYOUT: Layout = Layout { open: fastcgi::open_param, close: fastcgi::close_param };
+impl Layout for Fastcgi {
+    fn begin_name(length: usize, out: &mut Vec<u8>) {
+        fastcgi::open_param(length, out);
+    }
+
+    fn end_name(_: &mut Vec<u8>) {}
+
+    fn end_value(name: usize, start: usize, out: &mut Vec<u8>) {
+        fastcgi::close_param(name, start, out);
+    }
+}
 
 /// Settings of the module in one block.
 #[derive(Clone)]
@@ -81,7 +91,7 @@ impl Settings for FastcgiSettings {
     }
 
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
-        self.params.finish(&self.relay, &LAYOUT);
+        self.params.finish::<Fastcgi>(&self.relay);
         self.relay.finish(cx, "fastcgi", &["Status"])
     }
 }

@@ -10,7 +10,7 @@ use net::Buf;
 use os::errlog::Level;
 use proto::fastcgi;
 
-use super::{Fastcgi, LAYOUT, split};
+use super::{Fastcgi, split};
 
 /// Bytes that the parameters of most requests fit in, besides the client's fields.
 const PARAMS_SIZE: usize = 4096;
@@ -26,7 +26,7 @@ pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
     let mut head = Buf::with_capacity(PARAMS_SIZE + r.head.len() + in_memory.len());
     let out = head.vec();
     let start = fastcgi::begin(settings.after, out);
-    settings.params.write(r, &settings.relay, &LAYOUT, out);
+    settings.params.write::<Fastcgi>(r, &settings.relay, out);
     if let Err(error) = fastcgi::end_params(start, out) {
         r.log(Level::Alert, format_args!("{error}"));
         return Err(Outcome::Status(500));
