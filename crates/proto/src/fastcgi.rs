@@ -193,7 +193,10 @@ impl Records {
             let rest = bytes.get(at..).unwrap_or_default();
             match self.step {
                 Step::Header => {
-                    at += self.read_header(rest)?;
+                    at += match rest.first_chunk() {
+                        Some(header) if self.have == 0 && is_expected(header) => self.take_header(*header),
+                        _ => self.read_header(rest)?,
+                    };
                     if self.have < HEADER {
                         return Ok((at, Event::NeedMore));
                     }
@@ -247,6 +250,16 @@ impl Records {
         self.left += count;
     }
 
+    /// A header that is there as a whole.
+    #[inline]
+    fn take_header(&mut self, header: [u8; HEADER]) -> usize {
+        self.header = header;
+        self.have = HEADER;
+        HEADER
+    }
+
+    /// As many bytes of a header as are there; says which of them is wrong.
+    #[cold]
     fn read_header(&mut self, bytes: &[u8]) -> Result<usize, RecordError> {
         let mut used = 0;
         for &byte in bytes.iter().take(HEADER - self.have) {
@@ -265,6 +278,12 @@ impl Records {
         }
         Ok(used)
     }
+}
+
+/// Whether [`Records::read_header`] has nothing to say against a header.
+#[inline]
+fn is_expected(header: &[u8; HEADER]) -> bool {
+    matches!(header, [VERSION, STDOUT | STDERR | END_REQUEST, 0, 1, ..])
 }
 
 #[cfg(test)]
