@@ -101,13 +101,14 @@ fn climbs(path: &[u8], from: usize) -> bool {
     })
 }
 
-/// The directory of `root`, or the path of `alias` (`$document_root`).
-#[must_use]
-pub fn document_root(r: &Request) -> Vec<u8> {
+/// Appends the directory of `root`, or the path of `alias` (`$document_root`).
+pub fn push_document_root(r: &Request, out: &mut Vec<u8>) {
     match &r.location().core.root {
-        Root::Default => absolute(r, b"html".to_vec()),
-        Root::Path(path) | Root::Alias(path, _) => path.as_os_str().as_bytes().to_vec(),
-        Root::Template(template) | Root::AliasTemplate(template, _) => absolute(r, template.value(r)),
+        Root::Path(path) | Root::Alias(path, _) => out.extend_from_slice(path.as_os_str().as_bytes()),
+        Root::Default => out.extend_from_slice(&absolute(r, b"html".to_vec())),
+        Root::Template(template) | Root::AliasTemplate(template, _) => {
+            out.extend_from_slice(&absolute(r, template.value(r)));
+        }
     }
 }
 

@@ -56,7 +56,10 @@ pub static VARIABLES: [Variable; 70] = [
     row("uri", uri),
     row("document_uri", uri),
     row("request", request_line),
-    row("document_root", |r, out| text(&paths::document_root(r), out)),
+    row("document_root", |r, out| {
+        paths::push_document_root(r, out);
+        true
+    }),
     row("realpath_root", realpath_root),
     row("query_string", |r, out| filled(&r.args, out)),
     row("args", |r, out| filled(&r.args, out)).settable(set_args),
@@ -201,7 +204,8 @@ fn request_method(r: &Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn realpath_root(r: &Request, out: &mut Vec<u8>) -> bool {
-    let root = paths::document_root(r);
+    let mut root = Vec::new();
+    paths::push_document_root(r, &mut root);
     match std::fs::canonicalize(Path::new(std::ffi::OsStr::from_bytes(&root))) {
         Ok(real) => text(real.as_os_str().as_bytes(), out),
         Err(error) => {

@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use http::chunk::{Chunk, Queue};
-use http::conf::Lines;
 use http::relay::cgi::{body_length, conclude_head, log_too_much};
 use http::relay::settings::next;
 use http::relay::{BodyLength, Closing, Codec, Decoded, HeadStep, MAX_FIELDS, READING, RelaySettings};
@@ -17,10 +16,11 @@ use os::errlog::Level;
 use proto::fastcgi::{self, AfterAnswer, Event, Records};
 use proto::h1::{FramingError, Method, Progress};
 
+use super::Fastcgi;
+
 /// FastCGI at work on one connection.
 pub(super) struct FastcgiCodec {
     after: AfterAnswer,
-    catch: Lines<Box<[u8]>>,
     records: Records,
     /// Where the head's text lies in the buffer, as far as it is there.
     text: Option<Range<usize>>,
@@ -35,10 +35,9 @@ pub(super) struct FastcgiCodec {
 }
 
 impl FastcgiCodec {
-    pub(super) fn new(after: AfterAnswer, catch: &Lines<Box<[u8]>>) -> Self {
+    pub(super) fn new(after: AfterAnswer) -> Self {
         Self {
             after,
-            catch: catch.clone(),
             records: Records::default(),
             text: None,
             left: None,
@@ -148,9 +147,8 @@ impl Codec for FastcgiCodec {
                 Event::Stderr(range) => {
                     let message = buf.get(from + range.start..from + range.end).unwrap_or_default();
                     log_stderr(r, message, READING);
-                    let is_caught =
-                        self.catch.iter().any(|text| memchr::memmem::find(message, text).is_some());
-                    if is_caught {
+                    let caught = &r.location().settings::<Fastcgi>().catch_stderr;
+                    if caught.iter().any(|text| memchr::memmem::find(message, text).is_some()) {
                         return Err(next::INVALID_HEADER);
                     }
                 }

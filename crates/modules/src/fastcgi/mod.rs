@@ -126,8 +126,7 @@ impl Protocol for Fastcgi {
     }
 
     fn wire(&self, r: &Request) -> Wire {
-        let settings = r.location().settings::<Self>();
-        Wire::Other(Box::new(FastcgiCodec::new(settings.after, &settings.catch_stderr)))
+        Wire::Other(Box::new(FastcgiCodec::new(r.location().settings::<Self>().after)))
     }
 
     fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {

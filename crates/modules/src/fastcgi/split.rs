@@ -57,26 +57,28 @@ fn split(regex: &Regex, uri: &[u8]) -> Parts {
     }
 }
 
-fn parts(r: &Request) -> Parts {
+fn parts(r: &Request, settings: &FastcgiSettings) -> Parts {
     if let Some(Remembered(parts)) = r.contexts.get::<Remembered>() {
         return parts.clone();
     }
-    match &r.location().settings::<Fastcgi>().split {
+    match &settings.split {
         Some(regex) => split(regex, &r.uri),
         None => Parts { script: 0..r.uri.len(), path_info: 0..0 },
     }
 }
 
 fn script_name(r: &Request, out: &mut Vec<u8>) -> bool {
-    let script = r.uri.get(parts(r).script).unwrap_or_default();
+    let settings = r.location().settings::<Fastcgi>();
+    let script = r.uri.get(parts(r, settings).script).unwrap_or_default();
     out.extend_from_slice(script);
     if script.last() == Some(&b'/') {
-        out.extend_from_slice(&r.location().settings::<Fastcgi>().index);
+        out.extend_from_slice(&settings.index);
     }
     true
 }
 
 fn path_info(r: &Request, out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(r.uri.get(parts(r).path_info).unwrap_or_default());
+    let settings = r.location().settings::<Fastcgi>();
+    out.extend_from_slice(r.uri.get(parts(r, settings).path_info).unwrap_or_default());
     true
 }
