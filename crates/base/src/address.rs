@@ -60,6 +60,7 @@ pub fn port(text: &str) -> Option<u16> {
 }
 
 /// Appends an address without a port, as `ngx_sock_ntop` writes it.
+#[inline]
 pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
         IpAddr::V4(ip) => write_ipv4(ip, out),

@@ -2,14 +2,27 @@
 
 /// Appends a number in decimal.
 pub fn push_decimal(number: u64, out: &mut Vec<u8>) {
-    let digit = |value: u64| b'0' + (value % 10) as u8;
+    // Most are short: statuses, lengths, ports.
     match number {
-        // Most are short: statuses, lengths, the parts of addresses.
-        0..=9 => out.push(digit(number)),
-        10..=99 => out.extend_from_slice(&[digit(number / 10), digit(number)]),
-        100..=999 => out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]),
+        0..=9 => out.extend_from_slice(&digits::<1>(number)),
+        10..=99 => out.extend_from_slice(&digits::<2>(number)),
+        100..=999 => out.extend_from_slice(&digits::<3>(number)),
+        1000..=9999 => out.extend_from_slice(&digits::<4>(number)),
+        10_000..=99_999 => out.extend_from_slice(&digits::<5>(number)),
         _ => push_long(number, out),
     }
+}
+
+/// The last digits of a number below 2^32.
+#[inline]
+fn digits<const N: usize>(number: u64) -> [u8; N] {
+    let mut rest = number as u32;
+    let mut text = [0; N];
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    text
 }
 
 fn push_long(mut number: u64, out: &mut Vec<u8>) {
@@ -61,7 +74,10 @@ mod tests {
         check(255, "255", "ff\r\n");
         check(999, "999", "3e7\r\n");
         check(1000, "1000", "3e8\r\n");
-        check(65536, "65536", "10000\r\n");
+        check(9999, "9999", "270f\r\n");
+        check(10_000, "10000", "2710\r\n");
+        check(99_999, "99999", "1869f\r\n");
+        check(100_000, "100000", "186a0\r\n");
         check(u64::MAX, "18446744073709551615", "ffffffffffffffff\r\n");
     }
 }
