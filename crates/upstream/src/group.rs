@@ -8,13 +8,15 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use os::socket::PeerAddr;
+
 use crate::attempt::Attempt;
 use crate::balance::Balancer;
 use crate::balance::order::{Kept, Turn};
 use crate::eject::Eject;
 use crate::eligible::Rules;
 use crate::now::Now;
-use crate::peer::{Admin, Health, Peer, PeerAddr, PeerId, PeerUid};
+use crate::peer::{Admin, Health, Peer, PeerId, PeerUid};
 use crate::server::{Accepts, Resolve, Role, ServerSpec};
 
 /// One `server` with the addresses that its name has now.

@@ -24,7 +24,8 @@ pub use group::{Group, GroupError, Member, Named, Origin, Policy, Server, Sessio
 pub use keepalive::{Keep, Limits, PeerKey, Pool, Pooled, Put, Scope};
 pub use live::{Checked, Edit, Live};
 pub use now::Now;
-pub use peer::{Admin, CheckVerdict, Health, Peer, PeerAddr, PeerId, PeerUid};
+pub use os::socket::PeerAddr;
+pub use peer::{Admin, CheckVerdict, Health, Peer, PeerId, PeerUid, addr_name};
 pub use server::{Accepts, ParamError, Resolve, Role, ServerSpec, parse_server_params};
 pub use sessions::{Create, Learnt, SessionTable};
 pub use state::PeerCounters;

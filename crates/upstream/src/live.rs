@@ -6,10 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use os::socket::PeerAddr;
+
 use crate::attempt::Attempt;
 use crate::group::{Group, GroupError, Member, Origin, Policy, Server};
 use crate::now::Now;
-use crate::peer::{Health, PeerAddr};
+use crate::peer::Health;
 use crate::server::Resolve;
 
 /// Whether peers wait for active health checks.

@@ -3,11 +3,10 @@
 //! The settings belong to one snapshot of a group; the state outlives it, so a request that began before a
 //! reload still counts down the same connection counter.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+use os::socket::PeerAddr;
 
 use crate::group::{Member, Origin, Server, Sessions};
 use crate::now::Now;
@@ -21,21 +20,12 @@ pub struct PeerId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerUid(pub u64);
 
-/// Where a peer listens. Its text is what `$upstream_addr` prints.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PeerAddr {
-    /// An address and a port.
-    Inet(SocketAddr),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for PeerAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inet(addr) => f.write_str(&base::address::with_port(*addr)),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
+/// An address as `$upstream_addr` prints it: `127.0.0.1:3000`, `[::1]:80` or `unix:/path`.
+#[must_use]
+pub fn addr_name(addr: &PeerAddr) -> String {
+    match addr {
+        PeerAddr::Inet(addr) => base::address::with_port(*addr),
+        PeerAddr::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 
@@ -82,7 +72,7 @@ pub enum CheckVerdict {
 pub struct Peer {
     /// What the API knows it by.
     pub id: u32,
-    /// As printed in `$upstream_addr`: `127.0.0.1:3000`, `[::1]:80` or `unix:/path`.
+    /// As printed in `$upstream_addr` ([`addr_name`]).
     pub name: Arc<str>,
     /// The `server` as the configuration writes it; the addresses of one server share it, and `consistent` hashes it.
     pub server: Arc<str>,
@@ -112,7 +102,7 @@ impl Peer {
         let spec = &server.spec;
         let name: Arc<str> = match member.origin {
             Origin::Unresolved => Arc::clone(&server.name),
-            _ => member.addr.to_string().into(),
+            _ => addr_name(&member.addr).into(),
         };
         let (server_name, weight) = match &member.origin {
             Origin::Service(target, weight, _) if spec.weight == 1 => (target, *weight),

@@ -3,7 +3,7 @@
 use http::relay::sticky::StickyMethod;
 use http::relay::{HeadMoment, Upstream};
 use http::side::Side;
-use upstream::{Admin, CheckVerdict, Health, Member, Now, Origin, Peer, Resolve, Role, Server};
+use upstream::{Admin, CheckVerdict, Health, Member, Now, Origin, Peer, Resolve, Role, Server, addr_name};
 
 use super::json::{self, Object};
 
@@ -128,7 +128,7 @@ pub(super) fn server(out: &mut String, server: &Server, member: Option<&Member>)
         match member {
             None => object.number("id", u64::from(server.id)).text("server", &server.name),
             Some(member) => {
-                object.number("id", u64::from(member.id)).text("server", &member.addr.to_string())
+                object.number("id", u64::from(member.id)).text("server", &addr_name(&member.addr))
             }
         };
         if let (Some(service), None) = (&spec.service, member) {
