@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use net::{Deadline, Stream};
-use os::socket::{ConnectState, Kind, PeerAddr as OsAddr, Transparency};
+use os::socket::{ConnectState, Kind, PeerAddr, Transparency};
 use os::tcp::Congestion;
-use upstream::{Now, Peer, PeerAddr, PeerKey, Pooled, Put, Scope};
+use upstream::{Now, Peer, PeerKey, Pooled, Put, Scope};
 
 use super::http2::Shared;
 use super::settings::{Bind, RelaySettings};
@@ -107,10 +107,13 @@ pub fn reuse(
     location: u32,
     wanted: Option<&Wanted>,
     channel: Option<Arc<str>>,
-    thread: usize,
-    now: Now,
 ) -> Option<Connected> {
     let keepalive = upstream.keepalive.as_ref()?;
+    // Mostly so where the peer closes after each answer.
+    if upstream.pool().idle() == 0 {
+        return None;
+    }
+    let (thread, now) = (Worker::with(|worker| worker.index), super::now());
     let mut key = key_of(peer, keepalive.is_local, location, wanted);
     key.channel = key.channel.or(channel);
     while let Some(pooled) = upstream.pool().take(thread, &key, &keepalive.limits, now) {
@@ -160,81 +163,105 @@ pub enum OpenError {
     Tls(TlsError),
 }
 
-/// How a new connection begins.
+/// A connection that was begun and may be on its way yet.
+pub struct Opening {
+    conn: Box<PeerConn>,
+    state: ConnectState,
+    in_use: InUse,
+}
+
+/// What has to pass over a new connection before a request may.
+#[derive(Clone, Copy)]
 pub struct Start<'a> {
-    /// The location that it is for.
-    pub location: u32,
     /// TLS.
     pub wanted: Option<&'a Wanted>,
     /// What is sent before all else, TLS included.
     pub greeting: &'a [u8],
-    /// What the peer is spoken to over.
-    pub kind: Kind,
 }
 
-/// Opens a connection to the peer.
-///
-/// # Errors
-/// [`OpenError`].
-pub async fn open(
-    r: &Request,
-    upstream: &Upstream,
-    settings: &RelaySettings,
-    peer: &Peer,
-    start: Start<'_>,
-    deadline: &Deadline,
-) -> Result<Connected, OpenError> {
-    let Start { location, wanted, greeting, kind } = start;
-    let addr = match &peer.addr {
-        PeerAddr::Inet(addr) => OsAddr::Inet(*addr),
-        PeerAddr::Unix(path) => OsAddr::Unix(path.clone()),
-    };
-    let (bind, transparency) = bind_address(r, &settings.bind);
-    let worker = Worker::current();
-    if !worker.has_room() {
-        return Err(OpenError::Full(worker.most_connections()));
-    }
-    let in_use = InUse::new();
-    let fd = os::socket::open(&addr, kind).map_err(OpenError::Socket)?;
-    set_options(fd.as_fd(), settings, kind).map_err(OpenError::Socket)?;
-    if kind == Kind::Stream && addr.is_loopback() && Congestion::system().is_paced() {
-        let _ = Congestion::RENO.set(fd.as_fd());
-    }
-    if let (OsAddr::Inet(_), Some(local)) = (&addr, bind) {
-        os::socket::bind_local(fd.as_fd(), local, kind, transparency)
-            .map_err(|error| OpenError::Bind(local, error))?;
-    }
-    let state = os::socket::connect(fd.as_fd(), &addr).map_err(OpenError::Refused)?;
-    let stream = match addr {
-        OsAddr::Inet(_) => Stream::new(fd),
-        OsAddr::Unix(_) => Stream::local(fd),
-    };
-    if state == ConnectState::InProgress {
-        deadline.set_after(settings.connect_timeout);
-        stream.connected(deadline).await.map_err(|error| match error.raw_os_error() {
-            None if error.kind() == io::ErrorKind::TimedOut => OpenError::TimedOut,
-            _ => OpenError::Failed(error),
+impl Opening {
+    /// Begins a connection to the peer.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn new(r: &Request, settings: &RelaySettings, peer: &Peer, kind: Kind) -> Result<Self, OpenError> {
+        let addr = &peer.addr;
+        let (bind, transparency) = bind_address(r, &settings.bind);
+        let owner = Worker::with(|worker| {
+            if worker.has_room() { Ok(worker.index) } else { Err(OpenError::Full(worker.most_connections())) }
         })?;
+        let in_use = InUse::new();
+        let fd = os::socket::open(addr, kind).map_err(OpenError::Socket)?;
+        set_options(fd.as_fd(), settings, kind).map_err(OpenError::Socket)?;
+        if kind == Kind::Stream && addr.is_loopback() && Congestion::system().is_paced() {
+            let _ = Congestion::RENO.set(fd.as_fd());
+        }
+        if let (PeerAddr::Inet(_), Some(local)) = (addr, bind) {
+            os::socket::bind_local(fd.as_fd(), local, kind, transparency)
+                .map_err(|error| OpenError::Bind(local, error))?;
+        }
+        let state = os::socket::connect(fd.as_fd(), addr).map_err(OpenError::Refused)?;
+        let stream = match addr {
+            PeerAddr::Inet(_) => Stream::new(fd),
+            PeerAddr::Unix(_) => Stream::local(fd),
+        };
+        let conn = Box::new(PeerConn { stream, owner, session: None });
+        Ok(Self { conn, state, in_use })
     }
-    if !greeting.is_empty() {
-        deadline.set_after(settings.send_timeout);
-        stream.send_all(greeting, deadline).await.map_err(OpenError::Failed)?;
+
+    /// Whether a request may pass at once, as mostly over a Unix socket.
+    pub fn stands(&self, start: Start<'_>) -> bool {
+        self.state == ConnectState::Connected && start.wanted.is_none() && start.greeting.is_empty()
     }
-    if let Some(wanted) = wanted {
-        deadline.set_after(settings.connect_timeout);
-        // Records are whole messages: nothing is gained by holding a part of one back.
-        let _ = os::tcp::set_nodelay(stream.as_fd(), os::tcp::Switch::On);
-        wanted.secure(&stream, &peer.name, deadline).await.map_err(OpenError::Tls)?;
+
+    /// Waits until a request may pass.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn complete(
+        &self,
+        settings: &RelaySettings,
+        peer: &Peer,
+        start: Start<'_>,
+        deadline: &Deadline,
+    ) -> Result<(), OpenError> {
+        let stream = &self.conn.stream;
+        if self.state == ConnectState::InProgress {
+            deadline.set_after(settings.connect_timeout);
+            stream.connected(deadline).await.map_err(|error| match error.raw_os_error() {
+                None if error.kind() == io::ErrorKind::TimedOut => OpenError::TimedOut,
+                _ => OpenError::Failed(error),
+            })?;
+        }
+        if !start.greeting.is_empty() {
+            deadline.set_after(settings.send_timeout);
+            stream.send_all(start.greeting, deadline).await.map_err(OpenError::Failed)?;
+        }
+        if let Some(wanted) = start.wanted {
+            deadline.set_after(settings.connect_timeout);
+            // Records are whole messages: nothing is gained by holding a part of one back.
+            let _ = os::tcp::set_nodelay(stream.as_fd(), os::tcp::Switch::On);
+            wanted.secure(stream, &peer.name, deadline).await.map_err(OpenError::Tls)?;
+        }
+        Ok(())
     }
-    let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
-    let conn = Box::new(PeerConn { stream, owner: worker.index, session: None });
-    let now = super::now();
-    Ok(Connected {
-        link: Link::Own(Pooled::new(conn, now)),
-        is_reused: false,
-        key: key_of(peer, is_local, location, wanted),
-        _in_use: Some(in_use),
-    })
+
+    /// The connection, for a request of this location.
+    pub fn connected(
+        self,
+        upstream: &Upstream,
+        peer: &Peer,
+        location: u32,
+        wanted: Option<&Wanted>,
+    ) -> Connected {
+        let is_local = upstream.keepalive.is_some_and(|keepalive| keepalive.is_local);
+        Connected {
+            link: Link::Own(Pooled::new(self.conn, super::now())),
+            is_reused: false,
+            key: key_of(peer, is_local, location, wanted),
+            _in_use: Some(self.in_use),
+        }
+    }
 }
 
 /// What must be set before the connection is begun: the window follows from the buffer.

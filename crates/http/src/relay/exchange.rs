@@ -9,12 +9,11 @@ use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use upstream::Peer;
 
-use super::codec::{Codec, HeadStep, Opening, Received, SendError};
-use super::connect::{self, Connected, OpenError};
+use super::Relay;
+use super::codec::{self, Codec, HeadStep, Received, SendError};
+use super::connect::{self, Connected, OpenError, Opening, Start};
 use super::settings::next;
 use super::tls::{TlsError, Wanted};
-use super::{Relay, now};
-use crate::cycle::Worker;
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::trace;
@@ -142,10 +141,13 @@ impl Relay<'_> {
         }
         let peer = self.attempt.peer().ok_or_else(|| not_connected(next::ERROR))?;
         if is_shared {
-            Box::pin(self.join(r, peer, wanted, deadline)).await
-        } else {
-            Box::pin(self.open(r, peer, wanted, deadline)).await
+            return Box::pin(self.join(r, peer, wanted, deadline)).await;
         }
+        let opening = self.begin(r, peer)?;
+        if !opening.stands(self.start(wanted)) {
+            Box::pin(self.complete(r, peer, wanted, &opening, deadline)).await?;
+        }
+        Ok(self.connected(r, peer, wanted, opening))
     }
 
     /// Sends the request over a connection and reads the head of the answer.
@@ -158,13 +160,13 @@ impl Relay<'_> {
         r.upstream_head.clear();
         self.heard = Heard::default();
         match self.wire.open(r, &mut conn, &self.plan, self.settings) {
-            Opening::Plan => self.send(r, &conn, deadline).await?,
-            Opening::Codec => {
+            codec::Opening::Plan => self.send(r, &conn, deadline).await?,
+            codec::Opening::Codec => {
                 self.is_request_sent = true;
                 self.is_request_whole = true;
                 conn.send_small_pieces();
             }
-            Opening::Answered(status) => {
+            codec::Opening::Answered(status) => {
                 r.upstream_head.head.status = status;
                 return Ok(Answer { conn, buf: Buf::empty(), body: 0 });
             }
@@ -177,8 +179,7 @@ impl Relay<'_> {
     fn reuse(&self, r: &mut Request, wanted: Option<&Wanted>) -> Result<Option<Connected>, Trouble> {
         let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
-        let thread = Worker::with(|worker| worker.index);
-        let conn = connect::reuse(upstream, peer, location, wanted, channel, thread, now());
+        let conn = connect::reuse(upstream, peer, location, wanted, channel);
         if conn.is_some()
             && let Some(state) = r.upstreams.last_mut()
         {
@@ -196,6 +197,11 @@ impl Relay<'_> {
         }
     }
 
+    /// Begins a connection to a peer: plain code, as one within the machine stands at once.
+    fn begin(&self, r: &Request, peer: &Peer) -> Result<Opening, Trouble> {
+        Opening::new(r, self.settings, peer, self.kind).map_err(|error| self.open_failed(r, peer, error))
+    }
+
     /// Opens a connection to a peer.
     pub(super) async fn open(
         &self,
@@ -204,73 +210,99 @@ impl Relay<'_> {
         wanted: Option<&Wanted>,
         deadline: &Deadline,
     ) -> Result<Connected, Trouble> {
-        let fail = not_connected;
-        let opened = {
-            let (location, greeting, kind) = (self.location, &self.greeting[..], self.kind);
-            let start = connect::Start { location, wanted, greeting, kind };
-            let opening = connect::open(r, &self.upstream, self.settings, peer, start, deadline);
-            let mut opening = std::pin::pin!(opening);
-            let is_abort_ignored = r.ignores_client_abort;
-            poll_fn(|cx| {
-                if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
-                    return Poll::Ready(Some(opened));
-                }
-                if !is_abort_ignored && r.poll_client_gone(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                Poll::Pending
-            })
-            .await
-        };
-        let opened = match opened {
-            None => return Err(Trouble::Client(client_gone(r, CONNECTING))),
-            Some(opened) => opened,
-        };
-        match opened {
-            Ok(mut conn) => {
-                conn.key.channel = conn.key.channel.take().or_else(|| self.wire.channel());
-                if let Some(state) = r.upstreams.last_mut() {
-                    state.connect_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
-                }
-                Ok(conn)
+        let opening = self.begin(r, peer)?;
+        self.complete(r, peer, wanted, &opening, deadline).await?;
+        Ok(self.connected(r, peer, wanted, opening))
+    }
+
+    /// Waits until a connection that was begun can be used.
+    async fn complete(
+        &self,
+        r: &mut Request,
+        peer: &Peer,
+        wanted: Option<&Wanted>,
+        opening: &Opening,
+        deadline: &Deadline,
+    ) -> Result<(), Trouble> {
+        let completed = opening.complete(self.settings, peer, self.start(wanted), deadline);
+        let mut completed = std::pin::pin!(completed);
+        let completed = poll_fn(|cx| {
+            if let Poll::Ready(completed) = completed.as_mut().poll(cx) {
+                return Poll::Ready(Some(completed));
             }
-            Err(OpenError::TimedOut) => {
+            if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        });
+        match completed.await {
+            None => Err(Trouble::Client(client_gone(r, CONNECTING))),
+            Some(completed) => completed.map_err(|error| self.open_failed(r, peer, error)),
+        }
+    }
+
+    /// What has to pass before the request.
+    fn start<'s>(&'s self, wanted: Option<&'s Wanted>) -> Start<'s> {
+        Start { wanted, greeting: &self.greeting }
+    }
+
+    /// A connection that can be used.
+    fn connected(
+        &self,
+        r: &mut Request,
+        peer: &Peer,
+        wanted: Option<&Wanted>,
+        opening: Opening,
+    ) -> Connected {
+        let mut conn = opening.connected(&self.upstream, peer, self.location, wanted);
+        conn.key.channel = conn.key.channel.take().or_else(|| self.wire.channel());
+        if let Some(state) = r.upstreams.last_mut() {
+            state.connect_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
+        }
+        conn
+    }
+
+    /// Tells why there is no connection, and what becomes of the request.
+    #[cold]
+    fn open_failed(&self, r: &Request, peer: &Peer, error: OpenError) -> Trouble {
+        match error {
+            OpenError::TimedOut => {
                 r.log(
                     Level::Error,
                     format_args!("upstream timed out (110: Connection timed out) while {CONNECTING}"),
                 );
-                Err(fail(next::TIMEOUT))
+                not_connected(next::TIMEOUT)
             }
-            Err(OpenError::Tls(error)) => Err(self.tls_failed(r, error)),
-            Err(OpenError::Refused(error)) => {
+            OpenError::Tls(error) => self.tls_failed(r, error),
+            OpenError::Refused(error) => {
                 let name = &peer.name;
                 r.log(
                     level_of(&error),
                     format_args!("connect() to {name} failed {} while {CONNECTING}", Errno(&error)),
                 );
-                Err(fail(next::ERROR))
+                not_connected(next::ERROR)
             }
-            Err(OpenError::Failed(error)) => {
+            OpenError::Failed(error) => {
                 r.log(
                     level_of(&error),
                     format_args!("connect() failed {} while {CONNECTING}", Errno(&error)),
                 );
-                Err(fail(next::ERROR))
+                not_connected(next::ERROR)
             }
-            Err(OpenError::Bind(local, error)) => {
+            OpenError::Bind(local, error) => {
                 r.log(Level::Crit, format_args!("bind({local}) failed {} while {CONNECTING}", Errno(&error)));
-                Err(Trouble::Client(Outcome::Status(500)))
+                Trouble::Client(Outcome::Status(500))
             }
-            Err(OpenError::Full(most)) => {
+            OpenError::Full(most) => {
                 r.log(
                     Level::Alert,
                     format_args!("{most} worker_connections are not enough while {CONNECTING}"),
                 );
-                Err(Trouble::Client(Outcome::Status(500)))
+                Trouble::Client(Outcome::Status(500))
             }
-            Err(OpenError::Socket(error)) => {
+            OpenError::Socket(error) => {
                 r.log(Level::Alert, format_args!("socket() failed {} while {CONNECTING}", Errno(&error)));
-                Err(Trouble::Client(Outcome::Status(500)))
+                Trouble::Client(Outcome::Status(500))
             }
         }
     }
