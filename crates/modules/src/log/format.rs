@@ -30,9 +30,16 @@ pub(super) enum Escape {
     None,
 }
 
+/// A value of the line.
+#[derive(Clone, Debug)]
+struct Step {
+    /// Bytes of the text that stand before it.
+    before: usize,
+    op: Op,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Op {
-    Literal(Box<[u8]>),
     RemoteAddr,
     TimeLocal,
     TimeIso8601,
@@ -51,7 +58,11 @@ enum Op {
 /// A compiled format.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Format {
-    ops: Vec<Op>,
+    /// All that stands between the values, one behind the other.
+    text: Vec<u8>,
+    steps: Vec<Step>,
+    /// Bytes of the text that stand behind the last value.
+    rest: usize,
     escape: Escape,
 }
 
@@ -127,18 +138,18 @@ impl Format {
                 Some(at) => rest.split_at(at),
                 None => (rest, &b""[..]),
             };
-            if !literal.is_empty() {
-                self.ops.push(Op::Literal(literal.into()));
-            }
+            self.text.extend_from_slice(literal);
+            self.rest += literal.len();
             if variable.is_empty() {
                 break;
             }
             let (name, behind) = variable_name(variable).map_err(|sentence| Error::at(word, sentence))?;
             let name = name.to_ascii_lowercase();
-            self.ops.push(match special(&name).filter(|op| op.serves(cx.side)) {
+            let op = match special(&name).filter(|op| op.serves(cx.side)) {
                 Some(op) => op,
                 None => Op::Variable(cx.reader(&name, word)?),
-            });
+            };
+            self.steps.push(Step { before: std::mem::take(&mut self.rest), op });
             rest = behind;
         }
         Ok(())
@@ -146,18 +157,22 @@ impl Format {
 
     /// Appends the line without its end.
     pub fn append(&self, r: &Request, out: &mut Vec<u8>) {
-        for op in &self.ops {
-            self.step(op, r, out);
+        let mut text = &*self.text;
+        for step in &self.steps {
+            let (before, behind) = text.split_at_checked(step.before).unwrap_or_default();
+            text = behind;
+            out.extend_from_slice(before);
+            self.value(&step.op, r, out);
         }
+        out.extend_from_slice(text);
     }
 
     #[inline]
-    fn step(&self, op: &Op, r: &Request, out: &mut Vec<u8>) {
+    fn value(&self, op: &Op, r: &Request, out: &mut Vec<u8>) {
         match op {
-            Op::Literal(text) => out.extend_from_slice(text),
             Op::RemoteAddr => match r.client() {
                 addr @ PeerAddr::Inet(_) => push_addr(addr, out),
-                unix @ PeerAddr::Unix(_) => self.value(out, |out| {
+                unix @ PeerAddr::Unix(_) => self.made(out, |out| {
                     push_addr(unix, out);
                     true
                 }),
@@ -173,7 +188,7 @@ impl Format {
             Op::RequestTime => clock::push_seconds(r.elapsed_ms(), out),
             Op::Pipe => out.push(if r.is_pipelined { b'p' } else { b'.' }),
             Op::Header(known) => self.header(r, *known, out),
-            Op::Variable(reader) => self.value(out, |out| reader.append(r, out)),
+            Op::Variable(reader) => self.made(out, |out| reader.append(r, out)),
         }
     }
 
@@ -181,7 +196,7 @@ impl Format {
         let mut fields = r.line.fields.all(known).map(|field| field.value.of(&r.head));
         match (fields.next(), fields.next()) {
             (first, None) => self.text(first, out),
-            _ => self.value(out, |out| {
+            _ => self.made(out, |out| {
                 join_values(r.line.fields.all(known).map(|field| field.value.of(&r.head)), b", ", out)
             }),
         }
@@ -199,7 +214,7 @@ impl Format {
     }
 
     /// A value that `append` makes; it is escaped where it lies.
-    fn value(&self, out: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>) -> bool) {
+    fn made(&self, out: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>) -> bool) {
         let start = out.len();
         if !append(out) {
             out.truncate(start);
@@ -276,10 +291,10 @@ mod tests {
     #[test]
     fn values_are_escaped() {
         let check = |escape: Escape, value: Option<&[u8]>, expected: &str| {
-            let format = Format { ops: Vec::new(), escape };
+            let format = Format { escape, ..Format::default() };
             let (mut from_text, mut made) = (b"<".to_vec(), b"<".to_vec());
             format.text(value, &mut from_text);
-            format.value(&mut made, |out| {
+            format.made(&mut made, |out| {
                 out.extend_from_slice(value.unwrap_or_default());
                 value.is_some()
             });

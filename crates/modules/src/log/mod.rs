@@ -8,7 +8,6 @@ mod setters;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Error};
@@ -148,8 +147,8 @@ impl PhaseHandler for Log {
     }
 
     fn run<'r>(&self, r: &'r mut Request) -> Verdict<'r> {
-        let cycle = Rc::clone(&r.cycle);
-        let location = cycle.http.location(r.location);
+        let r = &*r;
+        let location = r.location();
         let settings = location.settings::<Self>();
         if r.is_subrequest && !location.core.log_subrequest {
             return Verdict::Declined;
@@ -158,7 +157,7 @@ impl PhaseHandler for Log {
             Logs::Off => {}
             Logs::Lines(logs) => logs.iter().for_each(|log| log.write(r, settings.cache)),
             // Sessions of `stream` have none.
-            Logs::Default => cycle.http.main::<Self>().default.iter().for_each(|log| log.write(r, None)),
+            Logs::Default => r.cycle.http.main::<Self>().default.iter().for_each(|log| log.write(r, None)),
         }
         Verdict::Declined
     }
