@@ -18,7 +18,7 @@ thread_local! {
 }
 
 fn with_texts(act: impl FnOnce(&Texts)) {
-    let (second, _) = os::clock::realtime_coarse();
+    let (second, _) = net::timer::wall_clock();
     TEXTS.with_borrow_mut(|texts| {
         if texts.second != second {
             let offset = os::clock::local_offset_min(second);
@@ -44,7 +44,7 @@ pub fn push_time_iso8601(out: &mut Vec<u8>) {
 
 /// Appends the local time as `2026-11-24T10:00:00.123+00:00` (`$time_iso8601_ms`).
 pub fn push_time_iso8601_ms(out: &mut Vec<u8>) {
-    let (second, millis) = os::clock::realtime_coarse();
+    let (second, millis) = net::timer::wall_clock();
     let text = proto::date::iso8601(second, os::clock::local_offset_min(second));
     let (time, offset) = text.split_at(text.len() - b"+00:00".len());
     out.extend_from_slice(time);
@@ -54,7 +54,7 @@ pub fn push_time_iso8601_ms(out: &mut Vec<u8>) {
 
 /// Appends the time as seconds and milliseconds since 1970 (`$msec`).
 pub fn push_msec(out: &mut Vec<u8>) {
-    let (seconds, millis) = os::clock::realtime_coarse();
+    let (seconds, millis) = net::timer::wall_clock();
     push_decimal(seconds.unsigned_abs(), out);
     push_fraction(u64::from(millis), out);
 }
