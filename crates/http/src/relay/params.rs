@@ -249,8 +249,7 @@ impl Program {
                 continue;
             }
             let (before, rest) = all.split_at(index);
-            let is_same = |other: &&Field| other.name.of(head).eq_ignore_ascii_case(own);
-            if repeats && before.iter().any(|other| is_same(&other)) {
+            if repeats && before.iter().any(|other| is_same_name(field, other, head)) {
                 continue;
             }
             let name = FIELD.len() + own.len();
@@ -262,7 +261,7 @@ impl Program {
             out.extend_from_slice(field.value.of(head));
             if repeats {
                 let separator: &[u8] = if field.known == Known::Cookie { b"; " } else { b", " };
-                for other in rest.iter().skip(1).filter(is_same) {
+                for other in rest.iter().skip(1).filter(|other| is_same_name(field, other, head)) {
                     out.extend_from_slice(separator);
                     out.extend_from_slice(other.value.of(head));
                 }
@@ -274,16 +273,28 @@ impl Program {
 
 /// Whether any name comes twice. Most requests show by a few bits that none does.
 fn has_repeats(fields: &Fields, head: &[u8]) -> bool {
-    let mut seen = 0u64;
+    let (mut seen, mut others) = (0u64, 0u64);
     let all = fields.iter().as_slice();
     all.iter().enumerate().any(|(index, field)| {
-        let name = field.name.of(head);
-        let last = name.last().map_or(0, u8::to_ascii_lowercase);
-        let bit = 1u64 << ((name.len() * 7 + usize::from(last)) % 64);
-        let is_new = seen & bit == 0;
-        seen |= bit;
-        !is_new && all.iter().take(index).any(|other| other.name.of(head).eq_ignore_ascii_case(name))
+        let (seen, bit) = match field.known {
+            Known::Other => (&mut others, likeness(field.name.of(head))),
+            known => (&mut seen, known.bit()),
+        };
+        let is_new = *seen & bit == 0;
+        *seen |= bit;
+        !is_new && all.iter().take(index).any(|other| is_same_name(field, other, head))
     })
+}
+
+/// A bit that names share which are the same.
+fn likeness(name: &[u8]) -> u64 {
+    let last = name.last().map_or(0, u8::to_ascii_lowercase);
+    1 << ((name.len() * 7 + usize::from(last)) % 64)
+}
+
+fn is_same_name(one: &Field, other: &Field, head: &[u8]) -> bool {
+    one.known == other.known
+        && (one.known != Known::Other || one.name.of(head).eq_ignore_ascii_case(other.name.of(head)))
 }
 
 #[cfg(test)]
