@@ -245,6 +245,23 @@ impl Records {
         }
     }
 
+    /// What [`Self::next`] would come to in several steps, where `bytes` are the usual end of an answer: all that is left
+    /// of a record of stdout, then the record that ends the request, and nothing else. The bytes of stdout are the first
+    /// ones, and so many.
+    pub fn take_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.step != Step::Content || self.header[1] != STDOUT {
+            return None;
+        }
+        let end = bytes.get(self.left + usize::from(self.header[6])..)?;
+        let (header, rest) = end.split_first_chunk::<HEADER>()?;
+        let length = usize::from(u16::from_be_bytes([header[4], header[5]])) + usize::from(header[6]);
+        if !is_expected(header) || header[1] != END_REQUEST || rest.len() != length {
+            return None;
+        }
+        self.step = Step::Finished;
+        Some(std::mem::take(&mut self.left))
+    }
+
     /// Gives back the last `count` bytes of an [`Event::Stdout`], directly after it.
     pub fn unread(&mut self, count: usize) {
         self.left += count;
@@ -396,6 +413,29 @@ mod tests {
         check(b"\x01\x01", "upstream sent invalid FastCGI record type: 1");
         check(b"\x01\x06\x01", "upstream sent unexpected FastCGI request id high byte: 1");
         check(b"\x01\x06\0\x02", "upstream sent unexpected FastCGI request id low byte: 2");
+    }
+
+    #[test]
+    fn the_usual_end_is_taken_at_once() {
+        let begin = b"\x01\x06\0\x01\0\x05\x01\0ab";
+        let check = |rest: &[u8], expected: Option<usize>| {
+            let mut records = Records::default();
+            assert_eq!(records.next(begin), Ok((10, Event::Stdout(8..10))));
+            let mut same = records.clone();
+            assert_eq!(records.take_end(rest), expected, "{}", rest.escape_ascii());
+            let shown = show(&mut same, rest);
+            assert_eq!(shown == "out cde end finished more", expected.is_some(), "{shown}");
+            let left = if expected.is_some() { "more".to_owned() } else { shown };
+            assert_eq!(show(&mut records, if expected.is_some() { b"" } else { rest }), left);
+        };
+        check(b"cde#\x01\x03\0\x01\0\x08\0\0\0\0\0\0\0\0\0\0", Some(3));
+        check(b"cde#\x01\x03\0\x01\0\x08\x01\0\0\0\0\0\0\0\0\0p", Some(3));
+        check(b"cde#\x01\x03\0\x01\0\x08\0\0\0\0\0\0\0\0\0\0x", None);
+        check(b"cde#\x01\x03\0\x01\0\x08\0\0\0\0\0", None);
+        check(b"cde#\x01\x06\0\x01\0\x00\0\0", None);
+        check(b"cde#\x01\x03\0\x02\0\x00\0\0", None);
+        check(b"cd", None);
+        check(b"", None);
     }
 
     #[test]
