@@ -13,7 +13,7 @@ use crate::filters::HeaderFilter;
 use crate::phases::{Answer, Phase, PhaseHandler};
 use crate::rows::Row;
 use crate::side::Side;
-use crate::variables::{PrefixVariable, Variable};
+use crate::variables::{KnownVariables, PrefixVariable, Variable};
 
 /// Settings of one module in one block.
 ///
@@ -188,7 +188,7 @@ impl Erased {
 #[derive(Default)]
 pub(crate) struct Part {
     pub phases: Vec<(Phase, &'static dyn PhaseHandler)>,
-    pub variables: Vec<&'static Variable>,
+    pub variables: KnownVariables,
     pub prefixes: Vec<&'static PrefixVariable>,
 }
 
@@ -270,7 +270,7 @@ impl Registry {
 
     /// Adds variables of `stream`.
     pub fn stream_variables(&mut self, variables: &'static [Variable]) {
-        self.parts[Side::Stream as usize].variables.extend(variables);
+        self.parts[Side::Stream as usize].variables.add(variables);
     }
 
     /// Adds families of variables of `stream`.
@@ -294,7 +294,7 @@ impl Registry {
 
     /// Adds variables of requests.
     pub fn variables(&mut self, variables: &'static [Variable]) {
-        self.parts[Side::Http as usize].variables.extend(variables);
+        self.parts[Side::Http as usize].variables.add(variables);
     }
 
     /// Adds families of variables of requests such as `$http_*`.

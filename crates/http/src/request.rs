@@ -484,7 +484,7 @@ impl Request {
         if let Some(id) = http.variables.find(name) {
             return self.append_variable(id, out);
         }
-        if let Some(known) = http.known_variables.iter().find(|known| known.name.as_bytes() == name) {
+        if let Some(known) = http.known_variables.find(name) {
             return (known.read)(self, out);
         }
         let mut families = http.known_families.iter();

@@ -31,7 +31,7 @@ pub use self::upstreams::{Unresolvable, UpstreamBlock, UpstreamId, UpstreamRef, 
 
 use crate::module::Module;
 use crate::relay::sticky::{Learn, StickyMethod};
-use crate::variables::{PrefixVariable, Table, Variable};
+use crate::variables::{KnownVariables, PrefixVariable, Table};
 
 /// Index of a server among all servers of the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,7 +65,7 @@ pub struct HttpConf {
     /// Variables in use.
     pub variables: Table,
     /// Variables that the modules define, in use or not.
-    pub known_variables: Vec<&'static Variable>,
+    pub known_variables: KnownVariables,
     /// Families of them.
     pub known_families: Vec<&'static PrefixVariable>,
     /// Upstream groups, named ones and those made by a plain address.

@@ -114,6 +114,23 @@ impl Variable {
     }
 }
 
+/// The variables that the modules define, by name.
+#[derive(Clone, Default)]
+pub struct KnownVariables(HashMap<&'static [u8], &'static Variable>);
+
+impl KnownVariables {
+    /// The first one of a name counts.
+    pub(crate) fn add(&mut self, variables: &'static [Variable]) {
+        for variable in variables {
+            self.0.entry(variable.name.as_bytes()).or_insert(variable);
+        }
+    }
+
+    pub(crate) fn find(&self, name: &[u8]) -> Option<&'static Variable> {
+        self.0.get(name).copied()
+    }
+}
+
 /// A family of variables such as `$http_*`.
 pub struct PrefixVariable {
     /// The prefix without the dollar sign.

@@ -5,7 +5,7 @@
 use conf::{Error, Order, Word};
 
 use super::Cx;
-use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Reader, Source, VariableId};
+use crate::variables::{Cache, Change, Compute, Definition, ReadNamed, Reader, Source, Variable, VariableId};
 
 /// Which directive, and when it was read.
 pub(super) type Applied = (&'static str, Order);
@@ -39,17 +39,20 @@ impl Cx<'_> {
     /// # Errors
     /// As [`Self::variable`].
     pub fn reader(&mut self, name: &[u8], word: &Word) -> Result<Reader, Error> {
-        let known = self.registry.part(self.side).variables.iter().find(|v| v.name.as_bytes() == name);
-        match known.and_then(|known| known.straight()) {
+        match self.known(name).and_then(Variable::straight) {
             Some(straight) => Ok(straight),
             None => self.variable(name, word).map(Reader::Kept),
         }
     }
 
+    /// A variable that the modules define.
+    fn known(&self, name: &[u8]) -> Option<&'static Variable> {
+        self.registry.part(self.side).variables.find(name)
+    }
+
     /// Takes a variable that the modules define into the table.
     fn known_variable(&mut self, name: &[u8]) -> Option<VariableId> {
-        let part = self.registry.part(self.side);
-        if let Some(known) = part.variables.iter().find(|v| v.name.as_bytes() == name) {
+        if let Some(known) = self.known(name) {
             return Some(self.table.add(Definition {
                 name: name.into(),
                 source: Source::Plain(known.read),
@@ -57,7 +60,8 @@ impl Cx<'_> {
                 cache: known.cache,
             }));
         }
-        let family = part.prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
+        let prefixes = &self.registry.part(self.side).prefixes;
+        let family = prefixes.iter().find(|p| name.starts_with(p.prefix.as_bytes()))?;
         Some(self.table.add(Definition {
             name: name.into(),
             source: Source::Named(family.read, name[family.prefix.len()..].into()),
@@ -125,9 +129,7 @@ impl Cx<'_> {
     }
 
     fn check_redefinition(&self, name: &[u8], word: &Word) -> Result<(), Error> {
-        let part = self.registry.part(self.side);
-        let fixed = part.variables.iter().any(|v| v.name.as_bytes() == name && v.change == Change::Fixed);
-        if fixed {
+        if self.known(name).is_some_and(|known| known.change == Change::Fixed) {
             let shown = String::from_utf8_lossy(name);
             return Err(Error::at(word, format!("the duplicate \"{shown}\" variable")));
         }
