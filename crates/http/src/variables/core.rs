@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use base::version::NGINX_VERSION;
 use os::errlog::{Errno, Level};
 use proto::h1::{Known, Method, Version};
 
@@ -94,7 +95,7 @@ pub static VARIABLES: [Variable; 70] = [
     row("connection", |r, out| decimal(r.conn.number, out)),
     row("connection_requests", |r, out| decimal(u64::from(r.conn.requests.get()), out)),
     row("connection_time", |r, out| seconds(net::timer::now_ms().saturating_sub(r.conn.started_ms), out)),
-    row("nginx_version", |_, out| text(base::version::NGINX_VERSION.as_bytes(), out)),
+    row("nginx_version", |_, out| text(NGINX_VERSION.as_bytes(), out)).always(NGINX_VERSION),
     row("hostname", hostname),
     row("pid", |_, out| decimal(u64::from(std::process::id()), out)),
     row("msec", |_, out| {

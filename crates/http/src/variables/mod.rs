@@ -76,13 +76,15 @@ pub struct Variable {
     pub cache: Cache,
     /// Whether `set`, `map` and others may define it anew.
     pub change: Change,
+    /// What it is in every request, where that is known at load.
+    pub constant: Option<&'static str>,
 }
 
 impl Variable {
     /// A variable that is computed each time and may not be redefined.
     #[must_use]
     pub const fn new(name: &'static str, read: Read) -> Self {
-        Self { name, read, write: None, cache: Cache::No, change: Change::Fixed }
+        Self { name, read, write: None, cache: Cache::No, change: Change::Fixed, constant: None }
     }
 
     /// Computed once per request.
@@ -96,6 +98,13 @@ impl Variable {
     #[must_use]
     pub const fn changeable(mut self) -> Self {
         self.change = Change::Redefinable;
+        self
+    }
+
+    /// The same in every request: what is compiled holds its text.
+    #[must_use]
+    pub const fn always(mut self, text: &'static str) -> Self {
+        self.constant = Some(text);
         self
     }
 

@@ -69,25 +69,24 @@ impl Template {
                 literal.push(byte);
                 continue;
             }
+            let part = if let Some(digit @ b'1'..=b'9') = rest.first() {
+                rest = &rest[1..];
+                Part::Capture(digit - b'0')
+            } else {
+                let name = named(&mut rest, word)?;
+                if let Some(text) = cx.constant(&name) {
+                    literal.extend_from_slice(text.as_bytes());
+                    continue;
+                }
+                Part::Variable(cx.reader(&name, word)?)
+            };
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal).into()));
             }
-            if let Some(digit @ b'1'..=b'9') = rest.first() {
-                parts.push(Part::Capture(digit - b'0'));
-                rest = &rest[1..];
-                continue;
-            }
-            let name = variable_name(&mut rest).map_err(|fault| match fault {
-                NameFault::Empty => Error::at(word, "invalid variable name"),
-                NameFault::Unclosed(name) => Error::at(
-                    word,
-                    format!(
-                        "the closing bracket in \"{}\" variable is missing",
-                        String::from_utf8_lossy(&name)
-                    ),
-                ),
-            })?;
-            parts.push(Part::Variable(cx.reader(&name, word)?));
+            parts.push(part);
+        }
+        if parts.is_empty() {
+            return Ok(Self::literal(&literal));
         }
         if !literal.is_empty() {
             parts.push(Part::Literal(literal.into()));
@@ -104,7 +103,7 @@ impl Template {
         Self(Parts::Literal(text.into()))
     }
 
-    /// The text, when it has no variables.
+    /// The text, when it is the same in every request.
     #[must_use]
     pub fn as_literal(&self) -> Option<&[u8]> {
         match &self.0 {
@@ -247,6 +246,17 @@ fn append_list(
             Part::Capture(number) => append_capture(r, *number, out),
         }
     }
+}
+
+/// As [`variable_name`], with nginx's sentences where there is none.
+fn named(rest: &mut &[u8], word: &Word) -> Result<Vec<u8>, Error> {
+    variable_name(rest).map_err(|fault| match fault {
+        NameFault::Empty => Error::at(word, "invalid variable name"),
+        NameFault::Unclosed(name) => {
+            let shown = String::from_utf8_lossy(&name);
+            Error::at(word, format!("the closing bracket in \"{shown}\" variable is missing"))
+        }
+    })
 }
 
 enum NameFault {

@@ -45,6 +45,12 @@ impl Cx<'_> {
         }
     }
 
+    /// The value of a variable that is the same in every request.
+    #[must_use]
+    pub fn constant(&self, name: &[u8]) -> Option<&'static str> {
+        self.known(name)?.constant
+    }
+
     /// A variable that the modules define.
     fn known(&self, name: &[u8]) -> Option<&'static Variable> {
         self.registry.part(self.side).variables.find(name)
