@@ -119,6 +119,8 @@ struct Program {
     steps: Box<[Step]>,
     /// Fields of these names are not passed on: lower case, with underscores, without `HTTP_`.
     replaced: Box<[Box<[u8]>]>,
+    /// Those of them that are [`Known`], one bit each.
+    replaced_known: u64,
 }
 
 /// A parameter whose value the request tells.
@@ -192,11 +194,15 @@ impl Program {
         let is_set = |own: &Param| lines.iter().any(|line| line.name.eq_ignore_ascii_case(&own.name));
         let defaults = defaults.iter().filter(|own| !is_set(own));
         let (mut text, mut steps, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        let mut replaced_known = 0;
         // Where the text of the next step begins.
         let mut begin = 0;
         for line in lines.iter().chain(defaults) {
             if let Some(field) = line.name.strip_prefix(FIELD).filter(|field| !field.is_empty()) {
                 replaced.push(field.to_ascii_lowercase().into());
+                let dashed: Vec<u8> =
+                    field.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+                replaced_known |= Known::of(&dashed).bit();
                 if line.value.is_nothing() {
                     continue;
                 }
@@ -219,7 +225,7 @@ impl Program {
             steps.push(Step { before: end - begin, opening: end - own, name, value, when });
             begin = end;
         }
-        Self { text: text.into(), steps: steps.into(), replaced: replaced.into() }
+        Self { text: text.into(), steps: steps.into(), replaced: replaced.into(), replaced_known }
     }
 
     fn write<L: Layout>(&self, r: &Request, out: &mut Vec<u8>) {
@@ -239,13 +245,21 @@ impl Program {
         out.extend_from_slice(text);
     }
 
+    /// Whether a parameter of the configuration stands for the field.
+    fn replaces(&self, known: Known, name: &[u8]) -> bool {
+        if known != Known::Other {
+            return self.replaced_known & known.bit() != 0;
+        }
+        self.replaced.iter().any(|replaced| crate::variables::name_matches(name, replaced))
+    }
+
     /// The fields of the request; lines of the same name become one value.
     fn write_fields<L: Layout>(&self, fields: &Fields, head: &[u8], out: &mut Vec<u8>) {
         let all = fields.iter().as_slice();
         let repeats = has_repeats(fields, head);
         for (index, field) in all.iter().enumerate() {
             let own = field.name.of(head);
-            if self.replaced.iter().any(|replaced| crate::variables::name_matches(own, replaced)) {
+            if self.replaces(field.known, own) {
                 continue;
             }
             let (before, rest) = all.split_at(index);
@@ -255,7 +269,9 @@ impl Program {
             let name = FIELD.len() + own.len();
             L::begin_name(name, out);
             out.extend_from_slice(FIELD);
-            out.extend(own.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
+            let start = out.len();
+            out.extend_from_slice(own);
+            to_param_name(out.get_mut(start..).unwrap_or_default());
             L::end_name(out);
             let start = out.len();
             out.extend_from_slice(field.value.of(head));
@@ -268,6 +284,19 @@ impl Program {
             }
             L::end_value(name, start, out);
         }
+    }
+}
+
+/// Makes the name of a field that of a parameter. Eight bytes are changed at a time, the last of them perhaps twice: names
+/// are too short for what a loop over all of them is made into.
+fn to_param_name(name: &mut [u8]) {
+    let change = |byte: &mut u8| *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+    for block in name.as_chunks_mut::<8>().0 {
+        block.iter_mut().for_each(change);
+    }
+    match name.last_chunk_mut::<8>() {
+        Some(last) => last.iter_mut().for_each(change),
+        None => name.iter_mut().for_each(change),
     }
 }
 
@@ -349,6 +378,12 @@ mod tests {
         check(&[], "X: 1\r\nY: 2\r\nx: 3\r\n", "<HTTP_X:=1, 3><HTTP_Y7=2>");
         check(&[], "Cookie: a\r\ncookie: b\r\n", "<HTTP_COOKIE?=a; b>");
         check(&["HTTP_COOKIE"], "Cookie: a\r\ncookie: b\r\n", "");
+        check(&["HTTP_IF_RANGE", "http_via"], "if-range: a\r\nVia: b\r\n", "<HTTP_VIA9=b>");
+        check(
+            &["HTTP_X"],
+            "x-abcdefghijk: 1\r\na-b-c-d-: 2\r\n",
+            "<HTTP_X_ABCDEFGHIJKC=1><HTTP_A_B_C_D_>=2>",
+        );
     }
 
     #[test]
