@@ -27,6 +27,16 @@ pub(crate) enum Form {
     Any,
 }
 
+impl Form {
+    /// How the line of a name and a value lies in the buffer.
+    pub(crate) fn of(name: Span, value: Span, buffer: &[u8]) -> Self {
+        let between = Span { start: name.end, end: value.start };
+        let end = Span { start: value.end, end: value.end.saturating_add(2) };
+        let is_plain = between.of(buffer) == b": " && end.of(buffer) == b"\r\n";
+        if is_plain { Self::Plain } else { Self::Any }
+    }
+}
+
 impl Field {
     /// A field whose name and value lie anywhere.
     #[must_use]

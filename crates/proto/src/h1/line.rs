@@ -207,7 +207,8 @@ impl LineScan {
         let value = trimmed(buffer, self.name_end, stop);
         let validity = if self.invalid { Validity::Invalid } else { Validity::Valid };
         *self = Self::from(next);
-        Line::Field(Field::new(name, value, Known::of(name.of(buffer))), validity)
+        let form = Form::of(name, value, buffer);
+        Line::Field(Field::sent(name, value, Known::of(name.of(buffer)), form), validity)
     }
 
     fn skip(&mut self, buffer: &[u8]) -> Line {
@@ -368,7 +369,7 @@ mod tests {
                         one.take_plain(line.as_bytes(), &mut fields, 1);
                         let Some(&field) = fields.get(0) else { continue };
                         taken += 1;
-                        let found = Line::Field(field.with_value(field.value), Validity::Valid);
+                        let found = Line::Field(field, Validity::Valid);
                         assert_eq!(found, other.next(line.as_bytes(), sender), "{line:?}");
                         let is_plain = line.starts_with(&format!("{name}: {value}\r\n"));
                         assert_eq!(field.plain_line().is_some(), is_plain, "{line:?}");
