@@ -280,12 +280,18 @@ fn has_queued(r: &Request) -> bool {
     }
 }
 
+/// Whether nothing is queued, here or in front of a filter.
+#[inline]
+pub(crate) fn is_flushed(r: &Request) -> bool {
+    r.output.is_idle() && !has_queued(r)
+}
+
 /// Writes all that is queued.
 ///
 /// # Errors
 /// As [`poll_flush`].
 pub async fn flush(r: &mut Request) -> io::Result<()> {
-    if r.output.is_idle() && !has_queued(r) {
+    if is_flushed(r) {
         return Ok(());
     }
     r.client_deadline().set_after(r.location().core.send_timeout);

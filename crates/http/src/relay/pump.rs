@@ -1,7 +1,8 @@
 //! The body of an answer on its way from the upstream to the client.
 //!
 //! With buffering the upstream is read while the client is slow, into memory and then a temporary file, within
-//! the configured bounds; without it one piece is written before the next is read.
+//! the configured bounds; without it one piece is written before the next is read. Once all is read the upstream is
+//! let go, however long the client takes.
 
 use std::future::poll_fn;
 use std::io;
@@ -28,7 +29,7 @@ const READ_SIZES: [usize; 3] = [32 << 10, 64 << 10, 256 << 10];
 
 /// How a body ended.
 enum End {
-    /// All of it was passed on.
+    /// All of it is there; the client may not have got it yet.
     Complete,
     /// The upstream broke off: the client gets no proper end either.
     Truncated,
@@ -119,7 +120,6 @@ pub(super) async fn run(
         Err(end) => end,
         Ok(()) => pump.run(r).await,
     };
-    let is_done = pump.is_done;
     let sink = pump.sink.take();
     let settings = relay.settings;
     let is_mute = sink.as_ref().is_some_and(|sink| sink.is_mute);
@@ -132,11 +132,20 @@ pub(super) async fn run(
     relay.succeed(r);
     match end {
         End::Complete => {
-            if may_go_on && is_done && relay.wire.may_keep(r) {
+            if may_go_on && relay.wire.may_keep(r) {
                 relay.wire.release(&mut conn);
                 conn.keep(&relay.upstream, now());
+            } else {
+                // Processes of application servers wait for this, and are not to wait for a slow client.
+                drop(conn);
             }
-            if is_mute { finish_mute(r).await } else { Outcome::Sent }
+            if is_mute {
+                finish_mute(r).await
+            } else if output::is_flushed(r) {
+                Outcome::Sent
+            } else {
+                Box::pin(finish(r)).await
+            }
         }
         End::Truncated => {
             let _ = output::flush(r).await;
@@ -163,6 +172,17 @@ fn begin_sink(
     sink
 }
 
+/// The client gets what it has not got yet.
+async fn finish(r: &mut Request) -> Outcome {
+    match output::flush(r).await {
+        Ok(()) => Outcome::Sent,
+        Err(error) => {
+            client_failed(r, &error);
+            Outcome::Broken(0)
+        }
+    }
+}
+
 /// The body went into the sink alone: what the client gets has ended before.
 async fn finish_mute(r: &mut Request) -> Outcome {
     if !r.response.header_only && !r.is_detached() {
@@ -184,7 +204,9 @@ async fn finish_head_only(relay: &mut Relay<'_>, r: &mut Request, answer: Answer
 
 impl Pump<'_> {
     async fn run(&mut self, r: &mut Request) -> End {
-        self.deadline.set_after(self.read_timeout);
+        if !self.is_done {
+            self.deadline.set_after(self.read_timeout);
+        }
         r.client_deadline().set_after(r.location().core.send_timeout);
         poll_fn(|cx| self.poll(r, cx)).await
     }
@@ -208,9 +230,6 @@ impl Pump<'_> {
             }
             let is_stuck = match output::poll_flush(r, cx) {
                 Poll::Ready(Ok(())) => {
-                    if self.is_done {
-                        return Poll::Ready(End::Complete);
-                    }
                     if let Some(spool) = &mut self.spool {
                         spool.begin_again();
                     }
@@ -225,7 +244,10 @@ impl Pump<'_> {
                 }
                 Poll::Pending => true,
             };
-            if self.is_done || (is_stuck && !self.make_room(r)) {
+            if self.is_done {
+                return Poll::Ready(End::Complete);
+            }
+            if is_stuck && !self.make_room(r) {
                 return Poll::Pending;
             }
             if let Some(wait) = self.rate_wait() {
@@ -462,6 +484,8 @@ fn upstream_failed(r: &Request, error: &io::Error) -> End {
 fn client_failed(r: &Request, error: &io::Error) -> End {
     if error.kind() == io::ErrorKind::InvalidData {
         // A filter could not go on, and has said why.
+    } else if error.kind() == io::ErrorKind::ConnectionReset && error.raw_os_error().is_none() {
+        r.log(Level::Info, format_args!("client prematurely closed connection"));
     } else if error.kind() == io::ErrorKind::TimedOut {
         r.log(
             Level::Info,
