@@ -130,8 +130,8 @@ impl Source {
 struct Sources {
     home: Arc<Home>,
     list: Vec<Option<Source>>,
-    /// Tokens for places that nobody has.
-    free: Vec<u64>,
+    /// What was known of the last ones at places that nobody has.
+    free: Vec<Arc<Known>>,
 }
 
 /// The place that a token names.
@@ -142,25 +142,40 @@ fn place_of(token: u64) -> usize {
 
 impl Sources {
     fn enter(&mut self) -> Arc<Known> {
-        let token = self.free.pop().unwrap_or_else(|| {
-            self.list.push(None);
-            self.list.len() as u64 - 1
-        });
-        let known = Arc::new(Known { home: Arc::clone(&self.home), token, ready: AtomicU8::new(0) });
-        if let Some(place) = self.list.get_mut(place_of(token)) {
+        let known = match self.free.pop() {
+            Some(left) => self.renew(left),
+            None => {
+                self.list.push(None);
+                self.know(self.list.len() as u64 - 1)
+            }
+        };
+        if let Some(place) = self.list.get_mut(place_of(known.token)) {
             let known = Arc::clone(&known);
             *place = Some(Source { known, reader: Waiter::default(), writer: Waiter::default() });
         }
         known
     }
 
-    /// Gives a place to others.
-    fn leave(&mut self, token: u64) -> Option<Source> {
+    fn know(&self, token: u64) -> Arc<Known> {
+        Arc::new(Known { home: Arc::clone(&self.home), token, ready: AtomicU8::new(0) })
+    }
+
+    /// A place under another name: what the kernel still tells of the old one is nobody's.
+    fn renew(&self, mut known: Arc<Known>) -> Arc<Known> {
+        let token = known.token.wrapping_add(1 << 32);
+        // Another thread may be about to drop the old one yet.
+        let Some(own) = Arc::get_mut(&mut known) else { return self.know(token) };
+        own.token = token;
+        *own.ready.get_mut() = 0;
+        known
+    }
+
+    /// Gives a place to others. Says who waited there.
+    fn leave(&mut self, token: u64) -> Option<[Waiter; 2]> {
         let place = self.list.get_mut(place_of(token))?;
-        let left = place.take_if(|source| source.known.token == token)?;
-        // What the kernel still tells of the old one is nobody's.
-        self.free.push(token.wrapping_add(1 << 32));
-        Some(left)
+        let Source { known, reader, writer } = place.take_if(|source| source.known.token == token)?;
+        self.free.push(known);
+        Some([reader, writer])
     }
 
     #[inline]
