@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{SockAddr, SockAddrStorage};
 
-use crate::syscall::{check, read_option, retry, set_option};
+use crate::syscall::{check, direct, read_option, retry, set_option};
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -212,9 +212,9 @@ pub fn bind_local(
 pub fn connect(fd: BorrowedFd<'_>, addr: &PeerAddr) -> io::Result<ConnectState> {
     let raw = addr.raw()?;
     // SAFETY: `raw` is a socket address of the length that it tells and lives across the call.
-    let done = retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), raw.as_ptr().cast(), raw.len()) }));
+    let done = retry(|| unsafe { direct::connect(fd, raw.as_ptr().cast(), raw.len()) });
     match done {
-        Ok(_) => Ok(ConnectState::Connected),
+        Ok(()) => Ok(ConnectState::Connected),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(match peer_addr(fd) {
             Ok(_) => ConnectState::Connected,
             Err(_) => ConnectState::InProgress,

@@ -43,6 +43,21 @@ pub(crate) mod direct {
         check_len(unsafe { libc::syscall(libc::SYS_recvfrom, fd, start, len, flags, no_addr, no_len) } as _)
     }
 
+    /// `connect(2)`.
+    ///
+    /// # Safety
+    /// `len` bytes from `addr` on are readable.
+    #[inline]
+    pub unsafe fn connect(
+        fd: BorrowedFd<'_>,
+        addr: *const libc::sockaddr,
+        len: libc::socklen_t,
+    ) -> std::io::Result<()> {
+        let (fd, len) = (libc::c_long::from(fd.as_raw_fd()), libc::c_long::from(len));
+        // SAFETY: the caller vouches for the address; the kernel does not write.
+        check_len(unsafe { libc::syscall(libc::SYS_connect, fd, addr, len) } as _).map(drop)
+    }
+
     /// `send(2)`.
     #[inline]
     pub fn send(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> std::io::Result<usize> {
