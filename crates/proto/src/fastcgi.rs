@@ -37,9 +37,9 @@ pub struct TooBig(pub usize);
 #[must_use]
 pub fn begin(after: AfterAnswer, out: &mut Vec<u8>) -> usize {
     let flags = u8::from(after == AfterAnswer::Keep);
-    push_header(BEGIN_REQUEST, 8, 0, out);
-    out.extend_from_slice(&[0, RESPONDER, flags, 0, 0, 0, 0, 0]);
-    push_header(PARAMS, 0, 0, out);
+    let body = [0, RESPONDER, flags, 0, 0, 0, 0, 0];
+    let records = [header(BEGIN_REQUEST, 8, 0), body, header(PARAMS, 0, 0)];
+    out.extend_from_slice(records.as_flattened());
     out.len()
 }
 
@@ -62,8 +62,8 @@ pub fn open_param(length: usize, out: &mut Vec<u8>) {
 pub fn close_param(name: usize, start: usize, out: &mut Vec<u8>) {
     let length = out.len().saturating_sub(start);
     let at = start.wrapping_sub(name + 1);
-    match (u8::try_from(length), out.get_mut(at)) {
-        (Ok(short @ 0..=127), Some(told)) => *told = short,
+    match out.get_mut(at) {
+        Some(told) if length < 128 => *told = length as u8,
         _ => widen_length(at, length, out),
     }
 }
@@ -110,8 +110,12 @@ pub fn push_stdin(piece: &[u8], out: &mut Vec<u8>) {
 }
 
 fn push_header(kind: u8, length: u16, padding: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(&header(kind, length, padding));
+}
+
+fn header(kind: u8, length: u16, padding: u8) -> [u8; HEADER] {
     let [high, low] = length.to_be_bytes();
-    out.extend_from_slice(&[VERSION, kind, 0, 1, high, low, padding, 0]);
+    [VERSION, kind, 0, 1, high, low, padding, 0]
 }
 
 /// Lengths up to 127 take a byte, longer ones four with the highest bit set.

@@ -17,8 +17,11 @@ const PARAMS_SIZE: usize = 4096;
 
 /// Writes the request (`ngx_http_fastcgi_create_request`).
 pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
-    split::remember(r);
-    let settings = r.location().settings::<Fastcgi>();
+    let mut settings = r.location().settings::<Fastcgi>();
+    if settings.split.is_some() {
+        split::remember(r);
+        settings = r.location().settings::<Fastcgi>();
+    }
     let in_memory = match r.body.memory() {
         Some(body) if settings.relay.pass_request_body => body,
         _ => b"",

@@ -39,6 +39,7 @@ pub(super) fn set(s: &mut FastcgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Re
 }
 
 /// Matches the expression for all parameters of this request.
+#[inline(never)]
 pub(super) fn remember(r: &mut Request) {
     if let Some(regex) = &r.location().settings::<Fastcgi>().split {
         let parts = split(regex, &r.uri);
