@@ -6,6 +6,8 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::append::push_cut;
+
 /// An IPv4 address. `255.255.255.255` is none, as in nginx, which cannot tell it from a text that is none.
 #[must_use]
 pub fn ipv4(text: &str) -> Option<Ipv4Addr> {
@@ -68,27 +70,40 @@ pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
+/// The digits of each octet and a dot.
+static OCTETS: [[u8; 4]; 256] = {
+    let mut texts = [[b'.'; 4]; 256];
+    let mut octet = 0;
+    while octet < texts.len() {
+        let digits = [b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8];
+        // Without the zeros in front.
+        let skipped = 4 - octet_length(octet);
+        let mut at = skipped;
+        while at < digits.len() {
+            texts[octet][at - skipped] = digits[at];
+            at += 1;
+        }
+        octet += 1;
+    }
+    texts
+};
+
+/// Bytes of an octet's digits and its dot.
+const fn octet_length(octet: usize) -> usize {
+    2 + (octet > 9) as usize + (octet > 99) as usize
+}
+
 /// Without `fmt`, as logs and variables have an address in nearly every request.
 fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    const ROOM: usize = 16;
-    let mut text = [b'.'; ROOM];
+    let mut text = [0; 16];
     let mut end = 0;
-    for octet in ip.octets() {
-        let mut push = |digit: u8| {
-            text[end % ROOM] = b'0' + digit;
-            end += 1;
-        };
-        if octet >= 100 {
-            push(octet / 100);
+    for octet in ip.octets().map(usize::from) {
+        if let Some(place) = text.get_mut(end..end + 4) {
+            place.copy_from_slice(&OCTETS[octet]);
         }
-        if octet >= 10 {
-            push(octet / 10 % 10);
-        }
-        push(octet % 10);
-        // The dot is there already.
-        end += 1;
+        end += octet_length(octet);
     }
-    out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
+    push_cut(&text, end - 1, out);
 }
 
 /// The longest run of at least two zero groups: where it begins and how long it is.

@@ -3,6 +3,7 @@
 //! All sizes are bytes and all times are milliseconds unless a name says otherwise.
 
 pub mod address;
+pub mod append;
 pub mod limit;
 pub mod lru;
 mod network;

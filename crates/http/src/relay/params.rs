@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use base::append::push_start;
 use conf::{Directive, Error};
 use proto::h1::{Field, Fields, Known};
 
@@ -16,6 +17,8 @@ use crate::variables::Template;
 
 /// What the names of parameters that are fields of the request begin with.
 const FIELD: &[u8] = b"HTTP_";
+/// Bytes that the beginning of most parameters fits in: its name, and what stands round that.
+const BEGINNING: usize = 32;
 
 /// One line.
 #[derive(Clone, Debug)]
@@ -231,9 +234,8 @@ impl Program {
     fn write<L: Layout>(&self, r: &Request, out: &mut Vec<u8>) {
         let mut text = &*self.text;
         for step in &self.steps {
-            let (before, behind) = text.split_at_checked(step.before).unwrap_or_default();
-            text = behind;
-            out.extend_from_slice(before);
+            push_start::<BEGINNING>(text, step.before, out);
+            text = text.get(step.before..).unwrap_or_default();
             let start = out.len();
             step.value.append(r, out);
             if step.when == When::NotEmpty && out.len() == start {

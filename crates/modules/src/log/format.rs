@@ -3,6 +3,7 @@
 //! What is in nearly every line has an instruction of its own that copies it straight from the request; nothing
 //! is allocated for a line.
 
+use base::append::push_start;
 use conf::{Directive, Error, Word};
 use http::conf::compile::Cx;
 use http::output::push_decimal;
@@ -17,6 +18,9 @@ use proto::uri::escape_json;
 /// The format that is always there.
 pub(super) const COMBINED: &[u8] = b"$remote_addr - $remote_user [$time_local] \"$request\" $status \
 $body_bytes_sent \"$http_referer\" \"$http_user_agent\"";
+
+/// Bytes that what stands between two values mostly fits in.
+const BETWEEN: usize = 8;
 
 /// `escape=`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +62,7 @@ enum Op {
 /// A compiled format.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Format {
-    /// All that stands between the values, one behind the other.
+    /// All that stands between the values, one behind the other, and [`BETWEEN`] bytes more.
     text: Vec<u8>,
     steps: Vec<Step>,
     /// Bytes of the text that stand behind the last value.
@@ -132,6 +136,7 @@ impl Format {
     /// # Errors
     /// `invalid parameter "…"`, `the closing bracket in "…" variable is missing`, `unknown "…" variable`.
     pub fn add(&mut self, cx: &mut Cx<'_>, word: &Word, text: &[u8]) -> Result<(), Error> {
+        self.text.truncate(self.text.len().saturating_sub(BETWEEN));
         let mut rest = text;
         while !rest.is_empty() {
             let (literal, variable) = match memchr::memchr(b'$', rest) {
@@ -152,6 +157,7 @@ impl Format {
             self.steps.push(Step { before: std::mem::take(&mut self.rest), op });
             rest = behind;
         }
+        self.text.resize(self.text.len() + BETWEEN, 0);
         Ok(())
     }
 
@@ -159,12 +165,11 @@ impl Format {
     pub fn append(&self, r: &Request, out: &mut Vec<u8>) {
         let mut text = &*self.text;
         for step in &self.steps {
-            let (before, behind) = text.split_at_checked(step.before).unwrap_or_default();
-            text = behind;
-            out.extend_from_slice(before);
+            push_start::<BETWEEN>(text, step.before, out);
+            text = text.get(step.before..).unwrap_or_default();
             self.value(&step.op, r, out);
         }
-        out.extend_from_slice(text);
+        push_start::<BETWEEN>(text, self.rest, out);
     }
 
     #[inline]
