@@ -3,9 +3,9 @@
 //! First those of the configuration, then each field of the request as `HTTP_NAME`, unless one of them has that
 //! name (`ngx_http_fastcgi_create_request`).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use base::append::push_start;
+use base::append::{push_cut, push_start};
 use conf::{Directive, Error};
 use proto::h1::{Field, Fields, Known};
 
@@ -270,10 +270,10 @@ impl Program {
             }
             let name = FIELD.len() + own.len();
             L::begin_name(name, out);
-            out.extend_from_slice(FIELD);
-            let start = out.len();
-            out.extend_from_slice(own);
-            to_param_name(out.get_mut(start..).unwrap_or_default());
+            match NAMES.get(field.known as usize) {
+                Some(known) => push_cut(known, name, out),
+                None => push_name(own, out),
+            }
             L::end_name(out);
             let start = out.len();
             out.extend_from_slice(field.value.of(head));
@@ -289,6 +289,27 @@ impl Program {
     }
 }
 
+/// The parameters of the fields that are [`Known`], in that order; they are as long as the fields' names are with
+/// [`FIELD`].
+static NAMES: LazyLock<Box<[[u8; BEGINNING]]>> = LazyLock::new(|| {
+    let block = |known: Known| {
+        let mut name = Vec::with_capacity(BEGINNING);
+        push_name(known.name().as_bytes(), &mut name);
+        name.resize(BEGINNING, 0);
+        name.try_into().unwrap_or([0; BEGINNING])
+    };
+    Known::all().map(block).collect()
+});
+
+/// Appends the name of the parameter that a field of this name is.
+#[inline(never)]
+fn push_name(field: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(FIELD);
+    let start = out.len();
+    out.extend_from_slice(field);
+    to_param_name(out.get_mut(start..).unwrap_or_default());
+}
+
 /// Makes the name of a field that of a parameter. Eight bytes are changed at a time, the last of them perhaps twice: names
 /// are too short for what a loop over all of them is made into.
 fn to_param_name(name: &mut [u8]) {
@@ -302,17 +323,21 @@ fn to_param_name(name: &mut [u8]) {
     }
 }
 
-/// Whether any name comes twice. Most requests show by a few bits that none does.
+/// Whether any name comes twice.
 fn has_repeats(fields: &Fields, head: &[u8]) -> bool {
-    let (mut seen, mut others) = (0u64, 0u64);
+    let others = Known::Other.bit();
+    fields.repeat_any(!others) || fields.repeat_any(others) && do_others_repeat(fields, head)
+}
+
+/// Whether any name that is not [`Known`] comes twice. Most requests show by a few bits that none does.
+#[inline(never)]
+fn do_others_repeat(fields: &Fields, head: &[u8]) -> bool {
+    let mut seen = 0u64;
     let all = fields.iter().as_slice();
-    all.iter().enumerate().any(|(index, field)| {
-        let (seen, bit) = match field.known {
-            Known::Other => (&mut others, likeness(field.name.of(head))),
-            known => (&mut seen, known.bit()),
-        };
-        let is_new = *seen & bit == 0;
-        *seen |= bit;
+    all.iter().enumerate().filter(|(_, field)| field.known == Known::Other).any(|(index, field)| {
+        let bit = likeness(field.name.of(head));
+        let is_new = seen & bit == 0;
+        seen |= bit;
         !is_new && all.iter().take(index).any(|other| is_same_name(field, other, head))
     })
 }
@@ -386,6 +411,15 @@ mod tests {
             "x-abcdefghijk: 1\r\na-b-c-d-: 2\r\n",
             "<HTTP_X_ABCDEFGHIJKC=1><HTTP_A_B_C_D_>=2>",
         );
+    }
+
+    #[test]
+    fn known_fields_have_their_names() {
+        for known in Known::all() {
+            let mut name = Vec::new();
+            push_name(known.name().as_bytes(), &mut name);
+            assert!(NAMES[known as usize].starts_with(&name), "{known:?}");
+        }
     }
 
     #[test]

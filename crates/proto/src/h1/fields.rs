@@ -100,7 +100,8 @@ impl Fields {
 
     /// Whether any of these names is there more than once.
     #[inline]
-    pub(crate) fn repeat_any(&self, names: u64) -> bool {
+    #[must_use]
+    pub fn repeat_any(&self, names: u64) -> bool {
         self.repeated & names != 0
     }
 

@@ -122,6 +122,11 @@ impl Known {
         NAMES.get(self as usize).map_or("", |(_, text)| text)
     }
 
+    /// All that have a name.
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.iter().map(|(known, _)| *known)
+    }
+
     /// One bit of a set of names.
     #[inline]
     #[must_use]
