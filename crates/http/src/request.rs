@@ -452,7 +452,7 @@ impl Request {
         let Some(definition) = self.cycle.http.variables.get(id) else { return false };
         let start = out.len();
         let found = match &definition.source {
-            Source::Plain(read) => read(self, out),
+            Source::Plain(origin) => origin.append(self, out),
             Source::Named(read, name) => read(self, name, out),
             Source::Computed(compute) => self.compute(&**compute, &definition.name, out),
             Source::Assigned => return false,
@@ -485,7 +485,7 @@ impl Request {
             return self.append_variable(id, out);
         }
         if let Some(known) = http.known_variables.find(name) {
-            return (known.read)(self, out);
+            return known.origin.append(self, out);
         }
         let mut families = http.known_families.iter();
         let rest = families.find_map(|family| Some((family, name.strip_prefix(family.prefix.as_bytes())?)));

@@ -13,7 +13,7 @@ use super::RelaySettings;
 use crate::conf::Lines;
 use crate::conf::compile::Cx;
 use crate::request::Request;
-use crate::variables::Template;
+use crate::variables::{Find, Origin, Read, Template};
 
 /// What the names of parameters that are fields of the request begin with.
 const FIELD: &[u8] = b"HTTP_";
@@ -40,7 +40,7 @@ enum Source {
 }
 
 impl Source {
-    #[inline]
+    #[inline(never)]
     fn append(&self, r: &Request, out: &mut Vec<u8>) {
         match self {
             Self::Template(template) => template.append(r, out),
@@ -135,8 +135,30 @@ struct Step {
     opening: usize,
     /// Bytes of its name.
     name: usize,
-    value: Source,
+    value: Value,
     when: When,
+}
+
+/// What the value of a step comes from; mostly it is one variable.
+#[derive(Clone, Debug)]
+enum Value {
+    /// It lies somewhere.
+    Lies(Find),
+    /// It is made.
+    Made(Read),
+    /// It takes more than that.
+    Source(Box<Source>),
+}
+
+impl From<Source> for Value {
+    fn from(source: Source) -> Self {
+        let Source::Template(template) = &source else { return Self::Source(source.into()) };
+        match template.as_origin() {
+            Some(Origin::Lies(find)) => Self::Lies(find),
+            Some(Origin::Made(read)) => Self::Made(read),
+            None => Self::Source(source.into()),
+        }
+    }
 }
 
 impl Params {
@@ -224,20 +246,25 @@ impl Program {
             }
             open::<L>(&line.name, &mut text);
             let end = text.len();
-            let (value, when) = (line.value.clone(), line.when);
+            let (value, when) = (line.value.clone().into(), line.when);
             steps.push(Step { before: end - begin, opening: end - own, name, value, when });
             begin = end;
         }
         Self { text: text.into(), steps: steps.into(), replaced: replaced.into(), replaced_known }
     }
 
+    #[inline(never)]
     fn write<L: Layout>(&self, r: &Request, out: &mut Vec<u8>) {
         let mut text = &*self.text;
         for step in &self.steps {
             push_start::<BEGINNING>(text, step.before, out);
             text = text.get(step.before..).unwrap_or_default();
             let start = out.len();
-            step.value.append(r, out);
+            match &step.value {
+                Value::Lies(find) => out.extend_from_slice(find(r).unwrap_or_default()),
+                Value::Made(read) => _ = read(r, out),
+                Value::Source(source) => source.append(r, out),
+            }
             if step.when == When::NotEmpty && out.len() == start {
                 out.truncate(start - step.opening);
                 continue;
@@ -256,6 +283,7 @@ impl Program {
     }
 
     /// The fields of the request; lines of the same name become one value.
+    #[inline(never)]
     fn write_fields<L: Layout>(&self, fields: &Fields, head: &[u8], out: &mut Vec<u8>) {
         let all = fields.iter().as_slice();
         let repeats = has_repeats(fields, head);

@@ -25,6 +25,10 @@ const fn row(name: &'static str, read: super::Read) -> Variable {
     Variable::new(name, read)
 }
 
+const fn lying(name: &'static str, find: super::Find) -> Variable {
+    Variable::lying(name, find)
+}
+
 /// Every variable of the core module whose name is fixed.
 pub static VARIABLES: [Variable; 70] = [
     row("http_host", |r, out| header(r, Known::Host, b", ", out)),
@@ -35,7 +39,7 @@ pub static VARIABLES: [Variable; 70] = [
     row("http_cookie", |r, out| header(r, Known::Cookie, b"; ", out)),
     row("content_length", content_length),
     row("content_type", |r, out| header(r, Known::ContentType, b", ", out)),
-    row("host", host),
+    lying("host", host),
     row("binary_remote_addr", address::binary_remote_addr),
     row("remote_addr", address::remote_addr),
     row("remote_port", address::remote_port),
@@ -45,35 +49,35 @@ pub static VARIABLES: [Variable; 70] = [
     row("proxy_protocol_server_port", address::proxy_protocol_server_port),
     row("server_addr", address::server_addr),
     row("server_port", address::server_port),
-    row("server_protocol", |r, out| filled(r.line.protocol.of(&r.head), out)),
-    row("scheme", |r, out| text(if r.conn.is_tls() { b"https" } else { b"http" }, out)),
-    row("https", |r, out| text(if r.conn.is_tls() { b"on" } else { b"" }, out)),
+    lying("server_protocol", |r| filled(r.line.protocol.of(&r.head))),
+    lying("scheme", |r| Some(if r.conn.is_tls() { b"https" } else { b"http" })),
+    lying("https", |r| Some(if r.conn.is_tls() { b"on" } else { b"" })),
     row("request_port", |r, out| {
         r.host_port.into_iter().for_each(|port| push_decimal(u64::from(port), out));
         true
     }),
-    row("is_request_port", |r, out| text(if r.host_port.is_some() { b":" } else { b"" }, out)),
-    row("request_uri", |r, out| filled(r.line.target.of(&r.head), out)),
-    row("uri", uri),
-    row("document_uri", uri),
-    row("request", request_line),
+    lying("is_request_port", |r| Some(if r.host_port.is_some() { b":" } else { b"" })),
+    lying("request_uri", |r| filled(r.line.target.of(&r.head))),
+    lying("uri", uri),
+    lying("document_uri", uri),
+    lying("request", shown_request_line),
     row("document_root", |r, out| {
         paths::push_document_root(r, out);
         true
     }),
     row("realpath_root", realpath_root),
-    row("query_string", |r, out| filled(&r.args, out)),
-    row("args", |r, out| filled(&r.args, out)).settable(set_args),
-    row("is_args", |r, out| text(if r.args.is_empty() { b"" } else { b"?" }, out)),
+    lying("query_string", |r| filled(&r.args)),
+    lying("args", |r| filled(&r.args)).settable(set_args),
+    lying("is_args", |r| Some(if r.args.is_empty() { b"" } else { b"?" })),
     row("request_filename", |r, out| paths::map_uri(r).is_ok_and(|path| text(&path.full, out))),
-    row("server_name", |r, out| text(&r.server().name, out)),
-    row("request_method", request_method),
+    lying("server_name", |r| Some(&r.server().name)),
+    lying("request_method", request_method),
     row("remote_user", |r, out| r.basic_credentials().is_some_and(|basic| text(basic.user(), out))),
     row("bytes_sent", |r, out| decimal(r.bytes_sent().0, out)),
     row("body_bytes_sent", |r, out| decimal(r.bytes_sent().1, out)),
-    row("pipe", |r, out| text(if r.is_pipelined { b"p" } else { b"." }, out)),
-    row("request_completion", |r, out| text(if r.is_answered() { b"OK" } else { b"" }, out)),
-    row("request_body", request_body),
+    lying("pipe", |r| Some(if r.is_pipelined { b"p" } else { b"." })),
+    lying("request_completion", |r| Some(if r.is_answered() { b"OK" } else { b"" })),
+    lying("request_body", |r| r.body.memory().and_then(filled)),
     row("request_body_file", request_body_file),
     row("request_length", |r, out| decimal(r.received, out)),
     row("request_time", |r, out| seconds(r.elapsed_ms(), out)),
@@ -137,9 +141,8 @@ pub(super) fn text(value: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 /// A value that counts as missing when it is empty.
-fn filled(value: &[u8], out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(value);
-    !value.is_empty()
+fn filled(value: &[u8]) -> Option<&[u8]> {
+    (!value.is_empty()).then_some(value)
 }
 
 pub(super) fn decimal(number: u64, out: &mut Vec<u8>) -> bool {
@@ -171,17 +174,13 @@ fn content_length(r: &Request, out: &mut Vec<u8>) -> bool {
 }
 
 /// A path that could not be normalised is empty; there is none while no request line was read.
-fn uri(r: &Request, out: &mut Vec<u8>) -> bool {
-    text(&r.uri, out) && !(r.uri.is_empty() && r.line.target.is_empty())
+fn uri(r: &Request) -> Option<&[u8]> {
+    let is_there = !(r.uri.is_empty() && r.line.target.is_empty());
+    is_there.then_some(&r.uri)
 }
 
-fn host(r: &Request, out: &mut Vec<u8>) -> bool {
-    text(if r.host.is_empty() { &r.server().name } else { &r.host }, out)
-}
-
-fn request_line(r: &Request, out: &mut Vec<u8>) -> bool {
-    let line = shown_request_line(r);
-    line.is_some_and(|line| text(line, out))
+fn host(r: &Request) -> Option<&[u8]> {
+    Some(if r.host.is_empty() { &r.server().name } else { &r.host })
 }
 
 /// The request line without its end, or as much of a bad one as was read; `None` before its first byte.
@@ -196,12 +195,12 @@ pub fn shown_request_line(r: &Request) -> Option<&[u8]> {
     rest.get(..end)
 }
 
-fn request_method(r: &Request, out: &mut Vec<u8>) -> bool {
+fn request_method(r: &Request) -> Option<&[u8]> {
     // An error page is asked for by GET, whatever the client's own request was; to a subrequest it is the client's.
     if r.method == Method::Get && r.line.method != Method::Get && !r.is_subrequest {
-        return text(b"GET", out);
+        return Some(b"GET");
     }
-    filled(r.line.method_text.of(&r.head), out)
+    filled(r.line.method_text.of(&r.head))
 }
 
 fn realpath_root(r: &Request, out: &mut Vec<u8>) -> bool {
@@ -231,10 +230,6 @@ fn set_limit_rate(r: &mut Request, value: &[u8]) {
             r.log(Level::Error, format_args!("invalid $limit_rate \"{shown}\""));
         }
     }
-}
-
-fn request_body(r: &Request, out: &mut Vec<u8>) -> bool {
-    r.body.memory().is_some_and(|body| filled(body, out))
 }
 
 fn request_body_file(r: &Request, out: &mut Vec<u8>) -> bool {

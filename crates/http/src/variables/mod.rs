@@ -30,14 +30,53 @@ pub struct VariableId(pub u32);
 pub type Read = fn(&Request, &mut Vec<u8>) -> bool;
 /// As [`Read`], for a family of variables; the second argument is the rest of the name.
 pub type ReadNamed = fn(&Request, &[u8], &mut Vec<u8>) -> bool;
+/// Says where the value lies in the request or the configuration; `None` where there is none.
+pub type Find = for<'r> fn(&'r Request) -> Option<&'r [u8]>;
 /// Takes a value assigned by `set` and the like.
 pub type Write = fn(&mut Request, &[u8]);
 
-/// A variable as what reads it for every request holds it.
+/// What a value comes from. Most lie there already, and are copied by whoever wants them.
 #[derive(Clone, Copy, Debug, Eq)]
+pub enum Origin {
+    /// It is made.
+    Made(Read),
+    /// It lies somewhere.
+    Lies(Find),
+}
+
+impl Origin {
+    /// Appends the value and says whether there is one.
+    #[inline]
+    pub fn append(self, r: &Request, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Made(read) => read(r, out),
+            Self::Lies(find) => match find(r) {
+                Some(value) => {
+                    out.extend_from_slice(value);
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            // Functions with one address append the same.
+            (Self::Made(own), Self::Made(other)) => std::ptr::fn_addr_eq(*own, *other),
+            (Self::Lies(own), Self::Lies(other)) => std::ptr::fn_addr_eq(*own, *other),
+            _ => false,
+        }
+    }
+}
+
+/// A variable as what reads it for every request holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// Nothing assigns or keeps it, so all there is to it is this function.
-    Straight(Read),
+    Straight(Origin),
     /// The table and the request know its value.
     Kept(VariableId),
 }
@@ -47,19 +86,8 @@ impl Reader {
     #[inline]
     pub fn append(self, r: &Request, out: &mut Vec<u8>) -> bool {
         match self {
-            Self::Straight(read) => read(r, out),
+            Self::Straight(origin) => origin.append(r, out),
             Self::Kept(id) => r.append_variable(id, out),
-        }
-    }
-}
-
-impl PartialEq for Reader {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            // Functions with one address append the same.
-            (Self::Straight(own), Self::Straight(other)) => std::ptr::fn_addr_eq(*own, *other),
-            (Self::Kept(own), Self::Kept(other)) => own == other,
-            _ => false,
         }
     }
 }
@@ -68,8 +96,8 @@ impl PartialEq for Reader {
 pub struct Variable {
     /// Name without the dollar sign.
     pub name: &'static str,
-    /// How it is computed.
-    pub read: Read,
+    /// What its value comes from.
+    pub origin: Origin,
     /// How it is assigned, where that does more than storing the value.
     pub write: Option<Write>,
     /// Whether its value is computed once per request or each time.
@@ -84,7 +112,17 @@ impl Variable {
     /// A variable that is computed each time and may not be redefined.
     #[must_use]
     pub const fn new(name: &'static str, read: Read) -> Self {
-        Self { name, read, write: None, cache: Cache::No, change: Change::Fixed, constant: None }
+        Self::of(name, Origin::Made(read))
+    }
+
+    /// As [`Self::new`], for a value that lies somewhere.
+    #[must_use]
+    pub const fn lying(name: &'static str, find: Find) -> Self {
+        Self::of(name, Origin::Lies(find))
+    }
+
+    const fn of(name: &'static str, origin: Origin) -> Self {
+        Self { name, origin, write: None, cache: Cache::No, change: Change::Fixed, constant: None }
     }
 
     /// Computed once per request.
@@ -111,7 +149,7 @@ impl Variable {
     /// How to read it without the table, where nothing can come before its own function.
     pub(crate) fn straight(&self) -> Option<Reader> {
         let is_plain = self.change == Change::Fixed && self.cache == Cache::No;
-        is_plain.then_some(Reader::Straight(self.read))
+        is_plain.then_some(Reader::Straight(self.origin))
     }
 
     /// Assigning it calls `write`.
@@ -175,7 +213,7 @@ pub trait Compute: Send + Sync {
 /// How a variable of the table gets its value.
 #[derive(Clone)]
 pub(crate) enum Source {
-    Plain(Read),
+    Plain(Origin),
     Named(ReadNamed, Box<[u8]>),
     Computed(Arc<dyn Compute>),
     /// Assigned by `set`, a capture, `auth_request_set`; empty until then.

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use conf::{Bytes, Error, Word};
 use os::errlog::Level;
 
-use super::Reader;
+use super::{Origin, Reader};
 use crate::conf::compile::Cx;
 use crate::request::Request;
 
@@ -109,6 +109,15 @@ impl Template {
         match &self.0 {
             Parts::Literal(text) => Some(text),
             Parts::Variable(_) | Parts::List(_) => None,
+        }
+    }
+
+    /// Where the value comes from, when it is that of one variable that nothing assigns or keeps.
+    #[must_use]
+    pub fn as_origin(&self) -> Option<Origin> {
+        match &self.0 {
+            Parts::Variable(Reader::Straight(origin)) => Some(*origin),
+            _ => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `log_format`: a line as a small program, compiled once.
 //!
-//! What is in nearly every line has an instruction of its own that copies it straight from the request; nothing
-//! is allocated for a line.
+//! A value is copied from where it lies, or made and looked at for what is to be escaped, which numbers and times are
+//! spared; nothing is allocated for a line.
 
 use base::append::push_start;
 use conf::{Directive, Error, Word};
@@ -9,8 +9,8 @@ use http::conf::compile::Cx;
 use http::output::push_decimal;
 use http::request::Request;
 use http::side::Side;
-use http::variables::core::{push_status, shown_request_line};
-use http::variables::{Reader, clock, join_values, push_addr};
+use http::variables::core::push_status;
+use http::variables::{Find, Origin, Reader, clock, join_values, push_addr};
 use os::socket::PeerAddr;
 use proto::h1::Known;
 use proto::uri::escape_json;
@@ -42,19 +42,13 @@ struct Step {
     op: Op,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Op {
+    /// It lies somewhere.
+    Text(Find),
+    /// A number or a time, in which nothing is ever escaped.
+    Number(fn(&Request, &mut Vec<u8>)),
     RemoteAddr,
-    TimeLocal,
-    TimeIso8601,
-    Msec,
-    Request,
-    Status,
-    BytesSent,
-    BodyBytesSent,
-    RequestLength,
-    RequestTime,
-    Pipe,
     Header(Known),
     Variable(Reader),
 }
@@ -70,20 +64,19 @@ pub(super) struct Format {
     escape: Escape,
 }
 
-/// Variables with an instruction of their own.
-fn special(name: &[u8]) -> Option<Op> {
+/// Variables of which more is known than what they come from, where that is so on this side.
+fn special(name: &[u8], side: Side) -> Option<Op> {
     Some(match name {
         b"remote_addr" => Op::RemoteAddr,
-        b"time_local" => Op::TimeLocal,
-        b"time_iso8601" => Op::TimeIso8601,
-        b"msec" => Op::Msec,
-        b"request" => Op::Request,
-        b"status" => Op::Status,
-        b"bytes_sent" => Op::BytesSent,
-        b"body_bytes_sent" => Op::BodyBytesSent,
-        b"request_length" => Op::RequestLength,
-        b"request_time" => Op::RequestTime,
-        b"pipe" => Op::Pipe,
+        b"time_local" => Op::Number(|_, out| clock::push_time_local(out)),
+        b"time_iso8601" => Op::Number(|_, out| clock::push_time_iso8601(out)),
+        b"msec" => Op::Number(|_, out| clock::push_msec(out)),
+        b"bytes_sent" => Op::Number(|r, out| push_decimal(r.output.sent, out)),
+        _ if side != Side::Http => return None,
+        b"status" => Op::Number(push_status),
+        b"body_bytes_sent" => Op::Number(|r, out| push_decimal(r.bytes_sent().1, out)),
+        b"request_length" => Op::Number(|r, out| push_decimal(r.received, out)),
+        b"request_time" => Op::Number(|r, out| clock::push_seconds(r.elapsed_ms(), out)),
         b"http_host" => Op::Header(Known::Host),
         b"http_referer" => Op::Header(Known::Referer),
         b"http_user_agent" => Op::Header(Known::UserAgent),
@@ -92,14 +85,12 @@ fn special(name: &[u8]) -> Option<Op> {
     })
 }
 
-impl Op {
-    /// Whether the instruction says what the variable says on this side.
-    fn serves(&self, side: Side) -> bool {
-        side == Side::Http
-            || matches!(
-                self,
-                Self::RemoteAddr | Self::TimeLocal | Self::TimeIso8601 | Self::Msec | Self::BytesSent
-            )
+impl From<Reader> for Op {
+    fn from(reader: Reader) -> Self {
+        match reader {
+            Reader::Straight(Origin::Lies(find)) => Self::Text(find),
+            reader => Self::Variable(reader),
+        }
     }
 }
 
@@ -150,9 +141,9 @@ impl Format {
             }
             let (name, behind) = variable_name(variable).map_err(|sentence| Error::at(word, sentence))?;
             let name = name.to_ascii_lowercase();
-            let op = match special(&name).filter(|op| op.serves(cx.side)) {
+            let op = match special(&name, cx.side) {
                 Some(op) => op,
-                None => Op::Variable(cx.reader(&name, word)?),
+                None => cx.reader(&name, word)?.into(),
             };
             self.steps.push(Step { before: std::mem::take(&mut self.rest), op });
             rest = behind;
@@ -175,36 +166,36 @@ impl Format {
     #[inline]
     fn value(&self, op: &Op, r: &Request, out: &mut Vec<u8>) {
         match op {
+            Op::Text(find) => self.text(find(r), out),
+            Op::Number(push) => push(r, out),
             Op::RemoteAddr => match r.client() {
                 addr @ PeerAddr::Inet(_) => push_addr(addr, out),
-                unix @ PeerAddr::Unix(_) => self.made(out, |out| {
+                unix @ PeerAddr::Unix(_) => {
+                    let start = out.len();
                     push_addr(unix, out);
-                    true
-                }),
+                    self.escape_from(start, out);
+                }
             },
-            Op::TimeLocal => clock::push_time_local(out),
-            Op::TimeIso8601 => clock::push_time_iso8601(out),
-            Op::Msec => clock::push_msec(out),
-            Op::Request => self.text(shown_request_line(r), out),
-            Op::Status => push_status(r, out),
-            Op::BytesSent => push_decimal(r.output.sent, out),
-            Op::BodyBytesSent => push_decimal(r.bytes_sent().1, out),
-            Op::RequestLength => push_decimal(r.received, out),
-            Op::RequestTime => clock::push_seconds(r.elapsed_ms(), out),
-            Op::Pipe => out.push(if r.is_pipelined { b'p' } else { b'.' }),
-            Op::Header(known) => self.header(r, *known, out),
-            Op::Variable(reader) => self.made(out, |out| reader.append(r, out)),
+            Op::Header(known) if r.line.fields.repeat_any(known.bit()) => self.joined(r, *known, out),
+            Op::Header(known) => self.text(r.header(*known), out),
+            Op::Variable(reader) => {
+                let start = out.len();
+                if reader.append(r, out) {
+                    return self.escape_from(start, out);
+                }
+                out.truncate(start);
+                self.text(None, out);
+            }
         }
     }
 
-    fn header(&self, r: &Request, known: Known, out: &mut Vec<u8>) {
-        let mut fields = r.line.fields.all(known).map(|field| field.value.of(&r.head));
-        match (fields.next(), fields.next()) {
-            (first, None) => self.text(first, out),
-            _ => self.made(out, |out| {
-                join_values(r.line.fields.all(known).map(|field| field.value.of(&r.head)), b", ", out)
-            }),
-        }
+    /// Fields of one name become one value.
+    #[cold]
+    fn joined(&self, r: &Request, known: Known, out: &mut Vec<u8>) {
+        let start = out.len();
+        let values = r.line.fields.all(known).map(|field| field.value.of(&r.head));
+        join_values(values, b", ", out);
+        self.escape_from(start, out);
     }
 
     /// A value that lies somewhere already.
@@ -218,13 +209,8 @@ impl Format {
         }
     }
 
-    /// A value that `append` makes; it is escaped where it lies.
-    fn made(&self, out: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>) -> bool) {
-        let start = out.len();
-        if !append(out) {
-            out.truncate(start);
-            return self.text(None, out);
-        }
+    /// A value that was made from `start` on; it is escaped where it lies.
+    fn escape_from(&self, start: usize, out: &mut Vec<u8>) {
         let made = out.get(start..).unwrap_or_default();
         let is_plain = match self.escape {
             Escape::None => true,
@@ -311,12 +297,12 @@ mod tests {
             let format = Format { escape, ..Format::default() };
             let (mut from_text, mut made) = (b"<".to_vec(), b"<".to_vec());
             format.text(value, &mut from_text);
-            format.made(&mut made, |out| {
-                out.extend_from_slice(value.unwrap_or_default());
-                value.is_some()
-            });
             assert_eq!(String::from_utf8_lossy(&from_text), format!("<{expected}"), "{value:?}");
-            assert_eq!(made, from_text, "{value:?}");
+            if let Some(value) = value {
+                made.extend_from_slice(value);
+                format.escape_from(1, &mut made);
+                assert_eq!(made, from_text, "{value:?}");
+            }
         };
         check(Escape::Default, None, "-");
         check(Escape::Default, Some(b""), "");

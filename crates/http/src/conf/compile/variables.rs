@@ -61,7 +61,7 @@ impl Cx<'_> {
         if let Some(known) = self.known(name) {
             return Some(self.table.add(Definition {
                 name: name.into(),
-                source: Source::Plain(known.read),
+                source: Source::Plain(known.origin),
                 write: known.write,
                 cache: known.cache,
             }));
