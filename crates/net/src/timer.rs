@@ -102,6 +102,14 @@ struct Slot {
     waker: Option<Waker>,
 }
 
+impl Slot {
+    /// Whether the time has come.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.at_ms != NEVER && self.at_ms <= now_ms()
+    }
+}
+
 /// A time, and the place of the slot that it was filed for.
 type Entry = Reverse<(u64, u32)>;
 
@@ -246,24 +254,21 @@ impl Deadline {
     /// Whether the time has come.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let at = TIMERS.with_borrow(|timers| timers.slots[self.place as usize].at_ms);
-        at != NEVER && at <= now_ms()
+        TIMERS.with_borrow(|timers| timers.slots[self.place as usize].is_over())
     }
 
     /// Ready once the time has come; otherwise the task is woken then.
     pub fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_over() {
-            return Poll::Ready(());
-        }
-        let before = TIMERS.with_borrow_mut(|timers| {
-            let waker = &mut timers.slots[self.place as usize].waker;
-            match waker {
-                Some(known) if known.will_wake(cx.waker()) => None,
-                _ => waker.replace(cx.waker().clone()),
+        let (over, before) = TIMERS.with_borrow_mut(|timers| {
+            let slot = &mut timers.slots[self.place as usize];
+            match &slot.waker {
+                _ if slot.is_over() => (Poll::Ready(()), None),
+                Some(known) if known.will_wake(cx.waker()) => (Poll::Pending, None),
+                _ => (Poll::Pending, slot.waker.replace(cx.waker().clone())),
             }
         });
         drop(before);
-        Poll::Pending
+        over
     }
 
     /// Waits until the time has come.
