@@ -21,6 +21,7 @@ use crate::conf::{LocationId, Server, ServerId};
 use crate::connection::Conn;
 use crate::cycle::Local;
 use crate::logging::Context;
+use crate::module::{Module, Slot};
 use crate::output::Output;
 use crate::regex::Regex;
 use crate::relay::cache::Case;
@@ -137,6 +138,8 @@ pub struct Request {
     pub peer_deadline: Rc<Deadline>,
     /// What modules remember until the next internal redirect.
     pub contexts: Contexts,
+    /// The slot of the module whose content handler it came to, until then.
+    entered: Option<&'static Slot>,
     /// As [`Self::contexts`], for what the reading of a variable leaves.
     pub notes: RefCell<Contexts>,
     /// What modules remember, or hold, until the request ends.
@@ -236,6 +239,7 @@ impl Request {
             patience: Cell::default(),
             peer_deadline: Rc::new(Deadline::new()),
             contexts: Contexts::default(),
+            entered: None,
             notes: RefCell::default(),
             lasting: Contexts::default(),
             limit_req_status: None,
@@ -546,7 +550,21 @@ impl Request {
     /// Forgets what modules remember, as an internal redirect does.
     pub fn forget_contexts(&mut self) {
         self.contexts.clear();
+        self.entered = None;
         self.notes.get_mut().clear();
+    }
+
+    /// Notes that it came to the content handler of module `M`.
+    #[inline]
+    pub fn enter_handler<M: Module>(&mut self) {
+        self.entered = Some(M::SLOT);
+    }
+
+    /// Whether the content handler that it came to last, if any since the last internal redirect, is that of module `M`.
+    #[inline]
+    #[must_use]
+    pub fn has_entered<M: Module>(&self) -> bool {
+        self.entered.is_some_and(|slot| std::ptr::eq(slot, M::SLOT))
     }
 
     /// Milliseconds since the request began.

@@ -51,9 +51,6 @@ pub(super) struct Parts {
     scheme: Scheme,
 }
 
-/// That the request came to the location's handler: `$proxy_host` has a value from then on.
-pub(super) struct Entered;
-
 /// The URL of this request, where it has variables.
 pub(super) struct Evaluated(pub Parts);
 
@@ -95,7 +92,8 @@ impl Pass {
     /// As [`parts`] of the module, for a request of this location.
     pub fn parts<'r>(&'r self, r: &'r Request) -> Option<&'r Parts> {
         match self {
-            Self::Fixed(fixed) => r.contexts.get::<Entered>().map(|_| &fixed.parts),
+            // `$proxy_host` has a value once the request came to the location's handler.
+            Self::Fixed(fixed) => r.has_entered::<Proxy>().then_some(&fixed.parts),
             Self::Variable(_) => r.contexts.get::<Evaluated>().map(|evaluated| &evaluated.0),
         }
     }
@@ -189,10 +187,9 @@ pub(super) fn target(r: &mut Request) -> Result<Target, Outcome> {
             }
         }
     };
-    match evaluated {
-        Some(parts) => r.contexts.put(Evaluated(parts)),
-        // It has no size, so nothing is allocated for it.
-        None => r.contexts.put(Entered),
+    r.enter_handler::<Proxy>();
+    if let Some(parts) = evaluated {
+        r.contexts.put(Evaluated(parts));
     }
     Ok(target)
 }
