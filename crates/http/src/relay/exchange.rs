@@ -9,11 +9,12 @@ use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use upstream::Peer;
 
-use super::Relay;
 use super::codec::{self, Codec, HeadStep, Received, SendError};
 use super::connect::{self, Connected, OpenError, Opening, Start};
+use super::head::Judged;
 use super::settings::next;
 use super::tls::{TlsError, Wanted};
+use super::{Relay, pump, tunnel};
 use crate::phases::Outcome;
 use crate::request::Request;
 use crate::trace;
@@ -66,7 +67,8 @@ pub(super) const SENDING: &str = "sending request to upstream";
 /// For the error log: what is done until the head is there.
 pub const READING: &str = "reading response header from upstream";
 
-/// A complete head and what came with it.
+/// The connection of an exchange, and what has come over it: in the end a complete head and what follows it. It stays
+/// where it is while the peer is talked to, as it is too large to be handed to and fro.
 pub(super) struct Answer {
     /// The connection.
     pub conn: Connected,
@@ -77,6 +79,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Nothing has come yet.
+    pub(super) fn over(conn: Connected) -> Self {
+        Self { conn, buf: Buf::empty(), body: 0 }
+    }
+
     /// What has come behind the head.
     pub(super) fn rest(&self) -> &[u8] {
         self.buf.get(self.body..).unwrap_or_default()
@@ -108,6 +115,17 @@ pub(super) enum Trouble {
     Client(Outcome),
 }
 
+impl Trouble {
+    /// What an exchange comes to with it.
+    #[cold]
+    fn end(self) -> Result<Outcome, Failure> {
+        match self {
+            Self::Client(outcome) => Ok(outcome),
+            Self::Peer(failure) => Err(failure),
+        }
+    }
+}
+
 /// A connection that could not be had.
 pub(super) fn not_connected(kind: u32) -> Trouble {
     Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING })
@@ -118,29 +136,47 @@ impl Relay<'_> {
     pub(super) async fn exchange(&mut self, r: &mut Request) -> Result<Outcome, Failure> {
         let deadline = Rc::clone(&r.peer_deadline);
         self.wire = self.protocol.wire(r);
-        let done = match self.connection(r, &deadline).await {
-            Ok(conn) => self.talk_over(r, conn, &deadline).await,
-            Err(trouble) => Err(trouble),
+        let conn = {
+            let wanted = match self.wanted(r) {
+                Ok(wanted) => wanted,
+                Err(trouble) => return trouble.end(),
+            };
+            // A request for which a connection is at hand is not to carry what another way to one takes.
+            match self.reuse(r, wanted.as_ref()) {
+                Some(conn) => conn,
+                None => match self.connection(r, wanted.as_ref(), &deadline).await {
+                    Ok(conn) => conn,
+                    Err(trouble) => return trouble.end(),
+                },
+            }
         };
-        match done {
-            Ok(answer) => self.answer(r, answer, &deadline).await,
-            Err(Trouble::Client(outcome)) => Ok(outcome),
-            Err(Trouble::Peer(failure)) => Err(failure),
+        let mut answer = Answer::over(conn);
+        if let Err(trouble) = self.talk_over(r, &mut answer, &deadline).await {
+            return trouble.end();
+        }
+        match self.judge(r) {
+            Judged::Failed(failure) => Err(failure),
+            Judged::Over(outcome) => Ok(outcome),
+            Judged::Unread(end) => {
+                self.finish_unread(answer, r);
+                end
+            }
+            Judged::Cached(instead) => Ok(self.answer_from_cache(r, answer, instead)),
+            // Boxed, as it would make the future of every request larger.
+            Judged::Tunnel => Ok(Box::pin(tunnel::run(self, r, answer)).await),
+            Judged::Body(length) => Ok(pump::run(self, r, answer, length, &deadline).await),
         }
     }
 
-    /// A connection to the peer: one that idles, another's, or a new one.
-    async fn connection(&self, r: &mut Request, deadline: &Deadline) -> Result<Connected, Trouble> {
-        let wanted = self.wanted(r)?;
-        let wanted = wanted.as_ref();
-        let is_shared = self.wire.may_share() && self.upstream.shares();
-        let idle = if is_shared { None } else { self.reuse(r, wanted)? };
-        // A request for which a connection is at hand is not to carry what another way to one takes.
-        if let Some(conn) = idle {
-            return Ok(conn);
-        }
+    /// A connection to the peer that does not idle: another's, or a new one.
+    async fn connection(
+        &self,
+        r: &mut Request,
+        wanted: Option<&Wanted>,
+        deadline: &Deadline,
+    ) -> Result<Connected, Trouble> {
         let peer = self.attempt.peer().ok_or_else(|| not_connected(next::ERROR))?;
-        if is_shared {
+        if self.shares() {
             return Box::pin(self.join(r, peer, wanted, deadline)).await;
         }
         let opening = self.begin(r, peer)?;
@@ -154,30 +190,38 @@ impl Relay<'_> {
     pub(super) async fn talk_over(
         &mut self,
         r: &mut Request,
-        mut conn: Connected,
+        answer: &mut Answer,
         deadline: &Deadline,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<(), Trouble> {
         r.upstream_head.clear();
         self.heard = Heard::default();
-        match self.wire.open(r, &mut conn, &self.plan, self.settings) {
-            codec::Opening::Plan => self.send(r, &conn, deadline).await?,
+        match self.wire.open(r, &mut answer.conn, &self.plan, self.settings) {
+            codec::Opening::Plan => self.send(r, &answer.conn, deadline).await?,
             codec::Opening::Codec => {
                 self.is_request_sent = true;
                 self.is_request_whole = true;
-                conn.send_small_pieces();
+                answer.conn.send_small_pieces();
             }
             codec::Opening::Answered(status) => {
                 r.upstream_head.head.status = status;
-                return Ok(Answer { conn, buf: Buf::empty(), body: 0 });
+                return Ok(());
             }
         }
-        let (buf, body) = self.read_head(r, &conn, deadline).await?;
-        Ok(Answer { conn, buf, body })
+        self.read_head(r, answer, deadline).await
     }
 
-    /// An idle connection to the peer.
-    fn reuse(&self, r: &mut Request, wanted: Option<&Wanted>) -> Result<Option<Connected>, Trouble> {
-        let Some(peer) = self.attempt.peer() else { return Err(not_connected(next::ERROR)) };
+    /// Whether connections to the group serve several requests at once.
+    #[inline]
+    fn shares(&self) -> bool {
+        self.wire.may_share() && self.upstream.shares()
+    }
+
+    /// An idle connection to the peer, if there is one.
+    fn reuse(&self, r: &mut Request, wanted: Option<&Wanted>) -> Option<Connected> {
+        if self.shares() {
+            return None;
+        }
+        let peer = self.attempt.peer()?;
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
         let conn = connect::reuse(upstream, peer, location, wanted, channel);
         if conn.is_some()
@@ -185,7 +229,7 @@ impl Relay<'_> {
         {
             state.connect_ms = Some(0);
         }
-        Ok(conn)
+        conn
     }
 
     /// What TLS towards the peer must be, where the protocol speaks it.
@@ -386,37 +430,40 @@ impl Relay<'_> {
         }
     }
 
-    /// Reads until the head is complete; gives the buffer, and where the body begins in it.
+    /// Reads until the head is complete.
     async fn read_head(
         &mut self,
         r: &mut Request,
-        conn: &Connected,
+        answer: &mut Answer,
         deadline: &Deadline,
-    ) -> Result<(Buf, usize), Trouble> {
-        let Heard { mut buf, mut head } = std::mem::take(&mut self.heard);
+    ) -> Result<(), Trouble> {
+        let Heard { buf, mut head } = std::mem::take(&mut self.heard);
+        answer.buf = buf;
         if head.is_none() {
             deadline.set_after(self.settings.read_timeout);
-            let waited = poll_fn(|cx| self.poll_head(r, conn, deadline, &mut buf, cx)).await;
-            match waited {
+            match poll_fn(|cx| self.poll_head(r, answer, deadline, cx)).await {
                 Waited::Head(parsed) => head = Some(parsed),
-                broken => return Err(unheard(r, conn, broken)),
+                broken => return Err(unheard(r, &answer.conn, broken)),
             }
         }
         match head {
-            Some(Ok(body)) => Ok((buf, body)),
-            Some(Err(kind)) => Err(unread(conn, kind)),
-            None => Err(unread(conn, next::ERROR)),
+            Some(Ok(body)) => {
+                answer.body = body;
+                Ok(())
+            }
+            Some(Err(kind)) => Err(unread(&answer.conn, kind)),
+            None => Err(unread(&answer.conn, next::ERROR)),
         }
     }
 
     fn poll_head(
         &mut self,
         r: &mut Request,
-        conn: &Connected,
+        answer: &mut Answer,
         deadline: &Deadline,
-        buf: &mut Buf,
         cx: &mut Context<'_>,
     ) -> Poll<Waited> {
+        let Answer { conn, buf, .. } = answer;
         loop {
             if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
                 return Poll::Ready(Waited::Unsent(error));

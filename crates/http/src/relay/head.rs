@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use net::Deadline;
 use os::errlog::Level;
 use proto::h1::{Field, Known, Method};
 
@@ -12,9 +11,7 @@ use super::codec::{BodyLength, Codec};
 use super::exchange::{Answer, Failure, READING};
 use super::settings::{ignore, next};
 use super::sticky::Moment;
-use super::{
-    Protocol, Relay, RelaySettings, Rewritten, SWITCHING_PROTOCOLS, UpstreamHead, now, pump, tunnel,
-};
+use super::{Protocol, Relay, RelaySettings, Rewritten, SWITCHING_PROTOCOLS, UpstreamHead, now};
 use crate::output;
 use crate::phases::Outcome;
 use crate::request::Request;
@@ -28,18 +25,29 @@ pub(super) struct Heading<'a> {
     pub settings: &'a RelaySettings,
 }
 
+/// What an upstream's head leads to.
+pub(super) enum Judged {
+    /// The attempt failed, and with it the connection.
+    Failed(Failure),
+    /// The request is decided, and the connection ends.
+    Over(Outcome),
+    /// It is decided without the body: the connection may serve another where none is to come.
+    Unread(Result<Outcome, Failure>),
+    /// The cache has the answer.
+    Cached(heard::Instead),
+    /// Bytes pass both ways from now on.
+    Tunnel,
+    /// The client's head is on its way, and such a body follows.
+    Body(BodyLength),
+}
+
 impl Relay<'_> {
     pub(super) fn heading(&self) -> Heading<'_> {
         Heading { protocol: self.protocol, settings: self.settings }
     }
 
-    /// Goes on with a complete head.
-    pub(super) async fn answer(
-        &mut self,
-        r: &mut Request,
-        answer: Answer,
-        deadline: &Deadline,
-    ) -> Result<Outcome, Failure> {
+    /// Looks at a complete head and makes the client's of it, if that is what comes next.
+    pub(super) fn judge(&mut self, r: &mut Request) -> Judged {
         let status = r.upstream_head.head.status;
         let method =
             self.plan.method.unwrap_or(if r.method == Method::Head { Method::Head } else { r.line.method });
@@ -59,7 +67,7 @@ impl Relay<'_> {
                 if let Some(state) = r.upstreams.last_mut() {
                     state.status = 502;
                 }
-                return Err(fail(next::INVALID_HEADER));
+                return Judged::Failed(fail(next::INVALID_HEADER));
             }
         };
         let is_tunnel = self.plan.tunnel == Some(status);
@@ -70,23 +78,22 @@ impl Relay<'_> {
         } else if status == SWITCHING_PROTOCOLS && !is_tunnel {
             // HTTP/2 has no such status, and no way to say what the client did not ask for (RFC 9113, 8.6).
             r.log(Level::Error, format_args!("upstream switched protocols unasked while {READING}"));
-            return Err(fail(next::INVALID_HEADER));
+            return Judged::Failed(fail(next::INVALID_HEADER));
         }
         if is_tunnel && !websocket::is_accepted(r) {
             r.log(
                 Level::Error,
                 format_args!("upstream sent invalid \"Sec-WebSocket-Accept\" header while {READING}"),
             );
-            return Err(fail(next::INVALID_HEADER));
+            return Judged::Failed(fail(next::INVALID_HEADER));
         }
         if let Some(kind) = self.wants_next(r, status) {
-            self.finish_unread(answer, r);
-            return Err(fail(kind));
+            return Judged::Unread(Err(fail(kind)));
         }
         if r.cache.is_some() {
             match heard::head(r, self.heading()) {
                 heard::Instead::No => {}
-                instead => return Ok(self.answer_from_cache(r, answer, instead)),
+                instead => return Judged::Cached(instead),
             }
         }
         self.push_visit(r);
@@ -97,25 +104,29 @@ impl Relay<'_> {
         if let Some(outcome) = instead {
             heard::dropped(r);
             self.succeed(r);
-            self.finish_unread(answer, r);
-            return Ok(outcome);
+            return Judged::Unread(Ok(outcome));
         }
         self.heading().copy_head(r, length);
         if is_tunnel {
             heard::dropped(r);
-            // Boxed, as it would make the future of every request larger.
-            return Ok(Box::pin(tunnel::run(self, r, answer)).await);
+            return Judged::Tunnel;
         }
         if let Err(outcome) = output::send_head(r) {
             heard::dropped(r);
             self.succeed(r);
-            return Ok(outcome);
+            return Judged::Over(outcome);
         }
-        Ok(pump::run(self, r, answer, length, deadline).await)
+        Judged::Body(length)
     }
 
     /// The upstream's answer says that what was kept is served.
-    fn answer_from_cache(&mut self, r: &mut Request, answer: Answer, instead: heard::Instead) -> Outcome {
+    #[cold]
+    pub(super) fn answer_from_cache(
+        &mut self,
+        r: &mut Request,
+        answer: Answer,
+        instead: heard::Instead,
+    ) -> Outcome {
         self.push_visit(r);
         self.succeed(r);
         self.finish_unread(answer, r);

@@ -67,7 +67,7 @@ use crate::body::RequestBody;
 use crate::conf::UpstreamId;
 use crate::conf::location::Location;
 use crate::cycle::Cycle;
-use crate::phases::Outcome;
+use crate::phases::{LocalFuture, Outcome};
 use crate::request::Request;
 use crate::trace;
 
@@ -355,11 +355,16 @@ impl<'a> Relay<'a> {
 }
 
 /// Passes the request on and its answer back. The cycle is the request's own.
-pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &Arc<dyn Protocol>) -> Outcome {
+pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &dyn Protocol) -> Outcome {
     let settings = protocol.settings(cycle.http.location(r.location));
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
-    if let Err(outcome) = take_body(r, protocol, settings).await {
+    let read = match take_body(r, protocol, settings) {
+        Ok(None) => Ok(()),
+        Ok(Some(reading)) => reading.await,
+        Err(outcome) => Err(outcome),
+    };
+    if let Err(outcome) = read {
         return outcome;
     }
     let target = match protocol.target(r) {
@@ -368,7 +373,7 @@ pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &Arc<dyn Protocol>) -
     };
     r.cache = None;
     if settings.cache.is_on() {
-        let heading = Heading { protocol: &**protocol, settings };
+        let heading = Heading { protocol, settings };
         let waiting = match cache::look(r, heading) {
             cache::Look::Ask => None,
             cache::Look::Done(outcome) => return outcome,
@@ -393,7 +398,7 @@ pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &Arc<dyn Protocol>) -
     if r.is_subrequest && r.ignores_client_abort {
         r.family().ignores_client_abort.set(true);
     }
-    let mut relay = Relay::new(r, &**protocol, settings, upstream);
+    let mut relay = Relay::new(r, protocol, settings, upstream);
     if let Err(outcome) = protocol.create(r, &mut relay.plan) {
         return outcome;
     }
@@ -408,25 +413,25 @@ pub fn no_upstream(r: &Request) -> Outcome {
     Outcome::Status(500)
 }
 
-/// Has the client's body read as the protocol wants it.
+/// Has the client's body read as the protocol wants it; gives a future only where there is one to be waited for.
 #[inline]
-async fn take_body(
-    r: &mut Request,
-    protocol: &Arc<dyn Protocol>,
+fn take_body<'r>(
+    r: &'r mut Request,
+    protocol: &dyn Protocol,
     settings: &RelaySettings,
-) -> Result<(), Outcome> {
+) -> Result<Option<LocalFuture<'r, Result<(), Outcome>>>, Outcome> {
     if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
         respend(r)?;
     }
     let body_use = protocol.body_use(r)?;
     match body_use {
-        BodyUse::Discard => Ok(()),
+        BodyUse::Discard => Ok(None),
         BodyUse::Stream | BodyUse::Whole if !r.reader.is_open() => {
             body::read_none(r);
-            Ok(())
+            Ok(None)
         }
-        BodyUse::Stream if !settings.request_buffering => Box::pin(body::begin_stream(r)).await,
-        BodyUse::Stream | BodyUse::Whole => Box::pin(body::read_all(r)).await,
+        BodyUse::Stream if !settings.request_buffering => Ok(Some(Box::pin(body::begin_stream(r)))),
+        BodyUse::Stream | BodyUse::Whole => Ok(Some(Box::pin(body::read_all(r)))),
     }
 }
 

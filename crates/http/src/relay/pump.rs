@@ -79,7 +79,7 @@ impl Spool {
 pub(super) async fn run(
     relay: &mut Relay<'_>,
     r: &mut Request,
-    answer: Answer,
+    mut answer: Answer,
     length: BodyLength,
     deadline: &Deadline,
 ) -> Outcome {
@@ -88,7 +88,7 @@ pub(super) async fn run(
     if r.response.header_only && sink.is_none() {
         return finish_head_only(relay, r, answer).await;
     }
-    let Answer { mut conn, buf, body } = answer;
+    let (buf, body) = (std::mem::take(&mut answer.buf), answer.body);
     let may_go_on = relay.may_go_on();
     let rate = relay
         .settings
@@ -98,7 +98,7 @@ pub(super) async fn run(
         .unwrap_or(0);
     let received = buf.len().saturating_sub(body) as u64;
     let mut pump = Pump {
-        conn: &conn,
+        conn: &answer.conn,
         wire: &mut relay.wire,
         deadline,
         read_timeout: relay.settings.read_timeout,
@@ -133,11 +133,11 @@ pub(super) async fn run(
     match end {
         End::Complete => {
             if may_go_on && relay.wire.may_keep(r) {
-                relay.wire.release(&mut conn);
-                conn.keep(&relay.upstream, now());
+                relay.wire.release(&mut answer.conn);
+                answer.conn.keep(&relay.upstream, now());
             } else {
                 // Processes of application servers wait for this, and are not to wait for a slow client.
-                drop(conn);
+                drop(answer.conn);
             }
             if is_mute {
                 finish_mute(r).await

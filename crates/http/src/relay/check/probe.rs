@@ -168,7 +168,8 @@ impl Probe {
             CheckKind::Talk(talk) => return talk.hold(conn.stream(), settings.read_timeout, &deadline).await,
             CheckKind::Request { .. } | CheckKind::Grpc { .. } => {}
         }
-        let mut answer = relay.talk_over(r, conn, &deadline).await.map_err(doing)?;
+        let mut answer = Answer::over(conn);
+        relay.talk_over(r, &mut answer, &deadline).await.map_err(doing)?;
         let status = r.upstream_head.head.status;
         let method = relay.plan.method.unwrap_or(Method::Get);
         if relay.wire.begin(r, method, settings).is_err() {
