@@ -22,7 +22,7 @@ const SMALL_FILE_AMONG_OTHERS: u64 = 16 << 10;
 /// A queue for a part of the body.
 #[inline]
 pub fn new_part(r: &mut Request) -> Queue {
-    std::mem::take(&mut r.output.spare)
+    r.output.spare.take().unwrap_or_default()
 }
 
 /// Queues a part of the body: for the filters where there are any, else framed for the client.
@@ -107,7 +107,7 @@ fn frame(r: &mut Request, mut part: Queue, more: More) {
     }
     r.output.is_ended |= is_end;
     if part.is_empty() {
-        r.output.spare = part;
+        r.output.spare = Some(part);
     }
 }
 

@@ -203,7 +203,7 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
         out.extend_from_slice(&proto::date::http(time));
         out.extend_from_slice(b"\r\n");
     }
-    let location = crate::redirect::absolute_location(r);
+    let location = if headers.has(Known::Location) { crate::redirect::absolute_location(r) } else { None };
     if let Some(location) = &location {
         out.extend_from_slice(b"Location: ");
         out.extend_from_slice(location);

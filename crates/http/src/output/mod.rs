@@ -74,7 +74,7 @@ pub struct Output {
     pub(crate) is_failed: bool,
     expects_subrequests: bool,
     /// An empty queue that has memory already.
-    spare: Queue,
+    spare: Option<Queue>,
     /// What was framed last is to leave at once.
     wants_flush: bool,
     delay: Option<Deadline>,

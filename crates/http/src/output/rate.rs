@@ -9,10 +9,16 @@ use crate::request::Request;
 use crate::variables::Template;
 
 /// How many bytes may be written now; pending while `limit_rate` holds the answer back.
+#[inline]
 pub(crate) fn rate_limit(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
     if r.limit_rate.is_none() && r.location().core.limit_rate.is_none() {
         return Poll::Ready(u64::MAX);
     }
+    hold_back(r, cx)
+}
+
+#[inline(never)]
+fn hold_back(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
     let (rate, after) = rates(r);
     if rate == 0 {
         return Poll::Ready(u64::MAX);
@@ -35,8 +41,16 @@ pub(crate) fn rate_limit(r: &mut Request, cx: &mut Context<'_>) -> Poll<u64> {
 }
 
 /// Waits as long after a write as `limit_rate` says that its bytes take.
+#[inline]
 pub(crate) fn pause(r: &mut Request, sent: u64) {
-    let (Some(rate @ 1..), after) = (r.limit_rate, r.limit_rate_after.unwrap_or(0)) else { return };
+    if let Some(rate @ 1..) = r.limit_rate {
+        pause_at(r, sent, rate);
+    }
+}
+
+#[inline(never)]
+fn pause_at(r: &mut Request, sent: u64, rate: u64) {
+    let after = r.limit_rate_after.unwrap_or(0);
     let before = r.output.sent.saturating_sub(sent).saturating_sub(after);
     let wait_ms = (r.output.sent.saturating_sub(after) - before).saturating_mul(1000) / rate;
     if wait_ms > 0 {

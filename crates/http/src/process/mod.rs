@@ -265,6 +265,10 @@ async fn phases_before_content(r: &mut Request, entry: Entry) -> Option<Outcome>
             }
         }
     }
+    // Mostly nobody stands between a location and its content.
+    if ![Phase::PreAccess, Phase::Access, Phase::PreContent].iter().any(|phase| concerns(r, *phase)) {
+        return None;
+    }
     if concerns(r, Phase::PreAccess)
         && let Some(outcome) = generic(r, Phase::PreAccess).await
     {

@@ -165,12 +165,18 @@ impl Relay<'_> {
 
 impl Heading<'_> {
     /// `intercept_errors`: an error status that has an `error_page` is answered by that.
+    #[inline]
     fn intercept(&self, r: &mut Request, status: u16) -> Option<Outcome> {
+        if status < 300 { None } else { self.intercept_error(r, status) }
+    }
+
+    #[inline(never)]
+    fn intercept_error(&self, r: &mut Request, status: u16) -> Option<Outcome> {
         if status == 404 && self.settings.intercept_404 {
             heard::intercepted(r, *self, status);
             return Some(Outcome::Status(404));
         }
-        if status < 300 || !self.settings.intercept_errors {
+        if !self.settings.intercept_errors {
             return None;
         }
         // An error of an error page is intercepted too, and then answered by nginx's own page.
@@ -186,7 +192,13 @@ impl Heading<'_> {
     }
 
     /// `X-Accel-Redirect`: another location answers, with a few of the upstream's fields.
+    #[inline]
     pub(super) fn accel_redirect(&self, r: &mut Request) -> Option<Outcome> {
+        if r.upstream_head.head.fields.has(Known::XAccelRedirect) { self.redirect(r) } else { None }
+    }
+
+    #[cold]
+    fn redirect(&self, r: &mut Request) -> Option<Outcome> {
         if self.settings.ignore_headers & ignore::XA_REDIRECT != 0 {
             return None;
         }

@@ -84,7 +84,8 @@ pub(super) async fn run(
     deadline: &Deadline,
 ) -> Outcome {
     let is_buffered = r.upstream_buffering.unwrap_or(relay.settings.buffering);
-    let sink = begin_sink(relay, r, length, is_buffered);
+    let is_kept = r.cache.is_some() || relay.settings.cache.store != super::cache::Store::Off;
+    let sink = if is_kept { begin_sink(relay, r, length, is_buffered) } else { None };
     if r.response.header_only && sink.is_none() {
         return finish_head_only(relay, r, answer).await;
     }
@@ -155,16 +156,14 @@ pub(super) async fn run(
     }
 }
 
-/// Where the answer goes besides, if it is to be kept or saved; an answer that is not buffered is neither.
+/// Where an answer goes that is to be kept or saved; one that is not buffered is neither.
+#[inline(never)]
 fn begin_sink(
     relay: &Relay<'_>,
     r: &mut Request,
     length: BodyLength,
     is_buffered: bool,
 ) -> Option<Box<Sink>> {
-    if r.cache.is_none() && relay.settings.cache.store == super::cache::Store::Off {
-        return None;
-    }
     let may_keep = is_buffered || relay.settings.keeps_unbuffered;
     let ending = may_keep.then(|| Ending { length, closing: relay.wire.closing() });
     let sink = Sink::begin(r, relay.settings, ending);

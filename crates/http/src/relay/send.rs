@@ -40,13 +40,13 @@ impl Relay<'_> {
             PlanBody::Whole if self.plan.framing == Framing::Plain => r.body.memory().map(<[u8]>::len),
             _ => None,
         };
-        let first = self.first_piece(r);
+        let first = if self.plan.body == PlanBody::None { Buf::empty() } else { self.first_piece(r) };
         let total = head.len() + whole.unwrap_or(first.len());
         let result = poll_fn(|cx| {
             while sent < total {
-                let body = match r.body.memory() {
-                    Some(body) if whole.is_some() => body,
-                    _ => &first[..],
+                let body = match whole {
+                    Some(_) => r.body.memory().unwrap_or_default(),
+                    None => &first[..],
                 };
                 let written = if sent < head.len() && !body.is_empty() {
                     let slices = [io::IoSlice::new(&head[sent..]), io::IoSlice::new(body)];
@@ -76,7 +76,7 @@ impl Relay<'_> {
         if let Some(state) = r.upstreams.last_mut() {
             state.sent += sent as u64;
         }
-        self.conclude_sending(r, conn, result)?;
+        result.map_err(|wait| self.unsent(r, conn, wait))?;
         if sent < total {
             // The upstream has answered: what is left of the request is not wanted.
             return Ok(());
@@ -168,29 +168,25 @@ impl Relay<'_> {
         deadline.poll_over(cx).map(|()| Err(Wait::TimedOut))
     }
 
-    fn conclude_sending(
-        &self,
-        r: &Request,
-        conn: &Connected,
-        result: Result<(), Wait>,
-    ) -> Result<(), Trouble> {
+    /// Tells why the request did not go.
+    #[cold]
+    fn unsent(&self, r: &Request, conn: &Connected, wait: Wait) -> Trouble {
         let fail = |kind| {
             Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: SENDING })
         };
-        match result {
-            Ok(()) => Ok(()),
-            Err(Wait::ClientGone) => Err(Trouble::Client(client_gone(r, SENDING))),
-            Err(Wait::TimedOut) => {
+        match wait {
+            Wait::ClientGone => Trouble::Client(client_gone(r, SENDING)),
+            Wait::TimedOut => {
                 r.log(
                     Level::Error,
                     format_args!("upstream timed out (110: Connection timed out) while {SENDING}"),
                 );
-                Err(fail(next::TIMEOUT))
+                fail(next::TIMEOUT)
             }
-            Err(Wait::Failed(error)) => {
+            Wait::Failed(error) => {
                 let call = net::tls::failed_call(&error, "send()", "SSL_write()");
                 r.log(Level::Error, format_args!("{call} failed {} while {SENDING}", Errno(&error)));
-                Err(fail(next::ERROR))
+                fail(next::ERROR)
             }
         }
     }
@@ -297,7 +293,7 @@ impl Relay<'_> {
         if let Some(state) = r.upstreams.last_mut() {
             state.sent += sent;
         }
-        self.conclude_sending(r, conn, result)?;
+        result.map_err(|wait| self.unsent(r, conn, wait))?;
         Ok(sent)
     }
 

@@ -132,7 +132,15 @@ fn first_value(r: &Request, variables: &[VariableId]) -> Vec<u8> {
 
 impl Relay<'_> {
     /// Looks for the session of a request before its first peer is picked.
+    #[inline]
     pub(super) fn begin_visit(&mut self, r: &Request) {
+        if self.upstream.sticky.is_some() {
+            self.look_for_visit(r);
+        }
+    }
+
+    #[inline(never)]
+    fn look_for_visit(&mut self, r: &Request) {
         let Some(sticky) = &self.upstream.sticky else { return };
         self.visit.id = first_value(r, &sticky.lookup);
         if self.visit.id.is_empty() {
@@ -150,7 +158,15 @@ impl Relay<'_> {
     }
 
     /// Makes the cookie that binds the client to the peer that was picked.
+    #[inline]
     pub(super) fn bind_visit(&mut self, r: &Request) {
+        if self.upstream.sticky.is_some() {
+            self.make_cookie(r);
+        }
+    }
+
+    #[inline(never)]
+    fn make_cookie(&mut self, r: &Request) {
         let Some(Sticky { method: StickyMethod::Cookie(cookie), .. }) = &self.upstream.sticky else { return };
         let Some(peer) = self.attempt.peer() else { return };
         self.visit.cookie.clear();

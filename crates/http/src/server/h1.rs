@@ -255,9 +255,12 @@ async fn finish(r: &mut Request) {
         return;
     }
     let rest = r.reader.take_rest();
+    if rest.is_empty() {
+        return;
+    }
     if r.keepalive {
         r.conn.keep_leftover(rest);
-    } else if !rest.is_empty() {
+    } else {
         r.lingering = true;
     }
 }

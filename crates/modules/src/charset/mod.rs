@@ -149,11 +149,17 @@ impl HeaderFilter for Charset {
         if settings.charset == Named::Off && r.response.charset_override.is_none() && !r.is_subrequest {
             return Filtered::Next;
         }
-        match destination(r, settings) {
-            Ok(Some(charset)) => apply(r, charset),
-            Ok(None) => Filtered::Next,
-            Err(NoValue) => Filtered::Instead(Outcome::Broken(0)),
-        }
+        convert(r)
+    }
+}
+
+/// Gives an answer the charset that it is to have. Apart, since most answers stay as they are.
+#[inline(never)]
+fn convert(r: &mut Request) -> Filtered {
+    match destination(r, r.location().settings::<Charset>()) {
+        Ok(Some(charset)) => apply(r, charset),
+        Ok(None) => Filtered::Next,
+        Err(NoValue) => Filtered::Instead(Outcome::Broken(0)),
     }
 }
 

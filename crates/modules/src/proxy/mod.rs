@@ -133,6 +133,15 @@ impl Settings for ProxySettings {
     }
 }
 
+impl ProxySettings {
+    /// What TLS offers to carry where a request goes over it.
+    #[inline(never)]
+    fn offer(&self, pass: &Pass, r: &Request) -> Option<Offer> {
+        pass.parts(r).filter(|parts| parts.is_https())?;
+        Some(Offer::Borrowed(if self.http_version == HttpVersion::Http2 { b"\x02h2" } else { b"" }))
+    }
+}
+
 impl Protocol for Proxy {
     fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
         &location.settings::<Self>().relay
@@ -178,11 +187,7 @@ impl Protocol for Proxy {
     fn tls(&self, r: &Request) -> Option<Offer> {
         let settings = r.location().settings::<Self>();
         let pass = settings.pass.as_deref()?;
-        if !pass.may_need_tls() {
-            return None;
-        }
-        pass.parts(r).filter(|parts| parts.is_https())?;
-        Some(Offer::Borrowed(if settings.http_version == HttpVersion::Http2 { b"\x02h2" } else { b"" }))
+        if pass.may_need_tls() { settings.offer(pass, r) } else { None }
     }
 
     fn scheme(&self, r: &Request) -> &'static str {
