@@ -69,7 +69,7 @@ impl Stream {
     /// Ready when a read would not block (or the peer has closed).
     ///
     /// # Errors
-    /// Only when the event loop is shutting down.
+    /// Where the event loop cannot watch it, such as that there are too many.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.tls() {
             None => self.socket.poll_readable(cx),

@@ -189,11 +189,7 @@ impl ExclusiveEpoll {
         if room == 0 {
             return Ok(0);
         }
-        let set = self.fd.as_raw_fd();
-        // SAFETY: the kernel writes at most `room` events, and there is room for `MOST`.
-        let count =
-            retry(|| check(unsafe { libc::epoll_wait(set, events.as_mut_ptr(), room as libc::c_int, 0) }))?;
-        let count = count.unsigned_abs() as usize;
+        let count = retry(|| direct::epoll_wait(self.fd.as_fd(), &mut events[..room], 0))?;
         for (token, event) in tokens.iter_mut().zip(&events[..count]) {
             *token = event.u64;
         }

@@ -135,7 +135,7 @@ pub trait Codec {
     /// Ready when something has come of the answer.
     ///
     /// # Errors
-    /// Only when the event loop is shutting down.
+    /// As [`Stream::poll_readable`].
     fn poll_readable(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         stream.poll_readable(cx)
     }

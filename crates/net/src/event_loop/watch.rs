@@ -74,12 +74,10 @@ impl Known {
 }
 
 fn bits_of(event: Event) -> u8 {
-    let is_so = [
-        (event.is_readable(), READABLE),
-        (event.is_writable(), WRITABLE),
-        (event.is_read_closed(), READ_CLOSED),
-    ];
-    is_so.iter().filter(|(is_so, _)| *is_so).fold(0, |bits, (_, bit)| bits | bit)
+    let bit = |is_so: bool, bit: u8| if is_so { bit } else { 0 };
+    bit(event.is_readable(), READABLE)
+        | bit(event.is_writable(), WRITABLE)
+        | bit(event.is_read_closed(), READ_CLOSED)
 }
 
 /// Who waits for one thing.
