@@ -36,7 +36,8 @@ impl Phase {
     pub const COUNT: usize = Self::Log as usize + 1;
 }
 
-/// What becomes of a request once somebody has decided.
+/// What becomes of a request once somebody has decided. What is large is boxed, as it is handed on from one to another
+/// many times.
 #[derive(Debug)]
 pub enum Outcome {
     /// Nobody is responsible yet: go on with the next handler.
@@ -44,22 +45,49 @@ pub enum Outcome {
     /// Answer with this status: its `error_page`, or nginx's own page.
     Status(u16),
     /// `response` is filled in; send it with this body.
-    Send(Body),
+    Send(Box<Body>),
     /// Everything was sent already.
     Sent,
     /// The client is gone or what was sent cannot be completed: close the connection, log this status.
     Broken(u16),
     /// Close the connection without a word (444).
     Close,
-    /// Start again with another URI (`ngx_http_internal_redirect`).
+    /// Start again.
+    Again(Box<Again>),
+}
+
+/// Where a request starts again.
+#[derive(Debug)]
+pub enum Again {
+    /// With another URI (`ngx_http_internal_redirect`).
     Redirect {
         /// The normalised path.
         uri: Vec<u8>,
         /// The arguments.
         args: Vec<u8>,
     },
-    /// Go on in a named location (`@name`, with the sign).
+    /// In a named location (`@name`, with the sign).
     Named(Vec<u8>),
+}
+
+impl Outcome {
+    /// [`Self::Send`].
+    #[must_use]
+    pub fn send(body: Body) -> Self {
+        Self::Send(Box::new(body))
+    }
+
+    /// [`Again::Redirect`].
+    #[must_use]
+    pub fn redirect(uri: Vec<u8>, args: Vec<u8>) -> Self {
+        Self::Again(Box::new(Again::Redirect { uri, args }))
+    }
+
+    /// [`Again::Named`].
+    #[must_use]
+    pub fn named(name: Vec<u8>) -> Self {
+        Self::Again(Box::new(Again::Named(name)))
+    }
 }
 
 /// The body of an answer that is known as a whole.
@@ -131,4 +159,15 @@ pub trait Answer: Send + Sync {
 
     /// Answers the request or declines.
     fn answer<'r>(&'r self, r: &'r mut Request) -> Answered<'r>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome;
+
+    #[test]
+    fn an_outcome_is_handed_on_in_two_registers() {
+        use std::task::Poll;
+        assert_eq!(size_of::<Poll<Option<Outcome>>>(), 2 * size_of::<usize>());
+    }
 }

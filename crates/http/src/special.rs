@@ -65,9 +65,9 @@ fn error_page(r: &mut Request, page_conf: &ErrorPage) -> Outcome {
             if r.method != Method::Head {
                 r.method = Method::Get;
             }
-            return Outcome::Redirect { uri, args };
+            return Outcome::redirect(uri, args);
         }
-        Some(b'@') => return Outcome::Named(target),
+        Some(b'@') => return Outcome::named(target),
         _ => {}
     }
     let status = match page_conf.overwrite {
@@ -120,7 +120,7 @@ fn page(r: &mut Request, status: u16) -> Outcome {
 fn plain_body(r: &mut Request, body: Vec<u8>) -> Outcome {
     forget_entity(&mut r.response);
     r.response.content_length = Some(body.len() as u64);
-    if body.is_empty() { Outcome::Send(Body::Empty) } else { Outcome::Send(Body::One(Chunk::copied(&body))) }
+    if body.is_empty() { Outcome::send(Body::Empty) } else { Outcome::send(Body::One(Chunk::copied(&body))) }
 }
 
 /// Drops what described the body of an answer that is not sent.

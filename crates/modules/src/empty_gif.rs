@@ -56,6 +56,6 @@ impl Answer for EmptyGif {
         r.response.content_type = b"image/gif".to_vec();
         r.response.content_length = Some(GIF.len() as u64);
         r.response.set_last_modified(Some(MODIFIED));
-        Answered::Now(Outcome::Send(Body::One(Chunk::Static(&GIF))))
+        Answered::Now(Outcome::send(Body::One(Chunk::Static(&GIF))))
     }
 }

@@ -68,7 +68,7 @@ fn serve(r: &mut Request) -> Outcome {
     let header = if start == 0 { 0 } else { HEADER.len() as u64 };
     open_file::announce(r, &opened.info, header + size - start);
     let rest = Chunk::File { file, offset: start, end: size };
-    Outcome::Send(match (start, size) {
+    Outcome::send(match (start, size) {
         (_, 0) => Body::Empty,
         (0, _) => Body::One(rest),
         _ => Body::Many(vec![Chunk::Static(&HEADER), rest]),

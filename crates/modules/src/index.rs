@@ -90,7 +90,7 @@ fn find(r: &Request) -> Outcome {
     for name in settings.names.iter() {
         let name = name.value(r);
         if name.first() == Some(&b'/') {
-            return Outcome::Redirect { uri: name, args: r.args.clone() };
+            return Outcome::redirect(name, r.args.clone());
         }
         if path.is_empty() {
             let mapped = match map_uri(r) {
@@ -105,7 +105,7 @@ fn find(r: &Request) -> Outcome {
         match test(r, &path, directory, is_directory_known) {
             Tested::Found => {
                 let uri = [&*r.uri, &*name].concat();
-                return Outcome::Redirect { uri, args: r.args.clone() };
+                return Outcome::redirect(uri, r.args.clone());
             }
             Tested::Missing => is_directory_known = true,
             Tested::Failed(status) => return Outcome::Status(status),

@@ -58,13 +58,13 @@ impl PhaseHandler for InternalRedirect {
         match target.first() {
             // Without a value the request stays where it is.
             None => Verdict::Declined,
-            Some(b'@') => Verdict::Finish(Outcome::Named(target)),
+            Some(b'@') => Verdict::Finish(Outcome::named(target)),
             Some(_) => {
                 let mut uri = Vec::new();
                 match proto::uri::parse_unsafe(&target, &mut uri) {
                     Ok(args) => {
                         let args = args.unwrap_or_default().to_vec();
-                        Verdict::Finish(Outcome::Redirect { uri, args })
+                        Verdict::Finish(Outcome::redirect(uri, args))
                     }
                     Err(_) => {
                         let shown = String::from_utf8_lossy(&target);

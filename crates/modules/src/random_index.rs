@@ -91,7 +91,7 @@ fn pick(r: &Request) -> Outcome {
         return Outcome::Declined;
     }
     let Some(name) = names.get(random_below(names.len())) else { return Outcome::Declined };
-    Outcome::Redirect { uri: [&*r.uri, name.as_bytes()].concat(), args: r.args.clone() }
+    Outcome::redirect([&*r.uri, name.as_bytes()].concat(), r.args.clone())
 }
 
 fn is_file(entry: &DirEntry) -> io::Result<bool> {

@@ -52,7 +52,7 @@ fn serve(r: &mut Request) -> Outcome {
         return Outcome::Status(405);
     }
     open_file::announce(r, &opened.info, opened.info.size);
-    Outcome::Send(open_file::whole(file, opened.info.size))
+    Outcome::send(open_file::whole(file, opened.info.size))
 }
 
 /// The directory's name with its slash.

@@ -75,7 +75,7 @@ impl Answer for StubStatus {
         r.response.content_type.clear();
         r.response.content_type.extend_from_slice(b"text/plain");
         r.response.content_length = Some(text.len() as u64);
-        Answered::Now(Outcome::Send(Body::One(Chunk::copied(text.as_bytes()))))
+        Answered::Now(Outcome::send(Body::One(Chunk::copied(text.as_bytes()))))
     }
 }
 

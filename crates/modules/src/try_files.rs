@@ -144,10 +144,10 @@ fn try_each<'r>(tries: &Tries, r: &mut Request) -> Verdict<'r> {
         Last::Uri(uri) => {
             let uri = name_of(uri, r, alias);
             if uri.first() == Some(&b'@') {
-                Outcome::Named(uri)
+                Outcome::named(uri)
             } else {
                 let (uri, args) = split_args(&uri);
-                Outcome::Redirect { uri, args }
+                Outcome::redirect(uri, args)
             }
         }
     })

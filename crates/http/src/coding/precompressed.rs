@@ -73,5 +73,5 @@ pub fn serve(r: &mut Request, coding: Coding, mode: Precompressed) -> Outcome {
     open_file::announce(r, &opened.info, opened.info.size);
     let name = coding.name().as_bytes();
     r.response.headers.push_known(Known::ContentEncoding, b"Content-Encoding", name);
-    Outcome::Send(open_file::whole(file, opened.info.size))
+    Outcome::send(open_file::whole(file, opened.info.size))
 }

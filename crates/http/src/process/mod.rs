@@ -14,7 +14,7 @@ use crate::conf::core::Satisfy;
 use crate::conf::location::Content;
 use crate::delay::{self, Held};
 use crate::output;
-use crate::phases::{Answered, Outcome, Phase, Verdict};
+use crate::phases::{Again, Answered, Outcome, Phase, Verdict};
 use crate::relay;
 use crate::request::Request;
 use crate::special;
@@ -58,8 +58,8 @@ async fn post_action(r: &mut Request) {
         r.is_post_action = true;
         r.response.header_only = true;
         let outcome = match target.first() {
-            Some(b'/') => Outcome::Redirect { uri: target.to_vec(), args: Vec::new() },
-            _ => Outcome::Named(target.to_vec()),
+            Some(b'/') => Outcome::redirect(target.to_vec(), Vec::new()),
+            _ => Outcome::named(target.to_vec()),
         };
         conclude(r, outcome, Entry::ServerRewrite).await;
     }
@@ -78,7 +78,7 @@ async fn conclude(r: &mut Request, mut outcome: Outcome, mut entry: Entry) {
             Outcome::Send(_) if r.reader.is_open() && r.error_status == 0 && has_broken_body(r) => {
                 Outcome::Status(400)
             }
-            Outcome::Send(body) => output::send(r, body).await,
+            Outcome::Send(body) => output::send(r, *body).await,
             Outcome::Status(_) | Outcome::Close | Outcome::Broken(_) if r.is_post_action => break,
             Outcome::Status(444) | Outcome::Close => {
                 r.close_silently(444);
@@ -97,19 +97,18 @@ async fn conclude(r: &mut Request, mut outcome: Outcome, mut entry: Entry) {
                 r.close_silently(status);
                 break;
             }
-            Outcome::Redirect { uri, args } => {
-                entry = Entry::ServerRewrite;
-                match internal_redirect(r, uri, args) {
-                    Ok(()) => Outcome::Declined,
-                    Err(status) => Outcome::Status(status),
-                }
-            }
-            Outcome::Named(name) => {
-                entry = Entry::LocationRewrite;
-                match named_location(r, &name) {
-                    Ok(()) => Outcome::Declined,
-                    Err(status) => Outcome::Status(status),
-                }
+            Outcome::Again(again) => {
+                let begun = match *again {
+                    Again::Redirect { uri, args } => {
+                        entry = Entry::ServerRewrite;
+                        internal_redirect(r, uri, args)
+                    }
+                    Again::Named(name) => {
+                        entry = Entry::LocationRewrite;
+                        named_location(r, &name)
+                    }
+                };
+                begun.map_or_else(Outcome::Status, |()| Outcome::Declined)
             }
         };
     }

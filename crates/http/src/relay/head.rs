@@ -216,7 +216,7 @@ impl Heading<'_> {
             )
         });
         if target.first() == Some(&b'@') {
-            return Some(Outcome::Named(target));
+            return Some(Outcome::named(target));
         }
         let mut path = Vec::new();
         let args = match proto::uri::parse_unsafe(&target, &mut path) {
@@ -230,7 +230,7 @@ impl Heading<'_> {
         if r.method != Method::Head {
             r.method = Method::Get;
         }
-        Some(Outcome::Redirect { uri: path, args })
+        Some(Outcome::redirect(path, args))
     }
 
     /// Fills the client's head from the upstream's.

@@ -355,5 +355,5 @@ fn answer(r: &mut Request, reply: Reply) -> Outcome {
     if let Some(location) = reply.location {
         r.response.headers.push(b"Location", location.as_bytes());
     }
-    Outcome::Send(Body::One(Chunk::copied(reply.text.as_bytes())))
+    Outcome::send(Body::One(Chunk::copied(reply.text.as_bytes())))
 }

@@ -45,7 +45,7 @@ pub(super) async fn put(r: &mut Request, settings: DavSettings) -> Outcome {
     }
     r.response.status = status;
     r.response.header_only = true;
-    Outcome::Send(Body::Empty)
+    Outcome::send(Body::Empty)
 }
 
 /// Gives the body its permissions, the client's time, and its name.

@@ -212,7 +212,7 @@ fn serve(r: &mut Request) -> Outcome {
 
 fn send_whole(r: &mut Request, file: Arc<File>, info: &FileInfo) -> Outcome {
     open_file::announce(r, info, info.size);
-    Outcome::Send(open_file::whole(file, info.size))
+    Outcome::send(open_file::whole(file, info.size))
 }
 
 fn send(r: &mut Request, file: Arc<File>, info: &FileInfo, cut: Cut) -> Outcome {
@@ -220,7 +220,7 @@ fn send(r: &mut Request, file: Arc<File>, info: &FileInfo, cut: Cut) -> Outcome 
     open_file::announce(r, info, head.len() as u64 + (data.end - data.start));
     let mut front = Buf::empty();
     *front.vec() = head;
-    Outcome::Send(Body::Many(vec![front.into(), Chunk::File { file, offset: data.start, end: data.end }]))
+    Outcome::send(Body::Many(vec![front.into(), Chunk::File { file, offset: data.start, end: data.end }]))
 }
 
 /// `mp4_limit_rate`: lets the answer leave about as fast as it is played. `$limit_rate` goes before it, and it goes

@@ -222,8 +222,8 @@ fn answer(r: &mut Request, status: u16, text: &Template) -> Outcome {
     r.response.content_length = Some(value.len() as u64);
     r.set_content_type();
     if value.is_empty() {
-        Outcome::Send(Body::Empty)
+        Outcome::send(Body::Empty)
     } else {
-        Outcome::Send(Body::One(Chunk::copied(&value)))
+        Outcome::send(Body::One(Chunk::copied(&value)))
     }
 }

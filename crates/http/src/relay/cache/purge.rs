@@ -226,7 +226,7 @@ async fn with_page(r: &mut Request, zone: Arc<Zone>, purge: Purge, mode: Mode) -
     r.response.content_type.clear();
     r.response.content_type.extend_from_slice(b"text/html");
     r.response.content_length = Some(page.len() as u64);
-    Outcome::Send(Body::One(Chunk::copied(&page)))
+    Outcome::send(Body::One(Chunk::copied(&page)))
 }
 
 fn page(zone: &Zone, purge: &Purge) -> Vec<u8> {

@@ -63,7 +63,7 @@ pub(super) fn send(
         ::cache::Body::Read { buf, start } => Chunk::Buf { buf, start },
         ::cache::Body::File { file, offset, end } => Chunk::File { file: Arc::new(file), offset, end },
     };
-    Some(Outcome::Send(Body::One(chunk)))
+    Some(Outcome::send(Body::One(chunk)))
 }
 
 /// Whether a body goes to its client in such a way that `sendfile` can take it, as far as is known by now.
