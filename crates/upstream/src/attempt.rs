@@ -137,7 +137,7 @@ impl Attempt {
         if self.held.is_some() {
             self.release(Outcome::Next, now);
         }
-        let held = match self.pick_alone(now) {
+        let held = match self.alone(now) {
             Some(held) => held,
             None => self.pick_in_turn(key, now)?,
         };
@@ -145,9 +145,20 @@ impl Attempt {
         Ok(held.id)
     }
 
+    /// As [`Self::pick`] for the only peer of a group without choice, whatever the key; says whether there is one that may
+    /// be tried.
+    #[inline]
+    pub fn pick_alone(&mut self, now: Now) -> bool {
+        if self.held.is_none() {
+            self.held = self.alone(now);
+            return self.held.is_some();
+        }
+        false
+    }
+
     /// The one peer of a group without choice and limit: nothing must agree with anything, so no lock is taken.
     #[inline]
-    fn pick_alone(&self, now: Now) -> Option<Held> {
+    fn alone(&self, now: Now) -> Option<Held> {
         let (first, peers) = self.group.set(Role::Primary);
         let [peer] = peers else { return None };
         let field = Field { group: &self.group, peers, first, tried: &self.tried, now };
@@ -211,6 +222,9 @@ impl Attempt {
     /// first byte.
     pub fn head_seen(&mut self, now: Now) {
         let Some(held) = &mut self.held else { return };
+        if !self.group.measures() {
+            return;
+        }
         let head_ms = now.ms().saturating_sub(held.since.ms());
         held.head_ms = Some(head_ms);
         if let Some(peer) = self.group.peer(held.id) {
@@ -234,19 +248,12 @@ impl Attempt {
         let group = &*self.group;
         let peer = group.peer(held.id)?;
         self.tries = if group.is_single() { 0 } else { self.tries.saturating_sub(1) };
-        let spent = Spent { since: held.since, head_ms: held.head_ms, counting: held.counting };
-        least_time::end(group, peer, spent, outcome, now);
-        ewma::end(group, peer, now.ms().saturating_sub(held.since.ms()), outcome, now);
+        if group.measures() {
+            take_times(group, peer, &held, outcome, now);
+        }
         let mut notice = settle(group, peer, outcome, now);
-        if let Some(eject) = group.eject()
-            && !group.is_single()
-        {
-            let mut turn = group.lock();
-            let seen = Seen { outcome, is_error: held.is_error, head_ms: held.head_ms };
-            if eject.count(group, peer, seen, now) {
-                turn.changed(peer, now);
-                notice = notice.or(Some(Notice::Ejected));
-            }
+        if group.measures() && counts_out(group, peer, &held, outcome, now) {
+            notice = notice.or(Some(Notice::Ejected));
         }
         if group.balancer().counts_group() && held.counting != Counting::Alone {
             group.conns().fetch_sub(1, Relaxed);
@@ -266,6 +273,27 @@ impl Drop for Attempt {
             self.release(Outcome::Next, held.since);
         }
     }
+}
+
+/// Takes the times of an attempt for the methods that go by them.
+#[inline(never)]
+fn take_times(group: &Group, peer: &Peer, held: &Held, outcome: Outcome, now: Now) {
+    let spent = Spent { since: held.since, head_ms: held.head_ms, counting: held.counting };
+    least_time::end(group, peer, spent, outcome, now);
+    ewma::end(group, peer, now.ms().saturating_sub(held.since.ms()), outcome, now);
+}
+
+/// Counts an attempt for `eject`; says whether that puts the peer out.
+#[inline(never)]
+fn counts_out(group: &Group, peer: &Peer, held: &Held, outcome: Outcome, now: Now) -> bool {
+    let Some(eject) = group.eject().filter(|_| !group.is_single()) else { return false };
+    let mut turn = group.lock();
+    let seen = Seen { outcome, is_error: held.is_error, head_ms: held.head_ms };
+    let is_out = eject.count(group, peer, seen, now);
+    if is_out {
+        turn.changed(peer, now);
+    }
+    is_out
 }
 
 /// Counts or clears failures (`ngx_http_upstream_free_round_robin_peer`); the common case takes no lock.
@@ -396,6 +424,17 @@ mod tests {
         assert_eq!(alone.tries(), 0);
         alone.grant_try();
         assert_eq!(pick(&mut alone, Key::Nothing, sec(0)), 'a', "the only peer is asked again");
+    }
+
+    #[test]
+    fn the_only_peer_needs_no_key() {
+        let check = |lines: &[&str], expected: [bool; 2]| {
+            let mut attempt = shared(Balancer::Hash, lines).attempt();
+            assert_eq!([attempt.pick_alone(sec(0)), attempt.pick_alone(sec(0))], expected, "{lines:?}");
+        };
+        check(&["10.0.0.1:8081"], [true, false]);
+        check(&["10.0.0.1:8081 max_conns=1"], [false, false]);
+        check(&["10.0.0.1:8081", "10.0.0.1:8082"], [false, false]);
     }
 
     #[test]

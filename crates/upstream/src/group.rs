@@ -141,6 +141,8 @@ pub struct Group {
     scale: u32,
     tries: u32,
     policy: Policy,
+    /// The times of answers matter, or their errors do.
+    measures: bool,
     /// What order the primaries are kept in, where looking at each would take too long.
     kept: Option<Kept>,
     /// For each set the peers by their `sid`, likewise.
@@ -199,6 +201,7 @@ impl Group {
         let tries = peers.iter().filter(|peer| peer.admin == Admin::Up).count();
         let policy = Policy { balancer: policy.balancer.prepared(head), ..policy };
         let starts_slowly = peers.iter().any(|peer| peer.slow_start_ms > 0);
+        let measures = policy.balancer.measures() || policy.eject.is_some();
         let kept = Kept::of(&policy.balancer, head);
         let by_sid = (peers.len() >= SIDS_MANY).then(|| Box::new([by_sid(head), by_sid(tail)]));
         Ok(Self {
@@ -209,6 +212,7 @@ impl Group {
             scale: if starts_slowly { SLOW_START_STEPS } else { 1 },
             tries: u32::try_from(tries).unwrap_or(u32::MAX),
             policy,
+            measures,
             kept,
             by_sid,
             shared: Arc::new(Shared {
@@ -408,6 +412,12 @@ impl Group {
     /// All peers, to be held by their order.
     pub(crate) fn all(&self) -> &Arc<[Peer]> {
         &self.peers
+    }
+
+    /// Whether it matters how long answers take or whether they are errors.
+    #[inline]
+    pub(crate) fn measures(&self) -> bool {
+        self.measures
     }
 
     /// Whether the order is to hear of every release.

@@ -74,7 +74,8 @@ pub struct Peer {
     pub id: u32,
     /// As printed in `$upstream_addr` ([`addr_name`]).
     pub name: Arc<str>,
-    /// The `server` as the configuration writes it; the addresses of one server share it, and `consistent` hashes it.
+    /// The `server` as the configuration writes it; the addresses of one server share it, and `consistent` hashes it. It
+    /// is one with the name where both are the same.
     pub server: Arc<str>,
     /// Where to connect.
     pub addr: PeerAddr,
@@ -116,8 +117,8 @@ impl Peer {
         };
         Self {
             id: member.id,
+            server: Arc::clone(if *server_name == name { &name } else { server_name }),
             name,
-            server: Arc::clone(server_name),
             addr: member.addr.clone(),
             weight: weight.max(1),
             max_fails: spec.max_fails,

@@ -86,6 +86,11 @@ impl Walk {
 }
 
 impl Balancer {
+    /// Whether it goes by how long answers take.
+    pub(crate) fn measures(&self) -> bool {
+        matches!(self, Self::LeastTime(_) | Self::RandomTwoLeastTime(_) | Self::Ewma)
+    }
+
     /// The method with what it derives from the primary peers.
     pub(crate) fn prepared(self, primaries: &[Peer]) -> Self {
         match self {
