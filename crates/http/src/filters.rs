@@ -9,6 +9,7 @@ use crate::chunk::Queue;
 use crate::conf::Location;
 use crate::phases::Outcome;
 use crate::request::Request;
+use crate::response::Ranges;
 pub use crate::subrequest::Wait;
 
 /// Bytes behind a filter that are enough for now: a filter that makes much of little stops there with
@@ -24,12 +25,45 @@ pub enum Filtered {
     Instead(Outcome),
 }
 
+/// Which answers a header filter is asked about in a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answers {
+    /// None of them.
+    None,
+    /// All of them.
+    All,
+    /// Those of which this server sends only what the client has not got or wants a range of. An upstream mostly decides
+    /// that itself.
+    Comparable,
+    /// Those whose charset somebody else decides: of a subrequest, or with the word of an upstream.
+    Recoded,
+}
+
+impl Answers {
+    /// Whether this answer is one of them.
+    #[inline]
+    #[must_use]
+    pub fn include(self, r: &Request) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Comparable => !r.response.disable_not_modified || r.response.ranges != Ranges::Refused,
+            Self::Recoded => r.is_subrequest || r.response.charset_override.is_some(),
+        }
+    }
+}
+
 /// Looks at and changes the head of every answer.
 pub trait HeaderFilter: Send + Sync {
     /// Whether it may have something to do under the settings of a location. Asked once, at load: where it has not,
     /// it is never called.
     fn concerns(&self, _location: &Location) -> bool {
         true
+    }
+
+    /// About which answers of a location that it [concerns](Self::concerns) it is asked.
+    fn answers(&self, _location: &Location) -> Answers {
+        Answers::All
     }
 
     /// Called once per answer, in the registry's order.

@@ -2,8 +2,9 @@
 //!
 //! Only an answer of 200 is looked at, and dates only where the answer has a `Last-Modified`.
 
+use http::conf::Location;
 use http::conf::core::IfModifiedSince;
-use http::filters::{Filtered, HeaderFilter};
+use http::filters::{Answers, Filtered, HeaderFilter};
 use http::module::{Module, Registry, Slot};
 use http::phases::Outcome;
 use http::request::Request;
@@ -46,6 +47,10 @@ struct Conditions<'a> {
 }
 
 impl HeaderFilter for NotModified {
+    fn answers(&self, _: &Location) -> Answers {
+        Answers::Comparable
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         if r.response.status != 200 || r.is_subrequest || r.response.disable_not_modified {
             return Filtered::Next;

@@ -6,7 +6,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::chunk::{Chunk, Queue};
-use http::filters::{BodyFilter, Filtered, HeaderFilter, More, Sees, Taken};
+use http::conf::Location;
+use http::filters::{Answers, BodyFilter, Filtered, HeaderFilter, More, Sees, Taken};
 use http::module::{Module, Registry, Slot};
 use http::output::push_decimal;
 use http::phases::Outcome;
@@ -33,6 +34,10 @@ impl Module for Range {
 }
 
 impl HeaderFilter for Range {
+    fn answers(&self, _: &Location) -> Answers {
+        Answers::Comparable
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
         let Some(length) = r.response.content_length else { return Filtered::Next };
         let max_ranges = match r.location().core.max_ranges {

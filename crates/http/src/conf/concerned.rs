@@ -4,10 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::location::Location;
-use crate::filters::HeaderFilter;
+use crate::filters::{Answers, HeaderFilter};
 use crate::module::{ContentHandler, Registry};
 use crate::phases::{Phase, PhaseHandler};
 use crate::side::Side;
+
+/// What the modules say of a location.
+#[derive(PartialEq, Eq, Hash)]
+struct Choice {
+    /// Which handlers it concerns, of phases and then of content.
+    handlers: Vec<bool>,
+    filters: Vec<Answers>,
+}
 
 /// The modules that a location concerns, each list in the registry's order.
 #[derive(Default)]
@@ -15,8 +23,8 @@ pub struct Concerned {
     phases: [Vec<&'static dyn PhaseHandler>; Phase::COUNT],
     /// Content handlers for requests that no handler of the location's own answers.
     pub content: Vec<ContentHandler>,
-    /// Header filters.
-    pub header_filters: Vec<&'static dyn HeaderFilter>,
+    /// Header filters, and which answers each is asked about.
+    pub header_filters: Vec<(Answers, &'static dyn HeaderFilter)>,
 }
 
 impl Concerned {
@@ -33,13 +41,17 @@ impl Concerned {
         side: Side,
         locations: impl Iterator<Item = &'l mut Location>,
     ) {
-        let mut known: HashMap<Vec<bool>, Arc<Self>> = HashMap::new();
+        let mut known: HashMap<Choice, Arc<Self>> = HashMap::new();
         for location in locations {
             let of_phases = registry.part(side).phases.iter().map(|(_, handler)| handler.concerns(location));
             let (content, filters) = answers(registry, side);
             let of_content = content.iter().map(|handler| handler.concerns(location));
-            let of_filters = filters.iter().map(|filter| filter.concerns(location));
-            let choice: Vec<bool> = of_phases.chain(of_content).chain(of_filters).collect();
+            let of_filters = filters.iter().map(|filter| match filter.concerns(location) {
+                true => filter.answers(location),
+                false => Answers::None,
+            });
+            let choice =
+                Choice { handlers: of_phases.chain(of_content).collect(), filters: of_filters.collect() };
             let found =
                 known.entry(choice).or_insert_with_key(|choice| Arc::new(Self::of(registry, side, choice)));
             location.concerned = Arc::clone(found);
@@ -47,10 +59,10 @@ impl Concerned {
     }
 
     /// The lists of the modules that were chosen.
-    fn of(registry: &Registry, side: Side, choice: &[bool]) -> Self {
+    fn of(registry: &Registry, side: Side, choice: &Choice) -> Self {
         let mut concerned = Self::default();
-        let mut choice = choice.iter().copied();
-        let mut is_chosen = || choice.next().unwrap_or(true);
+        let mut handlers = choice.handlers.iter().copied();
+        let mut is_chosen = || handlers.next().unwrap_or(true);
         for (phase, handler) in &registry.part(side).phases {
             if is_chosen() {
                 concerned.phases[*phase as usize].push(*handler);
@@ -58,7 +70,8 @@ impl Concerned {
         }
         let (content, filters) = answers(registry, side);
         concerned.content = content.iter().filter(|_| is_chosen()).copied().collect();
-        concerned.header_filters = filters.iter().filter(|_| is_chosen()).copied().collect();
+        let filters = choice.filters.iter().copied().zip(filters.iter().copied());
+        concerned.header_filters = filters.filter(|(answers, _)| *answers != Answers::None).collect();
         concerned
     }
 }

@@ -38,7 +38,10 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
         return Err(no_tunnel(r));
     }
     let cycle = Rc::clone(&r.cycle);
-    for filter in &cycle.http.location(r.location).concerned.header_filters {
+    for (answers, filter) in &cycle.http.location(r.location).concerned.header_filters {
+        if !answers.include(r) {
+            continue;
+        }
         match filter.filter(r) {
             Filtered::Next => {}
             Filtered::Instead(outcome) => {

@@ -9,9 +9,9 @@ use std::io;
 
 use ::conf::{Arity, Contexts, Directive, Error};
 use http::chunk::{Chunk, Queue};
-use http::conf::TypeSet;
 use http::conf::compile::Cx;
-use http::filters::{BodyFilter, ENOUGH, Filtered, HeaderFilter, More, Taken};
+use http::conf::{Location, TypeSet};
+use http::filters::{Answers, BodyFilter, ENOUGH, Filtered, HeaderFilter, More, Taken};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::request::Request;
@@ -144,17 +144,16 @@ struct Chosen {
 }
 
 impl HeaderFilter for Charset {
+    fn answers(&self, location: &Location) -> Answers {
+        if location.settings::<Self>().charset == Named::Off { Answers::Recoded } else { Answers::All }
+    }
+
     fn filter(&self, r: &mut Request) -> Filtered {
-        let settings = r.location().settings::<Self>();
-        if settings.charset == Named::Off && r.response.charset_override.is_none() && !r.is_subrequest {
-            return Filtered::Next;
-        }
         convert(r)
     }
 }
 
-/// Gives an answer the charset that it is to have. Apart, since most answers stay as they are.
-#[inline(never)]
+/// Gives an answer the charset that it is to have.
 fn convert(r: &mut Request) -> Filtered {
     match destination(r, r.location().settings::<Charset>()) {
         Ok(Some(charset)) => apply(r, charset),
