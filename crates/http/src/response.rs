@@ -94,11 +94,14 @@ impl Headers {
     }
 
     /// The value of the first field of this kind.
+    #[inline]
     #[must_use]
     pub fn known(&self, known: Known) -> Option<&[u8]> {
-        if self.kinds & known.bit() == 0 {
-            return None;
-        }
+        if self.may_have(&[known]) { self.find(known) } else { None }
+    }
+
+    #[inline(never)]
+    fn find(&self, known: Known) -> Option<&[u8]> {
         self.live().find(|item| item.known == known).map(|item| item.value.of(&self.text))
     }
 
@@ -159,9 +162,17 @@ impl Headers {
     }
 
     /// Whether there is a field of this kind.
+    #[inline]
     #[must_use]
     pub fn has(&self, known: Known) -> bool {
-        self.kinds & known.bit() != 0 && self.live().any(|item| item.known == known)
+        self.known(known).is_some()
+    }
+
+    /// Whether there may be a field of one of these kinds, as one that was removed has left its mark.
+    #[inline]
+    #[must_use]
+    pub fn may_have(&self, kinds: &[Known]) -> bool {
+        kinds.iter().any(|known| self.kinds & known.bit() != 0)
     }
 
     /// Number of fields.

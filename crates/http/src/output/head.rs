@@ -14,6 +14,7 @@ use crate::conf::core::ServerTokens;
 use crate::filters::Filtered;
 use crate::phases::Outcome;
 use crate::request::Request;
+use crate::response::Response;
 use crate::server::h2;
 use crate::status::status_line;
 use crate::trace;
@@ -76,6 +77,7 @@ pub fn send_head(r: &mut Request) -> Result<(), Outcome> {
 
 /// What becomes of an answer that a client over HTTP/2 would take for the beginning of the tunnel that it asks for
 /// (RFC 8441), though nobody switched protocols.
+#[cold]
 fn no_tunnel(r: &Request) -> Outcome {
     let (level, status) = if r.upstreams.is_empty() { (Level::Info, 501) } else { (Level::Error, 502) };
     let given = r.response.status;
@@ -86,10 +88,15 @@ fn no_tunnel(r: &Request) -> Outcome {
 /// Lets the body come that nobody wants, where the client waits for that (`ngx_http_discard_request_body`).
 pub fn let_body_come(r: &mut Request) {
     if r.stream().is_none() && r.expects_continue.take() {
-        let mut out = Buf::empty();
-        out.extend_from_slice(CONTINUE);
-        r.output.queue.push(out.into());
+        push_continue(r);
     }
+}
+
+#[cold]
+fn push_continue(r: &mut Request) {
+    let mut out = Buf::empty();
+    out.extend_from_slice(CONTINUE);
+    r.output.queue.push(out.into());
 }
 
 /// Queues an interim answer with these fields, where `early_hints` says so and the client can understand it
@@ -169,18 +176,13 @@ fn decide_framing(r: &mut Request) {
 fn write_head(r: &Request, out: &mut Vec<u8>) {
     let response = &r.response;
     let core = &r.location().core;
-    out.extend_from_slice(b"HTTP/1.1 ");
-    write_status(response.status, &response.status_line, out);
     let headers = &response.headers;
-    if !response.omits_server && !headers.has(Known::Server) {
-        out.extend_from_slice(match core.server_tokens {
-            ServerTokens::On => concat!("Server: nginx/", base::nginx_version!(), "\r\n").as_bytes(),
-            ServerTokens::Off => b"Server: nginx\r\n",
-            ServerTokens::Build => concat!("Server: ", base::build!(), "\r\n").as_bytes(),
-        });
-    }
-    if !response.omits_date && !headers.has(Known::Date) {
-        write_date(out);
+    let has_own =
+        response.omits_server || response.omits_date || headers.may_have(&[Known::Server, Known::Date]);
+    if response.status == 200 && response.status_line.is_empty() && !has_own {
+        with_usual(Some(core.server_tokens), |usual| out.extend_from_slice(&usual.text));
+    } else {
+        write_beginning(response, core.server_tokens, out);
     }
     if !response.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
@@ -237,6 +239,19 @@ fn write_head(r: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The status line, `Server` and `Date`.
+#[inline(never)]
+fn write_beginning(response: &Response, tokens: ServerTokens, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_status(response.status, &response.status_line, out);
+    if !response.omits_server && !response.headers.has(Known::Server) {
+        out.extend_from_slice(server_line(tokens));
+    }
+    if !response.omits_date && !response.headers.has(Known::Date) {
+        with_usual(None, |usual| out.extend_from_slice(usual.date_line()));
+    }
+}
+
 fn write_status(status: u16, line: &[u8], out: &mut Vec<u8>) {
     if !line.is_empty() {
         out.extend_from_slice(line);
@@ -249,34 +264,82 @@ fn write_status(status: u16, line: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_date(out: &mut Vec<u8>) {
-    with_date_line(|line| out.extend_from_slice(line));
-}
-
-/// The present time as HTTP writes it; made once a second.
+/// The present time as HTTP writes it.
 pub(crate) fn with_date(act: impl FnOnce(&[u8])) {
-    with_date_line(|line| {
-        let text = line.get(DATE_NAME.len()..line.len() - 2).unwrap_or_default();
-        act(text);
+    with_usual(None, |usual| {
+        act(usual.date_line().get(DATE_NAME.len()..).unwrap_or_default().trim_ascii_end())
     });
 }
 
 const DATE_NAME: &[u8] = b"Date: ";
 
-fn with_date_line(act: impl FnOnce(&[u8])) {
+/// What a head usually begins with, made once a second: the status line of a 200, `Server` and `Date`.
+struct Usual {
+    second: i64,
+    tokens: ServerTokens,
+    text: Vec<u8>,
+    /// Where `Date` begins in it.
+    date: usize,
+}
+
+impl Usual {
+    const NONE: Self = Self { second: i64::MIN, tokens: ServerTokens::On, text: Vec::new(), date: 0 };
+
+    #[cold]
+    fn make(&mut self, second: i64, tokens: ServerTokens) {
+        self.text.clear();
+        self.text.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        self.text.extend_from_slice(server_line(tokens));
+        self.date = self.text.len();
+        self.text.extend_from_slice(DATE_NAME);
+        self.text.extend_from_slice(&proto::date::http(second));
+        self.text.extend_from_slice(b"\r\n");
+        (self.second, self.tokens) = (second, tokens);
+    }
+
+    fn date_line(&self) -> &[u8] {
+        self.text.get(self.date..).unwrap_or_default()
+    }
+}
+
+/// Looks at what is usual at this moment, with these tokens where they matter.
+#[inline]
+fn with_usual(tokens: Option<ServerTokens>, act: impl FnOnce(&Usual)) {
     thread_local! {
-        static LINE: RefCell<(i64, Vec<u8>)> = const { RefCell::new((i64::MIN, Vec::new())) };
+        static USUAL: RefCell<Usual> = const { RefCell::new(Usual::NONE) };
     }
     let now = net::timer::wall_clock().0;
-    LINE.with(|line| {
-        let mut line = line.borrow_mut();
-        if line.0 != now {
-            line.0 = now;
-            line.1.clear();
-            line.1.extend_from_slice(DATE_NAME);
-            line.1.extend_from_slice(&proto::date::http(now));
-            line.1.extend_from_slice(b"\r\n");
+    USUAL.with(|usual| {
+        let mut usual = usual.borrow_mut();
+        let tokens = tokens.unwrap_or(usual.tokens);
+        if usual.second != now || usual.tokens != tokens {
+            usual.make(now, tokens);
         }
-        act(&line.1);
+        act(&usual);
     });
+}
+
+fn server_line(tokens: ServerTokens) -> &'static [u8] {
+    match tokens {
+        ServerTokens::On => concat!("Server: nginx/", base::nginx_version!(), "\r\n").as_bytes(),
+        ServerTokens::Off => b"Server: nginx\r\n",
+        ServerTokens::Build => concat!("Server: ", base::build!(), "\r\n").as_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_usual_has_its_own_second_and_tokens() {
+        let mut usual = Usual::NONE;
+        for (tokens, server) in [(ServerTokens::Off, "nginx"), (ServerTokens::Build, base::build!())] {
+            usual.make(0, tokens);
+            let date = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+            let text = format!("HTTP/1.1 200 OK\r\nServer: {server}\r\n{date}");
+            assert_eq!((&*usual.text, usual.date_line()), (text.as_bytes(), date.as_bytes()));
+            assert_eq!((usual.second, usual.tokens), (0, tokens));
+        }
+    }
 }
