@@ -63,9 +63,9 @@ impl fmt::Display for Context<'_> {
         if r.is_subrequest {
             write!(f, ", subrequest: \"{}\"", String::from_utf8_lossy(&r.uri))?;
         }
-        if let (Some(state), Some(Content::Relay(protocol))) = (r.upstreams.last(), &r.location().content) {
+        if let (Some(state), Some(Content::Relay(passing))) = (r.upstreams.last(), &r.location().content) {
             let mut url = Vec::new();
-            protocol.log_url(r, &state.addr, &mut url);
+            passing(r.location()).log_url(r, &state.addr, &mut url);
             write!(f, ", upstream: \"{}\"", String::from_utf8_lossy(&url))?;
         }
         for (label, known) in [("host", proto::h1::Known::Host), ("referrer", proto::h1::Known::Referer)] {

@@ -5,11 +5,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use crate::chunk::Chunk;
 use crate::conf::Location;
-use crate::relay::Protocol;
+use crate::relay::Passing;
 use crate::request::Request;
 
 /// A phase in which modules may act, in nginx's order. Rewrite runs per server and per location.
@@ -137,7 +136,7 @@ pub trait Serve: Send + Sync {
     fn serve<'r>(&'r self, r: &'r mut Request) -> LocalFuture<'r, u16>;
 
     /// How peers are connected to, where sessions are passed on.
-    fn protocol(&self) -> Option<Arc<dyn Protocol>> {
+    fn passing(&self) -> Option<Passing> {
         None
     }
 }

@@ -4,8 +4,8 @@
 
 use conf::{Arity, Contexts, Directive, Error};
 use http::chunk::{Chunk, Queue};
+use http::conf::UpstreamId;
 use http::conf::compile::Cx;
-use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::settings::next;
@@ -90,9 +90,9 @@ impl Module for Memcached {
 /// The key as it was asked for, which the answer repeats.
 struct Key(Box<[u8]>);
 
-impl Protocol for Memcached {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for MemcachedSettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
     fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
@@ -105,21 +105,21 @@ impl Protocol for Memcached {
 
     fn wire(&self, r: &Request) -> Wire {
         let key = r.contexts.get::<Key>().map(|key| key.0.clone()).unwrap_or_default();
-        let gzip_flag = r.location().settings::<Self>().gzip_flag;
+        let gzip_flag = self.gzip_flag;
         Wire::Other(Box::new(MemcachedCodec { key, gzip_flag, length: None, value: Value::default() }))
     }
 
-    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
-        location.settings::<Self>().pass.as_ref()
+    fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
     }
 
     /// A check would have no key to ask for.
-    fn upstream(&self, _: &Location) -> Option<UpstreamId> {
+    fn upstream(&self) -> Option<UpstreamId> {
         None
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
-        let key = r.location().settings::<Self>().key.and_then(|id| r.variable(id)).unwrap_or_default();
+        let key = self.key.and_then(|id| r.variable(id)).unwrap_or_default();
         if key.is_empty() {
             r.log(Level::Error, format_args!("the \"$memcached_key\" variable is not set"));
             return Err(Outcome::Status(500));
@@ -232,7 +232,7 @@ fn pass(s: &mut MemcachedSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(),
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
     s.key = Some(cx.variable(b"memcached_key", word)?);
-    cx.block.relay_by(Memcached);
+    cx.block.relay_by::<Memcached>();
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 //! The request is one netstring; the answer is that of a CGI program.
 
 use conf::{Arity, Contexts, Directive, Error};
-use http::conf::Location;
 use http::conf::compile::Cx;
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
@@ -74,32 +73,31 @@ impl Module for Scgi {
     }
 }
 
-impl Protocol for Scgi {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for ScgiSettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
     fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
-        Ok(cgi::body_use(r, &r.location().settings::<Self>().relay))
+        Ok(cgi::body_use(r, &self.relay))
     }
 
     fn wire(&self, _: &Request) -> Wire {
         Wire::Other(Box::new(Cgi::default()))
     }
 
-    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
-        location.settings::<Self>().pass.as_ref()
+    fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         let r = &*r;
-        let settings = r.location().settings::<Self>();
         let mut variables = Buf::with_capacity(4096 + r.head.len());
         let out = variables.vec();
-        settings.params.write::<Self>(r, &settings.relay, out);
+        self.params.write::<Scgi>(r, &self.relay, out);
         let mut head = Buf::empty();
         proto::scgi::write(r.content_length.unwrap_or(0), &variables, head.vec());
-        *plan = cgi::plan(r, &settings.relay, head);
+        *plan = cgi::plan(r, &self.relay, head);
         Ok(())
     }
 
@@ -111,6 +109,6 @@ impl Protocol for Scgi {
 fn pass(s: &mut ScgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
-    cx.block.relay_by(Scgi);
+    cx.block.relay_by::<Scgi>();
     Ok(())
 }

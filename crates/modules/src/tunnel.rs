@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error, Word};
 use http::chunk::Queue;
+use http::conf::UpstreamId;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
-use http::conf::{Location, UpstreamId};
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::settings::next;
@@ -84,9 +84,9 @@ impl Module for Tunnel {
     }
 }
 
-impl Protocol for Tunnel {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for TunnelSettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
     fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
@@ -98,12 +98,12 @@ impl Protocol for Tunnel {
         Wire::Other(Box::new(Through))
     }
 
-    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
-        location.settings::<Self>().pass.as_ref()
+    fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
     }
 
     /// A check would have nothing to ask.
-    fn upstream(&self, _: &Location) -> Option<UpstreamId> {
+    fn upstream(&self) -> Option<UpstreamId> {
         None
     }
 
@@ -159,7 +159,7 @@ fn pass(s: &mut TunnelSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Er
     let word: &Word = d.args.first().unwrap_or(&d.name);
     let address = if d.args.is_empty() { ASKED } else { &word.bytes };
     s.pass = Some(Pass::compile(cx, word, address, &[])?);
-    cx.block.content = Some(Content::Relay(Arc::new(Tunnel)));
+    cx.block.content = Some(Content::Relay(|location| location.settings::<Tunnel>()));
     if let Some(server) = &mut cx.server {
         server.allows_connect = true;
     }

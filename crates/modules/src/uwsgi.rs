@@ -3,7 +3,6 @@
 //! The request is one packet of names and values; the answer is that of a CGI program.
 
 use conf::{Arity, Contexts, Directive, Error};
-use http::conf::Location;
 use http::conf::compile::Cx;
 use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
@@ -101,40 +100,39 @@ impl Module for Uwsgi {
     }
 }
 
-impl Protocol for Uwsgi {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for UwsgiSettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
     fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
-        Ok(cgi::body_use(r, &r.location().settings::<Self>().relay))
+        Ok(cgi::body_use(r, &self.relay))
     }
 
     fn wire(&self, _: &Request) -> Wire {
         Wire::Other(Box::new(Cgi::default()))
     }
 
-    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
-        location.settings::<Self>().pass.as_ref()
+    fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         let r = &*r;
-        let settings = r.location().settings::<Self>();
         let mut head = Buf::with_capacity(4096 + r.head.len());
         let out = head.vec();
-        let start = proto::uwsgi::begin(settings.modifier1, settings.modifier2, out);
-        settings.params.write::<Self>(r, &settings.relay, out);
+        let start = proto::uwsgi::begin(self.modifier1, self.modifier2, out);
+        self.params.write::<Uwsgi>(r, &self.relay, out);
         if let Err(error) = proto::uwsgi::end(start, out) {
             r.log(Level::Alert, format_args!("{error}"));
             return Err(Outcome::Status(500));
         }
-        *plan = cgi::plan(r, &settings.relay, head);
+        *plan = cgi::plan(r, &self.relay, head);
         Ok(())
     }
 
     fn tls(&self, r: &Request) -> Option<Offer> {
-        (self.pass(r.location())?.security(r) == Security::Tls).then_some(Offer::default())
+        (self.pass()?.security(r) == Security::Tls).then_some(Offer::default())
     }
 
     fn scheme(&self, r: &Request) -> &'static str {
@@ -145,7 +143,7 @@ impl Protocol for Uwsgi {
 fn pass(s: &mut UwsgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, SCHEMES)?);
-    cx.block.relay_by(Uwsgi);
+    cx.block.relay_by::<Uwsgi>();
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use http::relay::session::Reached;
 use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 
-use crate::proxy::{Proxy, ProxySettings};
+use crate::proxy::ProxySettings;
 use crate::session::{BAD_GATEWAY, OK};
 use crate::udp::{LONGEST, Mailbox};
 
@@ -75,7 +75,7 @@ pub(crate) async fn run(
         rate.as_ref().map(|rate| rate.size(r)).filter(|rate| *rate > 0).map(Pace::new)
     };
     let (upload, download) = (pace(&settings.upload_rate), pace(&settings.download_rate));
-    let greeting = Proxy.greeting(r);
+    let greeting = settings.greeting(r);
     let counts = Counts::default();
     let mut session = Session { settings, mailbox, counts, greeting, upload, download };
     let idle = Deadline::new();

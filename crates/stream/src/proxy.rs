@@ -8,14 +8,13 @@ use std::sync::Arc;
 use conf::resources::SocketKind;
 use conf::{Arity, Contexts, Directive, Error, Level};
 use http::Request;
-use http::conf::Location;
 use http::conf::compile::Cx;
 use http::conf::location::Content;
 use http::module::{Module, Settings, Slot};
 use http::phases::{LocalFuture, Outcome, Serve};
 use http::relay::session::reach;
 use http::relay::settings::next;
-use http::relay::{Offer, Pass, Plan, Protocol, RelaySettings};
+use http::relay::{Offer, Pass, Passing, Plan, Protocol, RelaySettings};
 use http::rows::{Row, flag, number, row, size, template, time, value};
 use http::variables::Template;
 use os::errlog;
@@ -153,13 +152,13 @@ fn old_buffer(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(
     Ok(())
 }
 
-impl Protocol for Proxy {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for ProxySettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
-    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
-        location.settings::<Self>().pass.as_ref()
+    fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
     }
 
     fn create(&self, _: &mut Request, _: &mut Plan) -> Result<(), Outcome> {
@@ -167,12 +166,11 @@ impl Protocol for Proxy {
     }
 
     fn tls(&self, r: &Request) -> Option<Offer> {
-        let settings = r.location().settings::<Self>();
-        if !settings.ssl || r.conn.kind == SocketKind::Datagram {
+        if !self.ssl || r.conn.kind == SocketKind::Datagram {
             return None;
         }
         let mut offer = Vec::new();
-        for protocol in settings.alpn.iter() {
+        for protocol in self.alpn.iter() {
             let name = protocol.value(r);
             // One without a name, or with a longer one than there can be, is left away.
             if let Ok(length @ 1..) = u8::try_from(name.len()) {
@@ -194,7 +192,7 @@ impl Protocol for Proxy {
             SocketKind::Stream => Transport::Stream,
             SocketKind::Datagram => Transport::Datagram,
         };
-        match r.location().settings::<Self>().greeting {
+        match self.greeting {
             Greeting::Off => {}
             Greeting::V1 => write_v1(addresses, &mut out),
             Greeting::V2 => write_v2(addresses, transport, &[], &mut out),
@@ -217,8 +215,8 @@ impl Serve for Proxy {
         Box::pin(proxy(r))
     }
 
-    fn protocol(&self) -> Option<Arc<dyn Protocol>> {
-        Some(Arc::new(Self))
+    fn passing(&self) -> Option<Passing> {
+        Some(|location| location.settings::<Self>())
     }
 }
 
@@ -226,7 +224,7 @@ async fn proxy(r: &mut Request) -> u16 {
     let cycle = Rc::clone(&r.cycle);
     let location = cycle.http.location(r.location);
     let settings = location.settings::<Proxy>();
-    let mut reached = match reach(r, &Proxy, &settings.relay).await {
+    let mut reached = match reach(r, settings, &settings.relay).await {
         Ok(reached) => reached,
         Err(status) => return status,
     };

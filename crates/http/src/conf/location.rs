@@ -10,7 +10,7 @@ use super::core::CoreSettings;
 use crate::module::{Module, Slots};
 use crate::phases::{Answer, Serve};
 use crate::regex::{Regex, RegexList};
-use crate::relay::Protocol;
+use crate::relay::Passing;
 
 /// Index of a location among all of the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ pub enum Content {
     /// A handler of the location's own (`return`-like modules, `stub_status`, …).
     Answer(Arc<dyn Answer>),
     /// The request is passed to an upstream.
-    Relay(Arc<dyn Protocol>),
+    Relay(Passing),
     /// Sessions of `stream` are served.
     Session(Arc<dyn Serve>),
 }

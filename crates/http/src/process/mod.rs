@@ -432,7 +432,9 @@ async fn read_early(r: &mut Request) -> Result<(), Outcome> {
 async fn content(r: &mut Request) -> Outcome {
     let cycle = Rc::clone(&r.cycle);
     match &cycle.http.location(r.handled_by.unwrap_or(r.location)).content {
-        Some(Content::Relay(protocol)) => return relay::run(r, &cycle, &**protocol).await,
+        Some(Content::Relay(passing)) => {
+            return relay::run(r, &cycle, passing(cycle.http.location(r.location))).await;
+        }
         // Only the settings of `stream` have it, and their sessions do not come here.
         Some(Content::Session(_)) => return Outcome::Status(500),
         Some(Content::Answer(handler)) => {

@@ -214,10 +214,14 @@ pub enum Rewritten {
     Changed,
 }
 
-/// An upstream protocol: how a location's request is made, and with which codec it is exchanged.
+/// How the requests of a location are passed on: finds the protocol among what the location says.
+pub type Passing = fn(&Location) -> &dyn Protocol;
+
+/// The settings of an upstream protocol in a location, which say how its requests are made and with which codec they
+/// are exchanged.
 pub trait Protocol: Send + Sync {
-    /// The settings in force at a location.
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings;
+    /// What all protocols have.
+    fn settings(&self) -> &RelaySettings;
 
     /// What to do with the client's body.
     ///
@@ -232,8 +236,8 @@ pub trait Protocol: Send + Sync {
         Wire::default()
     }
 
-    /// Where a location's requests go, if that is said without a path.
-    fn pass<'l>(&self, _location: &'l Location) -> Option<&'l Pass> {
+    /// Where requests go, if that is said without a path.
+    fn pass(&self) -> Option<&Pass> {
         None
     }
 
@@ -242,7 +246,7 @@ pub trait Protocol: Send + Sync {
     /// # Errors
     /// What becomes of a request whose target cannot be made out.
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        self.pass(r.location()).ok_or_else(|| no_upstream(r))?.target(r)
+        self.pass().ok_or_else(|| no_upstream(r))?.target(r)
     }
 
     /// Appends what tells one answer from another where the configuration does not say it.
@@ -250,9 +254,9 @@ pub trait Protocol: Send + Sync {
         cache::push_default_key(r, out);
     }
 
-    /// The upstream that all requests of a location go to, where it is known at load and can be checked.
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        self.pass(location)?.known()
+    /// The upstream that all requests go to, where it is known at load and can be checked.
+    fn upstream(&self) -> Option<UpstreamId> {
+        self.pass()?.known()
     }
 
     /// Whether it is gRPC, which has health checks of its own.
@@ -356,7 +360,7 @@ impl<'a> Relay<'a> {
 
 /// Passes the request on and its answer back. The cycle is the request's own.
 pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &dyn Protocol) -> Outcome {
-    let settings = protocol.settings(cycle.http.location(r.location));
+    let settings = protocol.settings();
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
     let read = match take_body(r, protocol, settings) {

@@ -10,8 +10,8 @@ mod split;
 use std::sync::Arc;
 
 use conf::{Arity, Contexts, Directive, Error};
+use http::conf::Lines;
 use http::conf::compile::Cx;
-use http::conf::{Lines, Location};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::regex::Regex;
@@ -115,26 +115,26 @@ impl Module for Fastcgi {
     }
 }
 
-impl Protocol for Fastcgi {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for FastcgiSettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
-    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
-        let passed = r.location().settings::<Self>().relay.pass_request_body;
+    fn body_use(&self, _: &mut Request) -> Result<BodyUse, Outcome> {
+        let passed = self.relay.pass_request_body;
         Ok(if passed { BodyUse::Stream } else { BodyUse::Whole })
     }
 
-    fn wire(&self, r: &Request) -> Wire {
-        Wire::Other(Box::new(FastcgiCodec::new(r.location().settings::<Self>().after)))
+    fn wire(&self, _: &Request) -> Wire {
+        Wire::Other(Box::new(FastcgiCodec::new(self.after)))
     }
 
-    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
-        location.settings::<Self>().pass.as_ref()
+    fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
-        request::create(r, plan)
+        request::create(self, r, plan)
     }
 
     fn scheme(&self, _: &Request) -> &'static str {
@@ -145,7 +145,7 @@ impl Protocol for Fastcgi {
 fn pass(s: &mut FastcgiSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
     s.pass = Some(Pass::compile(cx, word, &word.bytes, &[])?);
-    cx.block.relay_by(Fastcgi);
+    cx.block.relay_by::<Fastcgi>();
     Ok(())
 }
 

@@ -10,17 +10,15 @@ use net::Buf;
 use os::errlog::Level;
 use proto::fastcgi;
 
-use super::{Fastcgi, split};
+use super::{Fastcgi, FastcgiSettings, split};
 
 /// Bytes that the parameters of most requests fit in, besides the client's fields.
 const PARAMS_SIZE: usize = 4096;
 
 /// Writes the request (`ngx_http_fastcgi_create_request`).
-pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
-    let mut settings = r.location().settings::<Fastcgi>();
+pub(super) fn create(settings: &FastcgiSettings, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
     if settings.split.is_some() {
         split::remember(r);
-        settings = r.location().settings::<Fastcgi>();
     }
     let in_memory = match r.body.memory() {
         Some(body) if settings.relay.pass_request_body => body,

@@ -142,14 +142,14 @@ impl HeaderFilter for Grpc {
     }
 }
 
-impl Protocol for Grpc {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for GrpcSettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
     /// What is asked for stands in the message, so an answer that may be kept is looked for by all of that.
-    fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
-        let is_kept = r.location().settings::<Self>().relay.cache.is_on();
+    fn body_use(&self, _: &mut Request) -> Result<BodyUse, Outcome> {
+        let is_kept = self.relay.cache.is_on();
         Ok(if is_kept { BodyUse::Whole } else { BodyUse::Stream })
     }
 
@@ -163,12 +163,12 @@ impl Protocol for Grpc {
         Wire::Other(Box::<Http2>::default())
     }
 
-    fn pass<'l>(&self, location: &'l Location) -> Option<&'l Pass> {
-        location.settings::<Self>().pass.as_ref()
+    fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
     }
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        let target = self.pass(r.location()).ok_or_else(|| no_upstream(r))?.target(r)?;
+        let target = self.pass().ok_or_else(|| no_upstream(r))?.target(r)?;
         if let Target::Host { host, port, .. } = &target {
             let name = match port {
                 _ if host.starts_with("unix:") => "localhost".to_owned(),
@@ -186,7 +186,6 @@ impl Protocol for Grpc {
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
         let r = &*r;
-        let settings = r.location().settings::<Self>();
         let mut head = Buf::with_capacity(HEAD_SIZE.max(r.head.len() + HEAD_SIZE / 4));
         let out = head.vec();
         if r.method == r.line.method {
@@ -197,31 +196,31 @@ impl Protocol for Grpc {
         out.push(b' ');
         write_uri(r, out);
         out.extend_from_slice(b" HTTP/2.0\r\n");
-        let host = r.contexts.get::<Host>().map_or(&settings.host[..], |host| &host.0);
-        settings.program.write_host(r, DefaultHost::WhenEmpty(host), out);
-        let web = if settings.web { web::request(r) } else { None };
+        let host = r.contexts.get::<Host>().map_or(&self.host[..], |host| &host.0);
+        self.program.write_host(r, DefaultHost::WhenEmpty(host), out);
+        let web = if self.web { web::request(r) } else { None };
         let length = match (web, r.content_length) {
             (Some((web::Coding::Text, _)), _) | (_, None) => BodyLength::Untold,
             (_, Some(length)) => BodyLength::Bytes(length),
         };
-        let _ = settings.program.write(r, length, out);
+        let _ = self.program.write(r, length, out);
         match web {
-            None => settings.program.write_rest(&r.line.fields, &r.head, out),
+            None => self.program.write_rest(&r.line.fields, &r.head, out),
             Some((coding, format)) => {
                 if coding == web::Coding::Text {
                     plan.coding = BodyCoding::Base64;
                 }
-                settings.write_web(r, format, out);
+                self.write_web(r, format, out);
             }
         }
         out.extend_from_slice(b"\r\n");
         plan.head = head;
-        plan.body = PlanBody::of(r, &settings.relay);
+        plan.body = PlanBody::of(r, &self.relay);
         Ok(())
     }
 
     fn tls(&self, r: &Request) -> Option<Offer> {
-        (self.pass(r.location())?.security(r) == Security::Tls).then_some(Offer::Borrowed(b"\x02h2"))
+        (self.pass()?.security(r) == Security::Tls).then_some(Offer::Borrowed(b"\x02h2"))
     }
 
     fn scheme(&self, r: &Request) -> &'static str {
@@ -245,7 +244,7 @@ fn write_uri(r: &Request, out: &mut Vec<u8>) {
 /// The setter of `grpc_pass`.
 fn pass(s: &mut GrpcSettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    cx.block.relay_by(Grpc);
+    cx.block.relay_by::<Grpc>();
     let pass = Pass::compile(cx, word, &word.bytes, SCHEMES)?;
     s.host = match parse_upstream_url(split_scheme(&word.bytes, SCHEMES).1, UriPart::Refused) {
         _ if pass.known().is_none() => Arc::default(),

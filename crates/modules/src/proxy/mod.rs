@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use conf::Error;
 use http::conf::compile::Cx;
-use http::conf::{Lines, Location, UpstreamId};
+use http::conf::{Lines, UpstreamId};
 use http::module::{Module, Registry, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::fields::{Line, PROXY_CACHE_FIELDS, PROXY_FIELDS, Program};
@@ -142,28 +142,27 @@ impl ProxySettings {
     }
 }
 
-impl Protocol for Proxy {
-    fn settings<'l>(&self, location: &'l Location) -> &'l RelaySettings {
-        &location.settings::<Self>().relay
+impl Protocol for ProxySettings {
+    fn settings(&self) -> &RelaySettings {
+        &self.relay
     }
 
     fn body_use(&self, r: &mut Request) -> Result<BodyUse, Outcome> {
-        let settings = r.location().settings::<Self>();
-        let may_stream = settings.body.is_none()
-            && settings.relay.pass_request_body
-            && (!r.reader.is_chunked() || settings.http_version != HttpVersion::Http10);
+        let may_stream = self.body.is_none()
+            && self.relay.pass_request_body
+            && (!r.reader.is_chunked() || self.http_version != HttpVersion::Http10);
         Ok(if may_stream { BodyUse::Stream } else { BodyUse::Whole })
     }
 
-    fn wire(&self, r: &Request) -> Wire {
-        match r.location().settings::<Self>().http_version {
+    fn wire(&self, _: &Request) -> Wire {
+        match self.http_version {
             HttpVersion::Http2 => Wire::Other(Box::<Http2>::default()),
             HttpVersion::Http10 | HttpVersion::Http11 => Wire::default(),
         }
     }
 
     fn target(&self, r: &mut Request) -> Result<Target, Outcome> {
-        pass::target(r)
+        pass::target(self, r)
     }
 
     /// The site as the client knows it, and the URL that the upstream is asked for.
@@ -176,18 +175,17 @@ impl Protocol for Proxy {
         uri::append(r, out);
     }
 
-    fn upstream(&self, location: &Location) -> Option<UpstreamId> {
-        location.settings::<Self>().pass.as_ref()?.fixed().map(|fixed| fixed.upstream)
+    fn upstream(&self) -> Option<UpstreamId> {
+        self.pass.as_ref()?.fixed().map(|fixed| fixed.upstream)
     }
 
     fn create(&self, r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
-        request::create(r, plan)
+        request::create(self, r, plan)
     }
 
     fn tls(&self, r: &Request) -> Option<Offer> {
-        let settings = r.location().settings::<Self>();
-        let pass = settings.pass.as_deref()?;
-        if pass.may_need_tls() { settings.offer(pass, r) } else { None }
+        let pass = self.pass.as_deref()?;
+        if pass.may_need_tls() { self.offer(pass, r) } else { None }
     }
 
     fn scheme(&self, r: &Request) -> &'static str {
@@ -200,10 +198,10 @@ impl Protocol for Proxy {
     }
 
     fn rewrite_redirect(&self, r: &Request, value: &[u8], out: &mut Vec<u8>) -> Rewritten {
-        r.location().settings::<Self>().redirects.rewrite(r, value, out)
+        self.redirects.rewrite(r, value, out)
     }
 
     fn rewrite_cookie(&self, r: &Request, value: &[u8], out: &mut Vec<u8>) -> Rewritten {
-        r.location().settings::<Self>().cookies.rewrite(r, value, out)
+        self.cookies.rewrite(r, value, out)
     }
 }

@@ -115,7 +115,7 @@ pub(super) fn parts(r: &Request) -> Option<&Parts> {
 /// The setter of `proxy_pass`.
 pub(super) fn set(s: &mut ProxySettings, cx: &mut Cx<'_>, d: &Directive) -> Result<(), Error> {
     let word = d.arg(0)?;
-    cx.block.relay_by(Proxy);
+    cx.block.relay_by::<Proxy>();
     s.has_own_pass = true;
     let pass = if Template::has_variables(&word.bytes) {
         Pass::Variable(Template::compile(cx, word)?)
@@ -171,8 +171,7 @@ fn scheme(url: &[u8]) -> Option<(Scheme, &[u8])> {
 }
 
 /// Where this request goes (`ngx_http_proxy_eval`).
-pub(super) fn target(r: &mut Request) -> Result<Target, Outcome> {
-    let settings = r.location().settings::<Proxy>();
+pub(super) fn target(settings: &ProxySettings, r: &mut Request) -> Result<Target, Outcome> {
     let (target, evaluated) = match settings.pass.as_deref() {
         None => return Err(no_upstream(r)),
         Some(Pass::Fixed(fixed)) => (Target::Known(fixed.upstream), None),

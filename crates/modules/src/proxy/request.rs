@@ -11,15 +11,13 @@ use net::Buf;
 use os::errlog::Level;
 use proto::h1::{Known, Method};
 
-use super::{HttpVersion, Proxy, ProxySettings, uri};
+use super::{HttpVersion, ProxySettings, uri};
 
 /// Bytes that nearly every head fits in; a buffer of its own is found for a longer one.
 const HEAD_SIZE: usize = 4096;
 
 /// Writes the request (`ngx_http_proxy_create_request`).
-pub(super) fn create(r: &mut Request, plan: &mut Plan) -> Result<(), Outcome> {
-    let r = &*r;
-    let settings = r.location().settings::<Proxy>();
+pub(super) fn create(settings: &ProxySettings, r: &Request, plan: &mut Plan) -> Result<(), Outcome> {
     let Some(pass) = settings.pass.as_deref() else { return Err(Outcome::Status(500)) };
     let Some(parts) = pass.parts(r) else { return Err(Outcome::Status(500)) };
     let mut head = Buf::with_capacity(HEAD_SIZE.max(r.head.len() + HEAD_SIZE / 4));

@@ -98,12 +98,12 @@ impl Module for UpstreamHc {
             let settings = location.settings::<Self>();
             for draft in settings.checks.iter() {
                 let refuse = |why| Err(Error::at(&draft.word, why));
-                let protocol = match &location.content {
-                    Some(Content::Relay(protocol)) => Some(Arc::clone(protocol)),
-                    Some(Content::Session(serve)) => serve.protocol(),
+                let passing = match &location.content {
+                    Some(Content::Relay(passing)) => Some(*passing),
+                    Some(Content::Session(serve)) => serve.passing(),
                     _ => None,
                 };
-                let Some(protocol) = protocol else {
+                let Some(passing) = passing else {
                     return refuse(match cx.side {
                         Side::Http => {
                             "\"health_check\" needs an upstream that the location passes requests to"
@@ -113,13 +113,14 @@ impl Module for UpstreamHc {
                         }
                     });
                 };
+                let protocol = passing(location);
                 if matches!(draft.kind, CheckKind::Grpc { .. }) && !protocol.is_grpc() {
                     return refuse("\"health_check\" with \"type=grpc\" needs \"grpc_pass\"");
                 }
-                let Some(upstream) = protocol.upstream(location) else {
+                let Some(upstream) = protocol.upstream() else {
                     return refuse("\"health_check\" needs an upstream that is known without variables");
                 };
-                let check = draft.made(main, protocol, settings.timeout_ms)?;
+                let check = draft.made(main, passing, settings.timeout_ms)?;
                 made.push((upstream, draft.word.clone(), check));
             }
         }
@@ -142,7 +143,7 @@ impl Draft {
     fn made(
         &self,
         main: &Matches,
-        protocol: Arc<dyn http::relay::Protocol>,
+        passing: http::relay::Passing,
         timeout_ms: Option<u64>,
     ) -> Result<HealthCheck, Error> {
         let (mut kind, mut expect) = (self.kind.clone(), Arc::default());
@@ -160,7 +161,7 @@ impl Draft {
         Ok(HealthCheck {
             name,
             location: self.location,
-            protocol,
+            passing,
             kind,
             interval_ms: self.interval_ms,
             jitter_ms: self.jitter_ms,

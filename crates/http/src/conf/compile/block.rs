@@ -10,7 +10,7 @@ use crate::conf::ends::End;
 use crate::conf::location::{Content, Kind, Location, LocationId, LocationTree, Origin};
 use crate::conf::server_name::ServerName;
 use crate::conf::{Server, core, listen};
-use crate::module::Slots;
+use crate::module::{Module, Slots};
 use crate::regex::Regex;
 use crate::relay::Protocol;
 use crate::side::Side;
@@ -72,8 +72,8 @@ impl Block {
     }
 
     /// Requests of the block are passed on by a protocol: what every `*_pass` of a location says besides where to.
-    pub fn relay_by(&mut self, protocol: impl Protocol + 'static) {
-        self.content = Some(Content::Relay(Arc::new(protocol)));
+    pub fn relay_by<M: Module<Settings: Protocol>>(&mut self) {
+        self.content = Some(Content::Relay(|location| location.settings::<M>()));
         self.auto_redirect = self.name.last() == Some(&b'/');
     }
 

@@ -23,7 +23,7 @@ use upstream::{Admin, CheckVerdict, Checked, Health, PeerId, PeerUid};
 pub use self::expect::{Expect, Header, HeaderTest, Must, Statuses, Text};
 use self::probe::{Finding, Probe};
 pub use self::talk::{Reply, Talk};
-use super::{Protocol, Upstream, now};
+use super::{Passing, Upstream, now};
 use crate::conf::LocationId;
 use crate::cycle::Cycle;
 use crate::side::Side;
@@ -38,7 +38,7 @@ pub struct HealthCheck {
     /// Where it stands.
     pub location: LocationId,
     /// How the location passes requests.
-    pub protocol: Arc<dyn Protocol>,
+    pub passing: Passing,
     /// What is asked.
     pub kind: CheckKind,
     /// Time between two checks of a peer, milliseconds.

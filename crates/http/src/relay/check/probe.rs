@@ -119,8 +119,8 @@ impl Probe {
         let Some(mut r) = self.request(peer) else { return Err(PREPARING) };
         let r = &mut *r;
         let cycle = Rc::clone(&r.cycle);
-        let protocol = Arc::clone(&self.check.protocol);
-        let settings = protocol.settings(cycle.http.location(r.location));
+        let protocol = (self.check.passing)(cycle.http.location(r.location));
+        let settings = protocol.settings();
         let mut plan = Plan::default();
         if matches!(self.check.kind, CheckKind::Request { .. } | CheckKind::Grpc { .. }) {
             let mut body = net::Buf::empty();
@@ -135,7 +135,7 @@ impl Probe {
             }
         }
         let mut relay = Relay {
-            protocol: &*protocol,
+            protocol,
             settings,
             attempt: group.aim(id),
             bell: Bell::of(None),
