@@ -339,9 +339,11 @@ impl Request {
     /// Lets go of what belongs to others while the request waits to be used again: its connection, buffers,
     /// files, what modules hold.
     pub(crate) fn release(&mut self, cycle: Rc<Local>, nobody: Rc<Conn>) {
+        if let Client::Stream(_) = self.client {
+            self.stream_deadline.clear();
+        }
         self.reset();
         self.head = Buf::empty();
-        self.stream_deadline.clear();
         self.cycle = cycle;
         self.conn = nobody;
     }
@@ -421,9 +423,11 @@ impl Request {
     #[inline]
     #[must_use]
     pub fn logs(&self, level: Level) -> bool {
-        if level == Level::Debug && !os::errlog::wants_debug() {
-            return false;
-        }
+        (level != Level::Debug || os::errlog::wants_debug()) && self.takes_log(level)
+    }
+
+    #[inline(never)]
+    fn takes_log(&self, level: Level) -> bool {
         self.error_log().enabled_for(level, self.conn.scope())
     }
 

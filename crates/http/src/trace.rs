@@ -57,6 +57,13 @@ fn write_location(r: &Request) {
 /// The peer that is asked.
 #[inline]
 pub(crate) fn peer(r: &Request, name: &str) {
+    if r.logs(Level::Debug) {
+        write_peer(r, name);
+    }
+}
+
+#[cold]
+fn write_peer(r: &Request, name: &str) {
     r.debug(format_args!("connect to {name}, upstream try #{}", r.upstreams.len()));
 }
 
@@ -80,17 +87,27 @@ fn write_upstream_head(r: &Request) {
 #[inline]
 pub(crate) fn answer(r: &Request, head: &[u8]) {
     if r.logs(Level::Debug) {
-        r.debug(format_args!("{}", text(head)));
+        write_answer(r, head);
     }
+}
+
+#[cold]
+fn write_answer(r: &Request, head: &[u8]) {
+    r.debug(format_args!("{}", text(head)));
 }
 
 /// The end of the request.
 #[inline]
 pub(crate) fn end(r: &Request) {
     if r.logs(Level::Debug) {
-        let (status, sent) = (r.response.status, r.output.sent);
-        r.debug(format_args!("http finalize request: {status}, \"{}\" sent: {sent}", text(&r.uri)));
+        write_end(r);
     }
+}
+
+#[cold]
+fn write_end(r: &Request) {
+    let (status, sent) = (r.response.status, r.output.sent);
+    r.debug(format_args!("http finalize request: {status}, \"{}\" sent: {sent}", text(&r.uri)));
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {

@@ -159,7 +159,8 @@ impl LocationTree {
                 entry.auto_redirect |= auto_redirect;
             }
         }
-        let redirects = entries.iter().any(|entry| entry.auto_redirect);
+        // No URI is the root without its slash.
+        let redirects = entries.iter().any(|entry| entry.auto_redirect && *entry.name != *b"/");
         Self { entries, redirects, regexes: RegexList::new(regexes) }
     }
 
@@ -175,7 +176,7 @@ impl LocationTree {
         // The last entry that is not greater than the URI; every prefix of the URI is that entry or its ancestor
         // by way of `parent`, or an ancestor of its neighbours which `parent` leads to as well.
         let after = self.entries.partition_point(|entry| *entry.name <= *uri);
-        let redirect = self.redirect(uri, after);
+        let redirect = if self.redirects { self.redirect(uri, after) } else { None };
         let mut at = after.checked_sub(1).map(|index| index as u32);
         while let Some(entry) = at.and_then(|index| self.entries.get(index as usize)) {
             if *entry.name == *uri {
@@ -198,8 +199,9 @@ impl LocationTree {
 
     /// The location whose name is the URI and a slash, where it asks for redirects; it lies behind `after`, but
     /// names with bytes below the slash may lie in between.
+    #[inline(never)]
     fn redirect(&self, uri: &[u8], after: usize) -> Option<LocationId> {
-        if !self.redirects || uri.ends_with(b"/") {
+        if uri.ends_with(b"/") {
             return None;
         }
         let behind = self.entries.get(after..)?;

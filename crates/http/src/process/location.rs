@@ -1,7 +1,5 @@
 //! Which location a request is in, and what the location alone decides.
 
-use std::rc::Rc;
-
 use proto::h1::{Known, Method};
 
 use super::check_body_size;
@@ -13,26 +11,18 @@ use crate::trace;
 
 /// Finds the location of the URI and what it alone decides (`ngx_http_core_find_config_phase`).
 pub(super) fn find_location(r: &mut Request) -> Option<Outcome> {
-    let cycle = Rc::clone(&r.cycle);
     let root = r.server().root;
-    let uri = std::mem::take(&mut r.uri);
-    let found = lookup(r, &cycle.http.location(root).nested, &uri);
-    r.uri = uri;
-    let is_redirect = found.is_redirect;
-    if let Some(id) = found.location {
-        r.enter_location(id);
-    } else {
-        r.enter_location(root);
-    }
+    let found = lookup(r, &r.cycle.http.location(root).nested, &r.uri);
+    r.enter_location(found.location.unwrap_or(root));
     trace::location(r);
-    let location = cycle.http.location(r.location);
-    if !r.internal && location.core.internal {
+    if !r.internal && r.location().core.internal {
         return Some(Outcome::Status(404));
     }
     if let Some(outcome) = check_body_size(r) {
         return Some(outcome);
     }
-    if is_redirect {
+    if found.is_redirect {
+        let location = r.location();
         let mut target = Vec::with_capacity(location.name.len() + r.args.len() + 1);
         proto::uri::escape(&location.name, proto::uri::EscapeKind::Uri, &mut target);
         if !r.args.is_empty() {
@@ -94,9 +84,7 @@ impl Request {
     pub fn enter_location(&mut self, id: LocationId) {
         self.location = id;
         self.handled_by = None;
-        let cycle = Rc::clone(&self.cycle);
-        let location = cycle.http.location(id);
-        if let Some((allowed, other)) = location.limit_except
+        if let Some((allowed, other)) = self.cycle.http.location(id).limit_except
             && allowed & crate::conf::core::method_bit(self.method) == 0
         {
             self.location = other;

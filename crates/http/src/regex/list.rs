@@ -73,7 +73,13 @@ impl<T> RegexList<T> {
 
     /// The first item whose pattern matches the subject, as `matches` says. It is asked about those patterns only
     /// that may match.
+    #[inline]
     pub fn find(&self, subject: &[u8], matches: impl Fn(&Regex) -> bool) -> Option<&(Regex, T)> {
+        if self.is_empty() { None } else { self.search(subject, matches) }
+    }
+
+    #[inline(never)]
+    fn search(&self, subject: &[u8], matches: impl Fn(&Regex) -> bool) -> Option<&(Regex, T)> {
         let Some(filter) = &self.filter else {
             return self.items.iter().find(|(regex, _)| matches(regex));
         };
