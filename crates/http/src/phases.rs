@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use crate::chunk::Chunk;
 use crate::conf::Location;
@@ -26,7 +27,7 @@ pub enum Phase {
     Access,
     /// `mirror`, `try_files`.
     PreContent,
-    /// After the answer.
+    /// After the answer; nothing is waited for.
     Log,
 }
 
@@ -103,6 +104,19 @@ pub enum Body {
 
 /// A future that lives on its own thread only.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Boxes a future that is awaited seldom: so it lies apart from that of whoever awaits it, and its code too.
+#[cold]
+#[inline(never)]
+pub(crate) fn apart<'a, T>(future: impl Future<Output = T> + 'a) -> LocalFuture<'a, T> {
+    Box::pin(future)
+}
+
+/// Polls a future whose code is to lie apart from that of whoever awaits it, though it is not awaited seldom.
+#[inline(never)]
+pub(crate) fn poll_apart<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    future.poll(cx)
+}
 
 /// What a phase handler says.
 pub enum Verdict<'r> {

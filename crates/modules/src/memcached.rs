@@ -106,7 +106,7 @@ impl Protocol for MemcachedSettings {
     fn wire(&self, r: &Request) -> Wire {
         let key = r.contexts.get::<Key>().map(|key| key.0.clone()).unwrap_or_default();
         let gzip_flag = self.gzip_flag;
-        Wire::Other(Box::new(MemcachedCodec { key, gzip_flag, length: None, value: Value::default() }))
+        Wire::Plain(Box::new(MemcachedCodec { key, gzip_flag, length: None, value: Value::default() }))
     }
 
     fn pass(&self) -> Option<&Pass> {

@@ -83,7 +83,7 @@ impl Protocol for ScgiSettings {
     }
 
     fn wire(&self, _: &Request) -> Wire {
-        Wire::Other(Box::new(Cgi::default()))
+        Wire::Plain(Box::new(Cgi::default()))
     }
 
     fn pass(&self) -> Option<&Pass> {

@@ -13,8 +13,8 @@ use http::module::{Module, Settings, Slot};
 use http::phases::Outcome;
 use http::relay::settings::next;
 use http::relay::{
-    BodyLength, BodyUse, Closing, Codec, Connected, Decoded, HeadStep, Opening, Pass, Plan, Protocol,
-    RelaySettings, Wire,
+    BodyLength, BodyUse, Carrier, Closing, Codec, Connected, Decoded, HeadStep, Opening, Pass, Plan,
+    Protocol, RelaySettings, Wire,
 };
 use http::request::Request;
 use http::rows::{Row, row, size, without_effect};
@@ -95,7 +95,7 @@ impl Protocol for TunnelSettings {
     }
 
     fn wire(&self, _: &Request) -> Wire {
-        Wire::Other(Box::new(Through))
+        Wire::Own(Box::new(Through))
     }
 
     fn pass(&self) -> Option<&Pass> {
@@ -120,7 +120,7 @@ impl Protocol for TunnelSettings {
 /// A connection through which nothing goes but what both ends say.
 struct Through;
 
-impl Codec for Through {
+impl Carrier for Through {
     /// A tunnel is never given to somebody else's request, nor a request's connection to a tunnel.
     fn channel(&self) -> Option<Arc<str>> {
         Some(Arc::from("tunnel"))
@@ -129,7 +129,9 @@ impl Codec for Through {
     fn open(&mut self, _: &Request, _: &mut Connected, _: &Plan, _: &RelaySettings) -> Opening {
         Opening::Answered(ESTABLISHED)
     }
+}
 
+impl Codec for Through {
     fn head(&mut self, _: &mut Request, _: &mut Buf, _: &RelaySettings) -> Result<HeadStep, u32> {
         Ok(HeadStep::Complete { text: 0, body: 0 })
     }

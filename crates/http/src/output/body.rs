@@ -34,6 +34,25 @@ pub fn push_body(r: &mut Request, part: Queue, more: More) {
     }
 }
 
+/// As [`push_body`], for all of a body, which is in memory: so many bytes of `buf` from `start` on.
+pub fn push_whole(r: &mut Request, mut buf: Buf, start: usize, length: usize) {
+    let output = &mut r.output;
+    let is_plain = output.filters.is_none() && !r.response.header_only && !r.is_subrequest;
+    let is_bare = matches!(output.framing, Framing::Length(_) | Framing::UntilClose);
+    if is_plain && is_bare && length as u64 <= COPY_MAX {
+        if let Framing::Length(left) = &mut output.framing {
+            *left = left.saturating_sub(length as u64);
+        }
+        output.queue.push_bytes(buf.get(start..start + length).unwrap_or_default());
+        output.had_body |= length > 0;
+        output.wants_flush = false;
+        output.is_ended = true;
+        return;
+    }
+    buf.truncate(start + length);
+    push_chunk(r, Chunk::Buf { buf, start }, More::End);
+}
+
 /// As [`push_body`], for one chunk.
 pub fn push_chunk(r: &mut Request, chunk: Chunk, more: More) {
     let mut part = Queue::default();

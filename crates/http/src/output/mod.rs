@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use net::Deadline;
 
-pub use self::body::{new_part, push_body, push_chunk};
+pub use self::body::{new_part, push_body, push_chunk, push_whole};
 pub(crate) use self::head::with_date;
 pub use self::head::{let_body_come, send_early_hints, send_head};
 pub use self::number::push_decimal;
@@ -77,6 +77,8 @@ pub struct Output {
     spare: Option<Queue>,
     /// What was framed last is to leave at once.
     wants_flush: bool,
+    /// The client's connection had no room for what was written last.
+    is_stuck: bool,
     delay: Option<Deadline>,
 }
 
@@ -174,9 +176,25 @@ impl Output {
 /// The error of the write, [`io::ErrorKind::TimedOut`] after `send_timeout` without progress, or that of a filter
 /// that cannot go on ([`io::ErrorKind::InvalidData`]).
 pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    match poll_write(r, cx) {
+        Poll::Pending if r.output.is_stuck => {
+            r.client_deadline().poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        }
+        written => written,
+    }
+}
+
+/// As [`poll_flush`], for whoever does not wait for the client: nothing of its time is over.
+///
+/// # Errors
+/// As [`poll_flush`], but for the time.
+pub fn poll_write(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    r.output.is_stuck = false;
+    // One that failed leaves none behind.
+    let is_filtered = r.output.filters.is_some() || r.output.is_broken;
     let mut left = FILTERED;
     loop {
-        while left > 0 && r.output.queue.len() < ENOUGH && r.output.is_behind() {
+        while is_filtered && left > 0 && r.output.queue.len() < ENOUGH && r.output.is_behind() {
             let work = body::refill(r, left)?;
             left = left.saturating_sub(work);
             net::charge(cx, work);
@@ -195,7 +213,7 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if r.output.is_waiting() && !r.output.is_behind() && postpones(r) {
+        if is_filtered && r.output.is_waiting() && !r.output.is_behind() && postpones(r) {
             return subrequest_awaited(r, cx);
         }
         if r.is_subrequest {
@@ -226,6 +244,9 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
                     r.client_deadline().set_after(core.send_timeout);
                 }
                 pause(r, sent);
+                if !is_filtered && r.output.queue.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
                 if sent == most && !r.output.queue.is_empty() {
                     // A fast client is not to keep the others of this thread waiting.
                     cx.waker().wake_by_ref();
@@ -233,7 +254,8 @@ pub fn poll_flush(r: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>>
                 }
             }
             Poll::Pending => {
-                return r.client_deadline().poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                r.output.is_stuck = true;
+                return Poll::Pending;
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::conf::core::Satisfy;
 use crate::conf::location::Content;
 use crate::delay::{self, Held};
 use crate::output;
-use crate::phases::{Again, Answered, Outcome, Phase, Verdict};
+use crate::phases::{Again, Answered, Outcome, Phase, Verdict, apart};
 use crate::relay;
 use crate::request::Request;
 use crate::special;
@@ -34,8 +34,8 @@ pub(crate) enum Entry {
 }
 
 /// Handles one request to its end: the answer is sent (or the connection is to be closed) and logged.
-pub async fn process(r: &mut Request) {
-    conclude(r, Outcome::Declined, Entry::Start).await;
+pub fn process(r: &mut Request) -> impl Future<Output = ()> {
+    conclude(r, Outcome::Declined, Entry::Start)
 }
 
 /// Answers a request whose head was refused with `status`.
@@ -126,19 +126,40 @@ pub(crate) fn has_broken_body(r: &mut Request) -> bool {
 
 /// Ends a request whose answer was sent or given up: its subrequests have ended too, and it is logged.
 pub async fn log(r: &mut Request) {
-    if r.location().core.post_action.is_some() && !r.is_subrequest && r.response.status != 444 {
-        // It is seldom used and would make the future of every request larger.
-        Box::pin(post_action(r)).await;
+    if has_more(r) {
+        // That is seldom and would make the future of every request larger.
+        apart(end_more(r)).await;
+    }
+    write_log(r);
+}
+
+/// Whether other requests belong to this one, which are to end before it is logged.
+#[inline]
+pub(crate) fn has_more(r: &Request) -> bool {
+    has_post_action(r) || r.family.is_some()
+}
+
+fn has_post_action(r: &Request) -> bool {
+    r.location().core.post_action.is_some() && !r.is_subrequest && r.response.status != 444
+}
+
+/// Handles or waits for what [`has_more`] asks for.
+async fn end_more(r: &mut Request) {
+    if has_post_action(r) {
+        post_action(r).await;
     }
     if r.family.is_some() {
-        Box::pin(subrequests_ended(r)).await;
+        subrequests_ended(r).await;
     }
+}
+
+/// Logs a request that has ended.
+pub(crate) fn write_log(r: &mut Request) {
     trace::end(r);
     let cycle = Rc::clone(&r.cycle);
     for handler in cycle.http.location(r.location).concerned.handlers(Phase::Log) {
-        if let Verdict::Wait(later) = handler.run(r) {
-            later.await;
-        }
+        // Whatever it says, nothing follows.
+        let _ = handler.run(r);
     }
 }
 
@@ -216,13 +237,36 @@ fn named_location(r: &mut Request, name: &[u8]) -> Result<(), u16> {
     Ok(())
 }
 
-async fn phases(r: &mut Request, entry: Entry) -> Outcome {
+async fn phases(r: &mut Request, mut entry: Entry) -> Outcome {
+    // Mostly nobody stands between a request and its location, nor between that and its content.
+    if entry == Entry::Start && leads_to_location(r) {
+        if let Some(outcome) = find_location(r) {
+            return outcome;
+        }
+        entry = if leads_to_content(r) { Entry::Content } else { Entry::LocationRewrite };
+    }
     if entry != Entry::Content
         && let Some(outcome) = phases_before_content(r, entry).await
     {
         return outcome;
     }
     content(r).await
+}
+
+/// Whether no module asks anything before the location is looked for.
+#[inline]
+fn leads_to_location(r: &Request) -> bool {
+    let server = r.location();
+    server.core.client_body_early_read.is_empty()
+        && server.concerned.handlers(Phase::PostRead).is_empty()
+        && server.concerned.handlers(Phase::ServerRewrite).is_empty()
+}
+
+/// Whether no module asks anything before the location's content.
+#[inline]
+fn leads_to_content(r: &Request) -> bool {
+    let phases = [Phase::Rewrite, Phase::PreAccess, Phase::Access, Phase::PreContent];
+    phases.iter().all(|phase| !concerns(r, *phase))
 }
 
 /// Asks the modules what comes of the request before its content does, if anything.
@@ -263,10 +307,6 @@ async fn phases_before_content(r: &mut Request, entry: Entry) -> Option<Outcome>
                 relocate = true;
             }
         }
-    }
-    // Mostly nobody stands between a location and its content.
-    if ![Phase::PreAccess, Phase::Access, Phase::PreContent].iter().any(|phase| concerns(r, *phase)) {
-        return None;
     }
     if concerns(r, Phase::PreAccess)
         && let Some(outcome) = generic(r, Phase::PreAccess).await

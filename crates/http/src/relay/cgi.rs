@@ -36,6 +36,10 @@ impl Codec for Cgi {
         Ok(length)
     }
 
+    fn take_whole(&mut self, rest: &[u8]) -> Option<usize> {
+        self.body.take_whole(rest)
+    }
+
     fn decode(&mut self, r: &mut Request, buf: Buf, start: usize, part: &mut Queue) -> Decoded {
         let (decoded, extra) = self.body.take(buf, start, part);
         if extra == Extra::Bytes && self.body != Plain::Nothing {

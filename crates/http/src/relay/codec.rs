@@ -1,7 +1,8 @@
 //! How an upstream protocol lies on the wire: the head of an answer, its body, and the frames of a request's body.
 //!
 //! One value serves one attempt at one peer. HTTP/1 is a variant of its own, so that the plain proxy path allocates
-//! nothing for it; what other protocols do is asked for once per read, never per byte.
+//! nothing for it; what other protocols do is asked for once per read, never per byte. Most have no say in how bytes are
+//! read and written ([`Carrier`]).
 
 use std::io;
 use std::sync::Arc;
@@ -93,6 +94,52 @@ pub enum SendError {
 
 /// An upstream protocol at work on one connection.
 pub trait Codec {
+    /// Reads the head of the answer. `buf` holds all that has come; the codec may move bytes within it and drop
+    /// what it has used, and fills in `r.upstream_head.head`.
+    ///
+    /// # Errors
+    /// The condition of `next_upstream` ([`super::settings::next`]); the error log has the reason by then.
+    fn head(&mut self, r: &mut Request, buf: &mut Buf, settings: &RelaySettings) -> Result<HeadStep, u32>;
+
+    /// Begins the body behind a complete head. `method` is the one that the peer was asked with.
+    ///
+    /// # Errors
+    /// A length that is said in two ways or cannot be read.
+    fn begin(
+        &mut self,
+        r: &Request,
+        method: Method,
+        settings: &RelaySettings,
+    ) -> Result<BodyLength, FramingError>;
+
+    /// Takes all of a body behind its head, where it is there in one piece and nothing behind it: says how many of the
+    /// bytes at the beginning of `rest` are body. Otherwise nothing has changed, and what is there is to be decoded.
+    fn take_whole(&mut self, _rest: &[u8]) -> Option<usize> {
+        None
+    }
+
+    /// Decodes what lies in `buf` from `start` and appends the body's bytes to `part`.
+    fn decode(&mut self, r: &mut Request, buf: Buf, start: usize, part: &mut Queue) -> Decoded;
+
+    /// The peer closed the connection before the body's end.
+    fn closing(&self) -> Closing;
+
+    /// Whether the connection may serve another request, asked after [`Decoded::End`].
+    fn may_keep(&self, r: &Request) -> bool;
+
+    /// As [`Self::may_keep`] where nobody wants the body: `rest` is what has come behind the head.
+    fn may_keep_unread(&self, r: &Request, rest: &[u8]) -> bool;
+
+    /// Appends a piece of the request's body in its frame; an empty one ends the body. Called where the plan says
+    /// [`super::Framing::Pieces`].
+    fn frame(&self, piece: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(piece);
+    }
+}
+
+/// A codec that has a say in what else happens on its connection: it shares the connection, writes the request itself, or
+/// reads what comes in its own way.
+pub trait Carrier: Codec {
     /// What must agree besides the peer for a connection to be used again; `None` where nothing must.
     fn channel(&self) -> Option<Arc<str>> {
         None
@@ -151,53 +198,25 @@ pub trait Codec {
         buf: &mut Buf,
         max: usize,
     ) -> Poll<io::Result<Received>> {
-        let count = ready!(stream.poll_recv(cx, buf, max))?;
-        Poll::Ready(Ok(if count == 0 { Received::Closed } else { Received::Bytes(count) }))
+        receive(stream, cx, buf, max)
     }
+}
 
-    /// Reads the head of the answer. `buf` holds all that has come; the codec may move bytes within it and drop
-    /// what it has used, and fills in `r.upstream_head.head`.
-    ///
-    /// # Errors
-    /// The condition of `next_upstream` ([`super::settings::next`]); the error log has the reason by then.
-    fn head(&mut self, r: &mut Request, buf: &mut Buf, settings: &RelaySettings) -> Result<HeadStep, u32>;
-
-    /// Begins the body behind a complete head. `method` is the one that the peer was asked with.
-    ///
-    /// # Errors
-    /// A length that is said in two ways or cannot be read.
-    fn begin(
-        &mut self,
-        r: &Request,
-        method: Method,
-        settings: &RelaySettings,
-    ) -> Result<BodyLength, FramingError>;
-
-    /// Decodes what lies in `buf` from `start` and appends the body's bytes to `part`.
-    fn decode(&mut self, r: &mut Request, buf: Buf, start: usize, part: &mut Queue) -> Decoded;
-
-    /// The peer closed the connection before the body's end.
-    fn closing(&self) -> Closing;
-
-    /// Whether the connection may serve another request, asked after [`Decoded::End`].
-    fn may_keep(&self, r: &Request) -> bool;
-
-    /// As [`Self::may_keep`] where nobody wants the body: `rest` is what has come behind the head.
-    fn may_keep_unread(&self, r: &Request, rest: &[u8]) -> bool;
-
-    /// Appends a piece of the request's body in its frame; an empty one ends the body. Called where the plan says
-    /// [`super::Framing::Pieces`].
-    fn frame(&self, piece: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(piece);
-    }
+/// Reads what is there as it is.
+#[inline]
+fn receive(stream: &Stream, cx: &mut Context<'_>, buf: &mut Buf, max: usize) -> Poll<io::Result<Received>> {
+    let count = ready!(stream.poll_recv(cx, buf, max))?;
+    Poll::Ready(Ok(if count == 0 { Received::Closed } else { Received::Bytes(count) }))
 }
 
 /// The protocol of one attempt.
 pub enum Wire {
     /// HTTP/1.
     Http1(Http1),
-    /// Another protocol.
-    Other(Box<dyn Codec>),
+    /// Another protocol that decodes what comes, and leaves the connection to the relay.
+    Plain(Box<dyn Codec>),
+    /// One that does not.
+    Own(Box<dyn Carrier>),
 }
 
 /// Calls a method of the codec, whichever it is.
@@ -205,7 +224,8 @@ macro_rules! each {
     ($wire:expr, $codec:ident => $call:expr) => {
         match $wire {
             Wire::Http1($codec) => $call,
-            Wire::Other($codec) => $call,
+            Wire::Plain($codec) => $call,
+            Wire::Own($codec) => $call,
         }
     };
 }
@@ -216,20 +236,20 @@ impl Default for Wire {
     }
 }
 
-impl Codec for Wire {
+impl Carrier for Wire {
     #[inline]
     fn channel(&self) -> Option<Arc<str>> {
-        each!(self, codec => codec.channel())
+        if let Self::Own(carrier) = self { carrier.channel() } else { None }
     }
 
     #[inline]
     fn may_share(&self) -> bool {
-        each!(self, codec => codec.may_share())
+        if let Self::Own(carrier) = self { carrier.may_share() } else { false }
     }
 
     #[inline]
     fn open(&mut self, r: &Request, conn: &mut Connected, plan: &Plan, settings: &RelaySettings) -> Opening {
-        each!(self, codec => codec.open(r, conn, plan, settings))
+        if let Self::Own(carrier) = self { carrier.open(r, conn, plan, settings) } else { Opening::Plan }
     }
 
     #[inline]
@@ -240,17 +260,25 @@ impl Codec for Wire {
         deadline: &Deadline,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        each!(self, codec => codec.poll_send(r, stream, deadline, cx))
+        match self {
+            Self::Own(carrier) => carrier.poll_send(r, stream, deadline, cx),
+            Self::Http1(_) | Self::Plain(_) => Poll::Ready(Ok(())),
+        }
     }
 
     #[inline]
     fn release(&mut self, conn: &mut Connected) {
-        each!(self, codec => codec.release(conn));
+        if let Self::Own(carrier) = self {
+            carrier.release(conn);
+        }
     }
 
     #[inline]
     fn poll_readable(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, codec => codec.poll_readable(stream, cx))
+        match self {
+            Self::Own(carrier) => carrier.poll_readable(stream, cx),
+            Self::Http1(_) | Self::Plain(_) => stream.poll_readable(cx),
+        }
     }
 
     #[inline]
@@ -261,9 +289,14 @@ impl Codec for Wire {
         buf: &mut Buf,
         max: usize,
     ) -> Poll<io::Result<Received>> {
-        each!(self, codec => codec.poll_receive(stream, cx, buf, max))
+        match self {
+            Self::Own(carrier) => carrier.poll_receive(stream, cx, buf, max),
+            Self::Http1(_) | Self::Plain(_) => receive(stream, cx, buf, max),
+        }
     }
+}
 
+impl Codec for Wire {
     #[inline]
     fn head(&mut self, r: &mut Request, buf: &mut Buf, settings: &RelaySettings) -> Result<HeadStep, u32> {
         each!(self, codec => codec.head(r, buf, settings))
@@ -277,6 +310,11 @@ impl Codec for Wire {
         settings: &RelaySettings,
     ) -> Result<BodyLength, FramingError> {
         each!(self, codec => codec.begin(r, method, settings))
+    }
+
+    #[inline]
+    fn take_whole(&mut self, rest: &[u8]) -> Option<usize> {
+        each!(self, codec => codec.take_whole(rest))
     }
 
     #[inline]
@@ -328,6 +366,16 @@ impl Plain {
         }
     }
 
+    /// Takes all of it, if it is exactly this long.
+    pub fn take_whole(&mut self, rest: &[u8]) -> Option<usize> {
+        match self {
+            Self::Nothing if rest.is_empty() => {}
+            Self::Length(left) if *left == rest.len() as u64 => *left = 0,
+            _ => return None,
+        }
+        Some(rest.len())
+    }
+
     /// Takes what lies in `buf` from `start`; says with the step whether bytes lie behind the end.
     pub fn take(&mut self, mut buf: Buf, start: usize, part: &mut Queue) -> (Decoded, Extra) {
         let here = buf.len().saturating_sub(start);
@@ -373,6 +421,19 @@ impl From<ResponseFraming> for BodyLength {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_body_is_taken_whole_where_nothing_is_missing_or_behind_it() {
+        let check = |mut body: Plain, rest: &str, taken, left| {
+            assert_eq!((body.take_whole(rest.as_bytes()), body), (taken, left), "{rest}");
+        };
+        check(Plain::Nothing, "", Some(0), Plain::Nothing);
+        check(Plain::Nothing, "x", None, Plain::Nothing);
+        check(Plain::Length(3), "abc", Some(3), Plain::Length(0));
+        check(Plain::Length(3), "ab", None, Plain::Length(3));
+        check(Plain::Length(3), "abcd", None, Plain::Length(3));
+        check(Plain::UntilClose, "abc", None, Plain::UntilClose);
+    }
 
     #[test]
     fn plain_bodies_end_where_their_head_says() {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -9,13 +10,16 @@ use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 use upstream::Peer;
 
-use super::codec::{self, Codec, HeadStep, Received, SendError};
+use super::codec::{self, Carrier, Codec, HeadStep, Received, SendError};
 use super::connect::{self, Connected, OpenError, Opening, Start};
 use super::head::Judged;
+use super::pump::Passed;
+use super::send::Front;
 use super::settings::next;
 use super::tls::{TlsError, Wanted};
 use super::{Relay, pump, tunnel};
-use crate::phases::Outcome;
+use crate::output;
+use crate::phases::{Outcome, apart, poll_apart};
 use crate::request::Request;
 use crate::trace;
 
@@ -33,8 +37,33 @@ pub(super) struct Failure {
     pub is_stale: bool,
     /// No other peer is to be tried, whatever the configuration allows.
     pub is_final: bool,
-    /// For the log: what was being done.
-    pub while_doing: &'static str,
+    /// What was being done.
+    pub while_doing: Doing,
+}
+
+/// What was being done when an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// A connection was waited for.
+    Connecting,
+    /// TLS was.
+    Handshaking,
+    /// The request was sent.
+    Sending,
+    /// The head of the answer was waited for.
+    Reading,
+}
+
+impl Doing {
+    /// For the log.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Connecting => CONNECTING,
+            Self::Handshaking => HANDSHAKING,
+            Self::Sending => SENDING,
+            Self::Reading => READING,
+        }
+    }
 }
 
 impl Failure {
@@ -51,10 +80,8 @@ impl Failure {
     }
 }
 
-/// What came of waiting for the upstream's head.
-enum Waited {
-    /// It is complete: where the body begins, or the condition of `next_upstream`.
-    Head(Result<usize, u32>),
+/// Why there is no head of an answer.
+enum Unheard {
     Closed,
     Failed(io::Error),
     Unsent(SendError),
@@ -63,6 +90,7 @@ enum Waited {
 }
 
 pub(super) const CONNECTING: &str = "connecting to upstream";
+const HANDSHAKING: &str = "SSL handshaking to upstream";
 pub(super) const SENDING: &str = "sending request to upstream";
 /// For the error log: what is done until the head is there.
 pub const READING: &str = "reading response header from upstream";
@@ -126,9 +154,34 @@ impl Trouble {
     }
 }
 
+/// How far a connection to a peer is at once.
+enum Way {
+    /// It can be used, and no answer has come over it yet.
+    Stands(Answer),
+    /// It is to be waited for.
+    Waits(Box<Waiting>),
+}
+
+/// A connection that is to be waited for.
+struct Waiting {
+    wanted: Option<Wanted>,
+    /// What was begun; nothing where the connection is one that requests share.
+    opening: Option<Opening>,
+}
+
+/// How much of a request was sent at once.
+enum Asked {
+    /// All of it: the head of the answer is next.
+    Whole,
+    /// Some of it.
+    Part(Box<Front>),
+    /// Nothing is to be sent, and the head of the answer is known.
+    Answered,
+}
+
 /// A connection that could not be had.
 pub(super) fn not_connected(kind: u32) -> Trouble {
-    Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: CONNECTING })
+    Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: Doing::Connecting })
 }
 
 impl Relay<'_> {
@@ -136,22 +189,23 @@ impl Relay<'_> {
     pub(super) async fn exchange(&mut self, r: &mut Request) -> Result<Outcome, Failure> {
         let deadline = Rc::clone(&r.peer_deadline);
         self.wire = self.protocol.wire(r);
-        let conn = {
-            let wanted = match self.wanted(r) {
-                Ok(wanted) => wanted,
-                Err(trouble) => return trouble.end(),
-            };
+        let mut answer = match self.way(r) {
+            Ok(Way::Stands(answer)) => answer,
             // A request for which a connection is at hand is not to carry what another way to one takes.
-            match self.reuse(r, wanted.as_ref()) {
-                Some(conn) => conn,
-                None => match self.connection(r, wanted.as_ref(), &deadline).await {
-                    Ok(conn) => conn,
-                    Err(trouble) => return trouble.end(),
-                },
-            }
+            Ok(Way::Waits(waiting)) => match apart(self.connection(r, waiting, &deadline)).await {
+                Ok(answer) => answer,
+                Err(trouble) => return trouble.end(),
+            },
+            Err(trouble) => return trouble.end(),
         };
-        let mut answer = Answer::over(conn);
-        if let Err(trouble) = self.talk_over(r, &mut answer, &deadline).await {
+        let asked = poll_fn(|cx| Poll::Ready(self.ask(r, &mut answer, &deadline, cx))).await;
+        let talked = match asked {
+            Ok(Asked::Whole) => poll_fn(|cx| self.poll_head(r, &mut answer, &deadline, cx)).await,
+            Ok(Asked::Answered) => Ok(()),
+            Ok(Asked::Part(front)) => apart(self.talk_on(r, &mut answer, &deadline, front)).await,
+            Err(trouble) => Err(trouble),
+        };
+        if let Err(trouble) = talked {
             return trouble.end();
         }
         match self.judge(r) {
@@ -163,27 +217,63 @@ impl Relay<'_> {
             }
             Judged::Cached(instead) => Ok(self.answer_from_cache(r, answer, instead)),
             // Boxed, as it would make the future of every request larger.
-            Judged::Tunnel => Ok(Box::pin(tunnel::run(self, r, answer)).await),
-            Judged::Body(length) => Ok(pump::run(self, r, answer, length, &deadline).await),
+            Judged::Tunnel => Ok(apart(tunnel::run(self, r, answer)).await),
+            Judged::Body(_) if pump::take_whole(self, r, &mut answer) => {
+                let flushed = poll_fn(|cx| Poll::Ready(output::poll_write(r, cx))).await;
+                let passed = pump::end_whole(self, r, &flushed);
+                if passed != Passed::Broken && self.may_serve_on(r) {
+                    self.keep(answer);
+                } else {
+                    drop(answer);
+                }
+                match passed {
+                    Passed::Sent => Ok(Outcome::Sent),
+                    Passed::Broken => Ok(Outcome::Broken(0)),
+                    Passed::Waits => Ok(apart(pump::finish(r)).await),
+                }
+            }
+            Judged::Body(length) => {
+                let mut pumping = pin!(pump::run(self, r, answer, length, &deadline));
+                Ok(poll_fn(|cx| poll_apart(pumping.as_mut(), cx)).await)
+            }
         }
     }
 
-    /// A connection to the peer that does not idle: another's, or a new one.
+    /// Looks for a connection to the peer, and begins one where none idles: within the machine it mostly stands at once.
+    fn way(&self, r: &mut Request) -> Result<Way, Trouble> {
+        let wanted = self.wanted(r)?;
+        let peer = self.attempt.peer().ok_or_else(|| not_connected(next::ERROR))?;
+        if self.shares() {
+            return Ok(Way::Waits(Box::new(Waiting { wanted, opening: None })));
+        }
+        if let Some(conn) = self.reuse(r, peer, wanted.as_ref()) {
+            return Ok(Way::Stands(Answer::over(conn)));
+        }
+        let opening = self.begin(r, peer)?;
+        if opening.stands(self.start(wanted.as_ref())) {
+            return Ok(Way::Stands(Answer::over(self.connected(r, peer, wanted.as_ref(), opening))));
+        }
+        Ok(Way::Waits(Box::new(Waiting { wanted, opening: Some(opening) })))
+    }
+
+    /// A connection to the peer that does not stand at once: another's, or a new one.
     async fn connection(
         &self,
         r: &mut Request,
-        wanted: Option<&Wanted>,
+        waiting: Box<Waiting>,
         deadline: &Deadline,
-    ) -> Result<Connected, Trouble> {
+    ) -> Result<Answer, Trouble> {
+        let Waiting { wanted, opening } = *waiting;
+        let wanted = wanted.as_ref();
         let peer = self.attempt.peer().ok_or_else(|| not_connected(next::ERROR))?;
-        if self.shares() {
-            return Box::pin(self.join(r, peer, wanted, deadline)).await;
-        }
-        let opening = self.begin(r, peer)?;
-        if !opening.stands(self.start(wanted)) {
-            Box::pin(self.complete(r, peer, wanted, &opening, deadline)).await?;
-        }
-        Ok(self.connected(r, peer, wanted, opening))
+        let conn = match opening {
+            None => Box::pin(self.join(r, peer, wanted, deadline)).await?,
+            Some(opening) => {
+                self.complete(r, peer, wanted, &opening, deadline).await?;
+                self.connected(r, peer, wanted, opening)
+            }
+        };
+        Ok(Answer::over(conn))
     }
 
     /// Sends the request over a connection and reads the head of the answer.
@@ -193,10 +283,29 @@ impl Relay<'_> {
         answer: &mut Answer,
         deadline: &Deadline,
     ) -> Result<(), Trouble> {
+        match poll_fn(|cx| Poll::Ready(self.ask(r, answer, deadline, cx))).await? {
+            Asked::Whole => poll_fn(|cx| self.poll_head(r, answer, deadline, cx)).await,
+            Asked::Answered => Ok(()),
+            Asked::Part(front) => self.talk_on(r, answer, deadline, front).await,
+        }
+    }
+
+    /// Sends the request as far as the peer takes it at once.
+    fn ask(
+        &mut self,
+        r: &mut Request,
+        answer: &mut Answer,
+        deadline: &Deadline,
+        cx: &mut Context<'_>,
+    ) -> Result<Asked, Trouble> {
         r.upstream_head.clear();
-        self.heard = Heard::default();
+        self.heard = None;
         match self.wire.open(r, &mut answer.conn, &self.plan, self.settings) {
-            codec::Opening::Plan => self.send(r, &answer.conn, deadline).await?,
+            codec::Opening::Plan => {
+                if let Some(front) = self.begin_send(r, &answer.conn, cx)? {
+                    return Ok(Asked::Part(Box::new(front)));
+                }
+            }
             codec::Opening::Codec => {
                 self.is_request_sent = true;
                 self.is_request_whole = true;
@@ -204,10 +313,31 @@ impl Relay<'_> {
             }
             codec::Opening::Answered(status) => {
                 r.upstream_head.head.status = status;
+                return Ok(Asked::Answered);
+            }
+        }
+        deadline.set_after(self.settings.read_timeout);
+        Ok(Asked::Whole)
+    }
+
+    /// Sends what is left of the request and reads the head of the answer, which may have come before.
+    async fn talk_on(
+        &mut self,
+        r: &mut Request,
+        answer: &mut Answer,
+        deadline: &Deadline,
+        front: Box<Front>,
+    ) -> Result<(), Trouble> {
+        self.send_on(r, &answer.conn, deadline, *front).await?;
+        if let Some(heard) = self.heard.take() {
+            answer.buf = heard.buf;
+            if let Some(head) = heard.head {
+                answer.body = head.map_err(|kind| unread(&answer.conn, kind))?;
                 return Ok(());
             }
         }
-        self.read_head(r, answer, deadline).await
+        deadline.set_after(self.settings.read_timeout);
+        poll_fn(|cx| self.poll_head(r, answer, deadline, cx)).await
     }
 
     /// Whether connections to the group serve several requests at once.
@@ -217,11 +347,7 @@ impl Relay<'_> {
     }
 
     /// An idle connection to the peer, if there is one.
-    fn reuse(&self, r: &mut Request, wanted: Option<&Wanted>) -> Option<Connected> {
-        if self.shares() {
-            return None;
-        }
-        let peer = self.attempt.peer()?;
+    fn reuse(&self, r: &mut Request, peer: &Peer, wanted: Option<&Wanted>) -> Option<Connected> {
         let (upstream, location, channel) = (&self.upstream, self.location, self.wire.channel());
         let conn = connect::reuse(upstream, peer, location, wanted, channel);
         if conn.is_some()
@@ -352,10 +478,13 @@ impl Relay<'_> {
     }
 
     /// Tells of TLS that does not stand, and what becomes of the request.
+    #[cold]
     fn tls_failed(&self, r: &Request, error: TlsError) -> Trouble {
-        const SHAKING: &str = "SSL handshaking to upstream";
-        let fail =
-            |kind| Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing: SHAKING });
+        const SHAKING: &str = HANDSHAKING;
+        let fail = |kind| {
+            let while_doing = Doing::Handshaking;
+            Trouble::Peer(Failure { kind, is_stale: false, is_final: false, while_doing })
+        };
         match error {
             TlsError::TimedOut => {
                 r.log(
@@ -400,7 +529,7 @@ impl Relay<'_> {
     /// Reads what has come while the request is on its way. A head that is not complete, or what stands on FastCGI's
     /// stderr, is no answer.
     pub(super) fn hear(&mut self, r: &mut Request, conn: &Connected) -> Early {
-        let mut heard = std::mem::take(&mut self.heard);
+        let mut heard = self.heard.take().unwrap_or_default();
         heard.buf.reserve(FIRST_READ);
         let early = match conn.stream().try_recv(&mut heard.buf, FIRST_READ) {
             Ok(None) => Early::Part,
@@ -412,7 +541,7 @@ impl Relay<'_> {
                 if heard.head.is_some() { Early::Answer } else { Early::Part }
             }
         };
-        self.heard = heard;
+        self.heard = Some(heard);
         early
     }
 
@@ -431,42 +560,18 @@ impl Relay<'_> {
     }
 
     /// Reads until the head is complete.
-    async fn read_head(
-        &mut self,
-        r: &mut Request,
-        answer: &mut Answer,
-        deadline: &Deadline,
-    ) -> Result<(), Trouble> {
-        let Heard { buf, mut head } = std::mem::take(&mut self.heard);
-        answer.buf = buf;
-        if head.is_none() {
-            deadline.set_after(self.settings.read_timeout);
-            match poll_fn(|cx| self.poll_head(r, answer, deadline, cx)).await {
-                Waited::Head(parsed) => head = Some(parsed),
-                broken => return Err(unheard(r, &answer.conn, broken)),
-            }
-        }
-        match head {
-            Some(Ok(body)) => {
-                answer.body = body;
-                Ok(())
-            }
-            Some(Err(kind)) => Err(unread(&answer.conn, kind)),
-            None => Err(unread(&answer.conn, next::ERROR)),
-        }
-    }
-
     fn poll_head(
         &mut self,
         r: &mut Request,
         answer: &mut Answer,
         deadline: &Deadline,
         cx: &mut Context<'_>,
-    ) -> Poll<Waited> {
-        let Answer { conn, buf, .. } = answer;
+    ) -> Poll<Result<(), Trouble>> {
+        let Answer { conn, buf, body } = answer;
+        let broken = |r: &Request, why| Poll::Ready(Err(unheard(r, conn, why)));
         loop {
             if let Poll::Ready(Err(error)) = self.wire.poll_send(r, conn.stream(), deadline, cx) {
-                return Poll::Ready(Waited::Unsent(error));
+                return broken(r, Unheard::Unsent(error));
             }
             let mut received = Poll::Pending;
             // A buffer is borrowed only once there is something for it.
@@ -477,20 +582,23 @@ impl Relay<'_> {
             match received {
                 Poll::Pending => {
                     if !r.ignores_client_abort && r.poll_client_gone(cx).is_ready() {
-                        return Poll::Ready(Waited::ClientGone);
+                        return broken(r, Unheard::ClientGone);
                     }
-                    return deadline.poll_over(cx).map(|()| Waited::TimedOut);
+                    if deadline.poll_over(cx).is_ready() {
+                        return broken(r, Unheard::TimedOut);
+                    }
+                    return Poll::Pending;
                 }
-                Poll::Ready(Ok(Received::Closed)) => return Poll::Ready(Waited::Closed),
+                Poll::Ready(Ok(Received::Closed)) => return broken(r, Unheard::Closed),
                 Poll::Ready(Ok(Received::Bytes(count))) => count_received(r, count),
-                Poll::Ready(Err(error)) => return Poll::Ready(Waited::Failed(error)),
+                Poll::Ready(Err(error)) => return broken(r, Unheard::Failed(error)),
             }
             if let Some(head) = self.parse_head(r, buf) {
-                return Poll::Ready(Waited::Head(head));
+                return Poll::Ready(head.map(|at| *body = at).map_err(|kind| unread(conn, kind)));
             }
             if !r.output.queue.is_empty() {
                 // Early hints are of use only now. What the client does not take at once leaves with the answer.
-                let _ = crate::output::poll_flush(r, cx);
+                let _ = output::poll_flush(r, cx);
             }
             deadline.set_after(self.settings.read_timeout);
         }
@@ -498,25 +606,25 @@ impl Relay<'_> {
 }
 
 fn unread(conn: &Connected, kind: u32) -> Trouble {
-    Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: READING })
+    Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: Doing::Reading })
 }
 
 /// Tells why there is no head.
 #[cold]
-fn unheard(r: &Request, conn: &Connected, waited: Waited) -> Trouble {
-    let (call, error, doing) = match waited {
-        Waited::ClientGone => return Trouble::Client(client_gone(r, SENDING)),
-        Waited::Unsent(SendError::Client(error)) => return Trouble::Client(error.outcome(r)),
-        Waited::Unsent(SendError::Peer(error)) => ("send()", error, SENDING),
-        Waited::Failed(error) => (net::tls::failed_call(&error, "recv()", "SSL_read()"), error, READING),
-        Waited::TimedOut => {
+fn unheard(r: &Request, conn: &Connected, why: Unheard) -> Trouble {
+    let (call, error, doing) = match why {
+        Unheard::ClientGone => return Trouble::Client(client_gone(r, SENDING)),
+        Unheard::Unsent(SendError::Client(error)) => return Trouble::Client(error.outcome(r)),
+        Unheard::Unsent(SendError::Peer(error)) => ("send()", error, SENDING),
+        Unheard::Failed(error) => (net::tls::failed_call(&error, "recv()", "SSL_read()"), error, READING),
+        Unheard::TimedOut => {
             r.log(
                 Level::Error,
                 format_args!("upstream timed out (110: Connection timed out) while {READING}"),
             );
             return unread(conn, next::TIMEOUT);
         }
-        Waited::Closed | Waited::Head(_) => {
+        Unheard::Closed => {
             r.log(Level::Error, format_args!("upstream prematurely closed connection while {READING}"));
             return unread(conn, next::ERROR);
         }

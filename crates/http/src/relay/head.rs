@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use os::errlog::Level;
-use proto::h1::{Field, Known, Method};
+use proto::h1::{Field, FramingError, Known, Method};
 
 use super::cache::{Status, Use, heard};
 use super::codec::{BodyLength, Codec};
-use super::exchange::{Answer, Failure, READING};
+use super::exchange::{Answer, Doing, Failure, READING};
 use super::settings::{ignore, next};
 use super::sticky::Moment;
 use super::{Protocol, Relay, RelaySettings, Rewritten, SWITCHING_PROTOCOLS, UpstreamHead, now};
@@ -59,36 +59,18 @@ impl Relay<'_> {
         if status >= 500 {
             self.attempt.note_error();
         }
-        let fail = |kind| Failure { kind, is_stale: false, is_final: false, while_doing: READING };
         let length = match self.wire.begin(r, method, self.settings) {
             Ok(length) => length,
-            Err(error) => {
-                r.log(Level::Error, format_args!("upstream sent {error} while {READING}"));
-                if let Some(state) = r.upstreams.last_mut() {
-                    state.status = 502;
-                }
-                return Judged::Failed(fail(next::INVALID_HEADER));
-            }
+            Err(error) => return unframed(r, error),
         };
         let is_tunnel = self.plan.tunnel == Some(status);
-        if status == SWITCHING_PROTOCOLS && !is_tunnel && r.stream().is_none() {
-            // The client did not ask for it (RFC 9110, 15.2.2). nginx passes it on; whoever takes what follows for a
-            // tunnel is to find nothing there.
-            r.keepalive = false;
-        } else if status == SWITCHING_PROTOCOLS && !is_tunnel {
-            // HTTP/2 has no such status, and no way to say what the client did not ask for (RFC 9113, 8.6).
-            r.log(Level::Error, format_args!("upstream switched protocols unasked while {READING}"));
-            return Judged::Failed(fail(next::INVALID_HEADER));
-        }
-        if is_tunnel && !websocket::is_accepted(r) {
-            r.log(
-                Level::Error,
-                format_args!("upstream sent invalid \"Sec-WebSocket-Accept\" header while {READING}"),
-            );
-            return Judged::Failed(fail(next::INVALID_HEADER));
+        let is_refused =
+            if is_tunnel { !takes_tunnel(r) } else { status == SWITCHING_PROTOCOLS && !may_switch(r) };
+        if is_refused {
+            return Judged::Failed(failed(next::INVALID_HEADER));
         }
         if let Some(kind) = self.wants_next(r, status) {
-            return Judged::Unread(Err(fail(kind)));
+            return Judged::Unread(Err(failed(kind)));
         }
         if r.cache.is_some() {
             match heard::head(r, self.heading()) {
@@ -150,10 +132,9 @@ impl Relay<'_> {
     }
 
     /// A connection whose answer's body is not wanted serves on only where none of it is to come.
-    pub(super) fn finish_unread(&mut self, mut answer: Answer, r: &Request) {
+    pub(super) fn finish_unread(&mut self, answer: Answer, r: &Request) {
         if self.may_go_on() && self.wire.may_keep_unread(r, answer.rest()) {
-            self.wire.release(&mut answer.conn);
-            answer.conn.keep(&self.upstream, now());
+            self.keep(answer);
         }
     }
 
@@ -363,6 +344,47 @@ impl Heading<'_> {
             Rewritten::Same => push(r, field),
         }
     }
+}
+
+fn failed(kind: u32) -> Failure {
+    Failure { kind, is_stale: false, is_final: false, while_doing: Doing::Reading }
+}
+
+/// The head does not say how long its body is.
+#[cold]
+fn unframed(r: &mut Request, error: FramingError) -> Judged {
+    r.log(Level::Error, format_args!("upstream sent {error} while {READING}"));
+    if let Some(state) = r.upstreams.last_mut() {
+        state.status = 502;
+    }
+    Judged::Failed(failed(next::INVALID_HEADER))
+}
+
+/// Whether the upstream agrees to the tunnel that it was asked for.
+#[cold]
+fn takes_tunnel(r: &Request) -> bool {
+    let is_accepted = websocket::is_accepted(r);
+    if !is_accepted {
+        r.log(
+            Level::Error,
+            format_args!("upstream sent invalid \"Sec-WebSocket-Accept\" header while {READING}"),
+        );
+    }
+    is_accepted
+}
+
+/// Whether an upstream may speak another protocol though it was not asked to.
+#[cold]
+fn may_switch(r: &mut Request) -> bool {
+    if r.stream().is_none() {
+        // The client did not ask for it (RFC 9110, 15.2.2). nginx passes it on; whoever takes what follows for a
+        // tunnel is to find nothing there.
+        r.keepalive = false;
+        return true;
+    }
+    // HTTP/2 has no such status, and no way to say what the client did not ask for (RFC 9113, 8.6).
+    r.log(Level::Error, format_args!("upstream switched protocols unasked while {READING}"));
+    false
 }
 
 /// Passes a field on as it came.

@@ -137,6 +137,13 @@ impl Codec for Http1 {
         Ok(framing.into())
     }
 
+    fn take_whole(&mut self, rest: &[u8]) -> Option<usize> {
+        match &mut self.body {
+            Body::Plain(body) => body.take_whole(rest),
+            Body::Chunked(_) => None,
+        }
+    }
+
     fn decode(&mut self, r: &mut Request, mut buf: Buf, start: usize, part: &mut Queue) -> Decoded {
         let decoded = match &mut self.body {
             Body::Plain(body) => {

@@ -8,7 +8,7 @@ use os::errlog::Level;
 use upstream::Peer;
 
 use super::Relay;
-use super::codec::Codec;
+use super::codec::Carrier;
 use super::connect::{self, Connected, Link};
 use super::exchange::{CONNECTING, Trouble, client_gone, not_connected};
 use super::http2::{self, Found};

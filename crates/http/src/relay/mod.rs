@@ -43,7 +43,7 @@ use os::socket::Kind;
 use proto::h1::Method;
 
 pub use self::codec::{
-    BodyLength, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, Received, SendError, Wire,
+    BodyLength, Carrier, Closing, Codec, Decoded, Extra, HeadStep, Opening, Plain, Received, SendError, Wire,
 };
 pub(crate) use self::connect::in_use;
 pub use self::connect::{Connected, parse_bind};
@@ -67,7 +67,7 @@ use crate::body::RequestBody;
 use crate::conf::UpstreamId;
 use crate::conf::location::Location;
 use crate::cycle::Cycle;
-use crate::phases::{LocalFuture, Outcome};
+use crate::phases::{Outcome, apart};
 use crate::request::Request;
 use crate::trace;
 
@@ -309,10 +309,11 @@ struct Relay<'a> {
     bell: Bell,
     visit: Visit,
     /// Time that the request waited for its peer.
-    queue_ms: Option<u64>,
+    queue_ms: Option<u32>,
     plan: Plan,
     wire: Wire,
-    heard: Heard,
+    /// What was read of the answer while the request was on its way.
+    heard: Option<Box<Heard>>,
     started_ms: u64,
     location: u32,
     /// What a peer is sent as soon as it is connected to, before TLS.
@@ -346,7 +347,7 @@ impl<'a> Relay<'a> {
             upstream,
             plan: Plan::default(),
             wire: Wire::default(),
-            heard: Heard::default(),
+            heard: None,
             started_ms: net::timer::now_ms(),
             location: r.location.0,
             greeting: Vec::new(),
@@ -360,54 +361,99 @@ impl<'a> Relay<'a> {
 
 /// Passes the request on and its answer back. The cycle is the request's own.
 pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &dyn Protocol) -> Outcome {
-    let settings = protocol.settings();
+    let upstream = match begin(r, cycle, protocol) {
+        Ok(Step::Found(upstream)) => upstream,
+        Ok(step) => match apart(go_on(r, cycle, protocol, step)).await {
+            Ok(upstream) => upstream,
+            Err(outcome) => return outcome,
+        },
+        Err(outcome) => return outcome,
+    };
+    let mut relay = Relay::new(r, protocol, protocol.settings(), upstream);
+    match relay.create(r) {
+        Ok(()) => relay.try_peers(r).await,
+        Err(outcome) => outcome,
+    }
+}
+
+/// How far a request is on its way to an upstream.
+enum Step<'c> {
+    /// The client's body is to be read.
+    Read(BodyUse),
+    /// It is to be seen what comes of what the cache has.
+    Consult(Target, Box<cache::Undecided>),
+    /// A host that variables named is to be found.
+    Find(Target),
+    /// This is the upstream.
+    Found(Found<'c>),
+}
+
+/// Goes as far as nothing is to be waited for.
+fn begin<'c>(r: &mut Request, cycle: &'c Cycle, protocol: &dyn Protocol) -> Result<Step<'c>, Outcome> {
     // What is tried from now on is another upstream's: a redirect or an error page lies between.
     r.upstream_redirected = !r.upstreams.is_empty();
-    let read = match take_body(r, protocol, settings) {
-        Ok(None) => Ok(()),
-        Ok(Some(reading)) => reading.await,
-        Err(outcome) => Err(outcome),
-    };
-    if let Err(outcome) = read {
-        return outcome;
+    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
+        respend(r)?;
     }
-    let target = match protocol.target(r) {
-        Ok(target) => target,
-        Err(outcome) => return outcome,
-    };
+    match protocol.body_use(r)? {
+        BodyUse::Discard => {}
+        BodyUse::Stream | BodyUse::Whole if !r.reader.is_open() => body::read_none(r),
+        body_use => return Ok(Step::Read(body_use)),
+    }
+    aim(r, cycle, protocol)
+}
+
+/// What follows once the client's body is there as the protocol wants it.
+fn aim<'c>(r: &mut Request, cycle: &'c Cycle, protocol: &dyn Protocol) -> Result<Step<'c>, Outcome> {
+    let target = protocol.target(r)?;
+    let settings = protocol.settings();
     r.cache = None;
     if settings.cache.is_on() {
-        let heading = Heading { protocol, settings };
-        let waiting = match cache::look(r, heading) {
-            cache::Look::Ask => None,
-            cache::Look::Done(outcome) => return outcome,
-            cache::Look::Undecided(undecided) => Some(Box::pin(cache::consult(r, heading, undecided))),
-        };
-        if let Some(waiting) = waiting
-            && let Some(outcome) = waiting.await
-        {
-            return outcome;
+        match cache::look(r, Heading { protocol, settings }) {
+            cache::Look::Ask => {}
+            cache::Look::Done(outcome) => return Err(outcome),
+            cache::Look::Undecided(undecided) => return Ok(Step::Consult(target, undecided)),
         }
     }
-    let found = match target {
-        Target::Known(id) => target::known(cycle, id),
-        host => Box::pin(target::find(r, host)).await,
-    };
-    let upstream = match found {
-        Ok(upstream) => upstream,
-        Err(outcome) => return outcome,
-    };
-    r.ignores_client_abort =
-        settings.ignore_client_abort || r.fills_cache() || settings.cache.store != cache::Store::Off;
-    if r.is_subrequest && r.ignores_client_abort {
-        r.family().ignores_client_abort.set(true);
+    find(cycle, target)
+}
+
+fn find(cycle: &Cycle, target: Target) -> Result<Step<'_>, Outcome> {
+    match target {
+        Target::Known(id) => Ok(Step::Found(target::known(cycle, id)?)),
+        host => Ok(Step::Find(host)),
     }
-    let mut relay = Relay::new(r, protocol, settings, upstream);
-    if let Err(outcome) = protocol.create(r, &mut relay.plan) {
-        return outcome;
+}
+
+/// Goes all the way.
+async fn go_on<'c>(
+    r: &mut Request,
+    cycle: &'c Cycle,
+    protocol: &dyn Protocol,
+    mut step: Step<'c>,
+) -> Result<Found<'c>, Outcome> {
+    let settings = protocol.settings();
+    loop {
+        step = match step {
+            Step::Read(BodyUse::Stream) if !settings.request_buffering => {
+                body::begin_stream(r).await?;
+                aim(r, cycle, protocol)?
+            }
+            Step::Read(_) => {
+                body::read_all(r).await?;
+                aim(r, cycle, protocol)?
+            }
+            Step::Consult(target, undecided) => {
+                let heading = Heading { protocol, settings };
+                match Box::pin(cache::consult(r, heading, undecided)).await {
+                    Some(outcome) => return Err(outcome),
+                    None => find(cycle, target)?,
+                }
+            }
+            Step::Find(host) => return Box::pin(target::find(r, host)).await,
+            Step::Found(upstream) => return Ok(upstream),
+        };
     }
-    relay.begin_visit(r);
-    relay.try_peers(r).await
 }
 
 /// What becomes of a request that came to a protocol from a block which says of where to, into one which does not.
@@ -415,28 +461,6 @@ pub async fn run(r: &mut Request, cycle: &Cycle, protocol: &dyn Protocol) -> Out
 pub fn no_upstream(r: &Request) -> Outcome {
     r.log(Level::Alert, format_args!("no upstream configuration"));
     Outcome::Status(500)
-}
-
-/// Has the client's body read as the protocol wants it; gives a future only where there is one to be waited for.
-#[inline]
-fn take_body<'r>(
-    r: &'r mut Request,
-    protocol: &dyn Protocol,
-    settings: &RelaySettings,
-) -> Result<Option<LocalFuture<'r, Result<(), Outcome>>>, Outcome> {
-    if matches!(r.body, RequestBody::Streaming) && r.reader.is_spent() {
-        respend(r)?;
-    }
-    let body_use = protocol.body_use(r)?;
-    match body_use {
-        BodyUse::Discard => Ok(None),
-        BodyUse::Stream | BodyUse::Whole if !r.reader.is_open() => {
-            body::read_none(r);
-            Ok(None)
-        }
-        BodyUse::Stream if !settings.request_buffering => Ok(Some(Box::pin(body::begin_stream(r)))),
-        BodyUse::Stream | BodyUse::Whole => Ok(Some(Box::pin(body::read_all(r)))),
-    }
 }
 
 /// An error page leads to another upstream: what the first one got of the body is gone. Nothing is lost where the
@@ -453,36 +477,30 @@ fn respend(r: &mut Request) -> Result<(), Outcome> {
 }
 
 impl Relay<'_> {
+    /// Has the request made.
+    fn create(&mut self, r: &mut Request) -> Result<(), Outcome> {
+        let settings = self.settings;
+        r.ignores_client_abort =
+            settings.ignore_client_abort || r.fills_cache() || settings.cache.store != cache::Store::Off;
+        if r.is_subrequest && r.ignores_client_abort {
+            r.family().ignores_client_abort.set(true);
+        }
+        self.protocol.create(r, &mut self.plan)?;
+        self.begin_visit(r);
+        Ok(())
+    }
+
     /// Tries peers until one answers or none is left.
     async fn try_peers(&mut self, r: &mut Request) -> Outcome {
         loop {
             let picked = if self.upstream.queue.is_none() {
                 self.pick(r).map_err(|NoPeer| Stranded::NoPeer)
             } else {
-                Box::pin(self.pick_or_wait(r)).await
+                apart(self.pick_or_wait(r)).await
             };
-            if let Err(stranded) = picked {
-                if let Stranded::ClientGone = stranded {
-                    return exchange::client_gone(r, "waiting for an upstream");
-                }
-                self.push_visit(r);
-                self.begin_state(r, Arc::from(&*self.upstream.name));
-                if let Some(state) = r.upstreams.last_mut() {
-                    state.status = 502;
-                }
-                end_state(r);
-                r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
-                return self.fail(r, settings::next::ERROR, 502);
+            if let Err(outcome) = self.begin_attempt(r, picked) {
+                return outcome;
             }
-            let Some(peer) = self.attempt.peer() else { return Outcome::Status(500) };
-            self.begin_state(r, Arc::clone(&peer.name));
-            if peer.server != peer.name
-                && let Some(state) = r.upstreams.last_mut()
-            {
-                state.server = Some(Arc::clone(&peer.server));
-            }
-            trace::peer(r, &peer.name);
-            self.bind_visit(r);
             match self.exchange(r).await {
                 Ok(outcome) => {
                     end_state(r);
@@ -492,14 +510,50 @@ impl Relay<'_> {
                     return outcome;
                 }
                 Err(failure) => {
-                    end_state(r);
-                    if let Some(status) = self.give_up(r, &failure) {
-                        self.push_visit(r);
-                        return self.fail(r, failure.kind, status);
+                    if let Some(outcome) = self.end_failed(r, &failure) {
+                        return outcome;
                     }
                 }
             }
         }
+    }
+
+    /// Begins an attempt at the peer that was picked.
+    fn begin_attempt(&mut self, r: &mut Request, picked: Result<(), Stranded>) -> Result<(), Outcome> {
+        if let Err(stranded) = picked {
+            return Err(self.strand(r, stranded));
+        }
+        let Some(peer) = self.attempt.peer() else { return Err(Outcome::Status(500)) };
+        let server = (!Arc::ptr_eq(&peer.server, &peer.name)).then(|| Arc::clone(&peer.server));
+        self.begin_state(r, Arc::clone(&peer.name), server);
+        trace::peer(r, &peer.name);
+        self.bind_visit(r);
+        Ok(())
+    }
+
+    /// What becomes of a request that has no peer.
+    #[cold]
+    fn strand(&mut self, r: &mut Request, stranded: Stranded) -> Outcome {
+        if let Stranded::ClientGone = stranded {
+            return exchange::client_gone(r, "waiting for an upstream");
+        }
+        self.push_visit(r);
+        self.begin_state(r, Arc::from(&*self.upstream.name), None);
+        if let Some(state) = r.upstreams.last_mut() {
+            state.status = 502;
+        }
+        end_state(r);
+        r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
+        self.fail(r, settings::next::ERROR, 502)
+    }
+
+    /// Ends an attempt that failed; says what becomes of the request where it was the last.
+    #[cold]
+    fn end_failed(&mut self, r: &mut Request, failure: &Failure) -> Option<Outcome> {
+        end_state(r);
+        let status = self.give_up(r, failure)?;
+        self.push_visit(r);
+        Some(self.fail(r, failure.kind, status))
     }
 
     /// No peer answers: the cache may have something better than this status.
@@ -513,6 +567,12 @@ impl Relay<'_> {
     }
 
     fn pick(&mut self, r: &Request) -> Result<(), NoPeer> {
+        let now = now();
+        if self.attempt.pick_alone(now) { Ok(()) } else { self.pick_by_key(r, now) }
+    }
+
+    #[inline(never)]
+    fn pick_by_key(&mut self, r: &Request, now: Now) -> Result<(), NoPeer> {
         let key_text;
         let key = match &self.upstream.key {
             Some(template) => {
@@ -521,14 +581,12 @@ impl Relay<'_> {
             }
             None => Key::Client(r.client().ip()),
         };
-        self.attempt.pick(key, now()).map(drop)
+        self.attempt.pick(key, now).map(drop)
     }
 
-    fn begin_state(&self, r: &mut Request, addr: Arc<str>) {
+    fn begin_state(&self, r: &mut Request, addr: Arc<str>, server: Option<Arc<str>>) {
         let after_redirect = std::mem::take(&mut r.upstream_redirected);
-        let mut state = UpstreamState::begun(addr, net::timer::now_ms());
-        state.queue_ms = self.queue_ms;
-        state.after_redirect = after_redirect;
+        let state = UpstreamState::begun(addr, server, self.queue_ms, after_redirect);
         r.upstreams.push(state);
     }
 
@@ -552,7 +610,7 @@ impl Relay<'_> {
         };
         self.count_attempt(r);
         if let Some(notice) = self.attempt.release(outcome, now()) {
-            r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing));
+            r.log(Level::Warn, format_args!("{notice} while {}", failure.while_doing.text()));
         }
         self.bell.ring();
         if failure.is_stale && matches!(failure.kind, settings::next::UNPROCESSED | settings::next::ERROR) {
@@ -570,7 +628,13 @@ impl Relay<'_> {
 
     /// As [`Self::give_up`] for an answer whose status asks for the next peer, while there is one
     /// (`ngx_http_upstream_test_next`).
+    #[inline]
     fn wants_next(&self, r: &Request, status: u16) -> Option<u32> {
+        if status < 400 { None } else { self.next_after(r, status) }
+    }
+
+    #[inline(never)]
+    fn next_after(&self, r: &Request, status: u16) -> Option<u32> {
         let kind = settings::next::of_status(status);
         let others = self.attempt.tries().saturating_sub(1);
         (kind != 0 && self.may_repeat(r, kind, others)).then_some(kind)

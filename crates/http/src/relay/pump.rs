@@ -14,7 +14,7 @@ use net::{Buf, Deadline};
 use os::errlog::{Errno, Level};
 
 use super::cache::{Ending, Sink};
-use super::codec::{BodyLength, Closing, Codec, Decoded, Received, SendError, Wire};
+use super::codec::{BodyLength, Carrier, Closing, Codec, Decoded, Received, SendError, Wire};
 use super::connect::Connected;
 use super::exchange::Answer;
 use super::{Relay, now};
@@ -90,7 +90,6 @@ pub(super) async fn run(
         return finish_head_only(relay, r, answer).await;
     }
     let (buf, body) = (std::mem::take(&mut answer.buf), answer.body);
-    let may_go_on = relay.may_go_on();
     let rate = relay
         .settings
         .limit_rate
@@ -133,12 +132,10 @@ pub(super) async fn run(
     relay.succeed(r);
     match end {
         End::Complete => {
-            if may_go_on && relay.wire.may_keep(r) {
-                relay.wire.release(&mut answer.conn);
-                answer.conn.keep(&relay.upstream, now());
+            if relay.may_serve_on(r) {
+                relay.keep(answer);
             } else {
-                // Processes of application servers wait for this, and are not to wait for a slow client.
-                drop(answer.conn);
+                drop(answer);
             }
             if is_mute {
                 finish_mute(r).await
@@ -153,6 +150,58 @@ pub(super) async fn run(
             Outcome::Broken(0)
         }
         End::ClientFailed => Outcome::Broken(0),
+    }
+}
+
+/// Queues a body that is there as a whole, where it goes to the client alone. Says whether it did: nothing is left to be
+/// pumped then.
+pub(super) fn take_whole(relay: &mut Relay<'_>, r: &mut Request, answer: &mut Answer) -> bool {
+    let is_kept = r.cache.is_some() || relay.settings.cache.store != super::cache::Store::Off;
+    if is_kept || r.response.header_only {
+        return false;
+    }
+    let Some(length) = relay.wire.take_whole(answer.rest()) else { return false };
+    if let Some(state) = r.upstreams.last_mut() {
+        state.response_length += answer.rest().len() as u64;
+        state.response_ms = Some(net::timer::now_ms().saturating_sub(state.started_ms));
+    }
+    output::push_whole(r, std::mem::take(&mut answer.buf), answer.body, length);
+    true
+}
+
+/// How far the client got a body that was [taken whole](take_whole).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// All of it was sent.
+    Sent,
+    /// It still waits for the client.
+    Waits,
+    /// The client failed.
+    Broken,
+}
+
+/// The upstream's part in an answer that was [taken whole](take_whole) is over; `written` came of the first write.
+pub(super) fn end_whole(relay: &mut Relay<'_>, r: &mut Request, written: &Poll<io::Result<()>>) -> Passed {
+    relay.succeed(r);
+    if let Poll::Ready(Err(error)) = written {
+        client_failed(r, error);
+        return Passed::Broken;
+    }
+    if output::is_flushed(r) { Passed::Sent } else { Passed::Waits }
+}
+
+impl Relay<'_> {
+    /// Whether the connection of an answer that was read to its end may serve another request. If not it is to be closed:
+    /// processes of application servers wait for that, and are not to wait for a slow client.
+    #[inline]
+    pub(super) fn may_serve_on(&self, r: &Request) -> bool {
+        self.may_go_on() && self.wire.may_keep(r)
+    }
+
+    /// Keeps the connection of such an answer.
+    pub(super) fn keep(&mut self, mut answer: Answer) {
+        self.wire.release(&mut answer.conn);
+        answer.conn.keep(&self.upstream, now());
     }
 }
 
@@ -172,7 +221,7 @@ fn begin_sink(
 }
 
 /// The client gets what it has not got yet.
-async fn finish(r: &mut Request) -> Outcome {
+pub(super) async fn finish(r: &mut Request) -> Outcome {
     match output::flush(r).await {
         Ok(()) => Outcome::Sent,
         Err(error) => {

@@ -170,7 +170,8 @@ impl Relay<'_> {
             end.poll_over(cx).map(|()| Err(Stranded::NoPeer))
         })
         .await;
-        self.queue_ms = Some(net::timer::now_ms().saturating_sub(started_ms));
+        let waited_ms = net::timer::now_ms().saturating_sub(started_ms);
+        self.queue_ms = Some(u32::try_from(waited_ms).unwrap_or(u32::MAX));
         outcome
     }
 }

@@ -12,7 +12,7 @@ use os::errlog::{Errno, Level};
 
 use super::codec::Codec;
 use super::connect::Connected;
-use super::exchange::{Early, Failure, SENDING, Trouble, client_gone};
+use super::exchange::{Doing, Early, Failure, SENDING, Trouble, client_gone};
 use super::settings::next;
 use super::{Framing, PlanBody, Relay};
 use crate::body::{BodyError, RequestBody};
@@ -23,74 +23,126 @@ const BODY_PIECE: usize = 16 << 10;
 /// Bytes of a body that is read from its file to be framed.
 const FILE_PIECE: usize = 128 << 10;
 
+/// What leaves first of a request.
+pub(super) struct Front {
+    /// What of the body leaves together with the head, as it is sent.
+    piece: Buf,
+    /// It is all of a body in memory instead.
+    is_whole: bool,
+    /// Bytes of both.
+    length: usize,
+    /// How many of them are gone.
+    sent: usize,
+}
+
 impl Relay<'_> {
-    /// Sends the request; an upstream that answers before its end is listened to.
-    pub(super) async fn send(
+    /// Begins to send the request, which mostly is all: what is not sent is to be [sent on](Self::send_on).
+    pub(super) fn begin_send(
+        &mut self,
+        r: &mut Request,
+        conn: &Connected,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Front>, Trouble> {
+        self.is_request_whole = false;
+        let mut front = self.front(r);
+        let written = self.write_front(r, conn, &mut front, cx);
+        self.count_sent(r, front.sent);
+        match written {
+            Poll::Ready(Ok(())) if !self.has_rest(r) => {
+                self.is_request_whole = true;
+                Ok(None)
+            }
+            Poll::Ready(Err(error)) => Err(self.unsent(r, conn, Wait::Failed(error))),
+            _ => Ok(Some(front)),
+        }
+    }
+
+    /// Sends what is left of the request; an upstream that answers before its end is listened to.
+    pub(super) async fn send_on(
         &mut self,
         r: &mut Request,
         conn: &Connected,
         deadline: &Deadline,
+        mut front: Front,
     ) -> Result<(), Trouble> {
-        self.is_request_whole = false;
-        let mut sent = 0usize;
-        let mut is_stuck = false;
-        let head = std::mem::take(&mut self.plan.head);
-        // What goes in front of the first piece of a body is sent together with it where that is in memory.
+        let begun = front.sent;
+        if begun < front.length {
+            deadline.set_after(self.settings.send_timeout);
+            // Whether there is room was asked just now.
+            let mut may_have_room = false;
+            let result = poll_fn(|cx| {
+                if std::mem::replace(&mut may_have_room, true)
+                    && let Poll::Ready(written) = self.write_front(r, conn, &mut front, cx)
+                {
+                    return Poll::Ready(written.map_err(Wait::Failed));
+                }
+                self.poll_stuck(cx, r, conn, deadline)
+            })
+            .await;
+            self.count_sent(r, front.sent - begun);
+            result.map_err(|wait| self.unsent(r, conn, wait))?;
+            if front.sent < front.length {
+                // The upstream has answered: what is left of the request is not wanted.
+                return Ok(());
+            }
+        }
+        if self.has_rest(r) {
+            return self.send_rest(r, conn, deadline).await;
+        }
+        self.is_request_whole = true;
+        Ok(())
+    }
+
+    /// What leaves first: the head, and together with it what of the body is in memory.
+    fn front(&mut self, r: &mut Request) -> Front {
         let whole = match self.plan.body {
             PlanBody::Whole if self.plan.framing == Framing::Plain => r.body.memory().map(<[u8]>::len),
             _ => None,
         };
-        let first = if self.plan.body == PlanBody::None { Buf::empty() } else { self.first_piece(r) };
-        let total = head.len() + whole.unwrap_or(first.len());
-        let result = poll_fn(|cx| {
-            while sent < total {
-                let body = match whole {
-                    Some(_) => r.body.memory().unwrap_or_default(),
-                    None => &first[..],
-                };
-                let written = if sent < head.len() && !body.is_empty() {
-                    let slices = [io::IoSlice::new(&head[sent..]), io::IoSlice::new(body)];
-                    conn.stream().poll_send_vectored(cx, &slices)
-                } else if sent < head.len() {
-                    conn.stream().poll_send(cx, &head[sent..])
-                } else {
-                    conn.stream().poll_send(cx, &body[sent - head.len()..])
-                };
-                match written {
-                    Poll::Ready(Ok(count)) => sent += count,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Wait::Failed(error))),
-                    Poll::Pending => {
-                        // Mostly the peer takes all at once, and nothing is waited for.
-                        if !std::mem::replace(&mut is_stuck, true) {
-                            deadline.set_after(self.settings.send_timeout);
-                        }
-                        return self.poll_stuck(cx, r, conn, deadline);
-                    }
-                }
-            }
-            Poll::Ready(Ok(()))
-        })
-        .await;
-        self.plan.head = head;
-        self.is_request_sent |= sent > 0;
+        let piece = if self.plan.body == PlanBody::None { Buf::empty() } else { self.first_piece(r) };
+        let length = self.plan.head.len() + whole.unwrap_or(piece.len());
+        Front { piece, is_whole: whole.is_some(), length, sent: 0 }
+    }
+
+    /// Writes of it what the peer takes; ready when nothing is left.
+    fn write_front(
+        &self,
+        r: &Request,
+        conn: &Connected,
+        front: &mut Front,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let head = &self.plan.head;
+        let body = if front.is_whole { r.body.memory().unwrap_or_default() } else { &front.piece[..] };
+        while front.sent < front.length {
+            let left = head.get(front.sent..).unwrap_or_default();
+            let written = if left.is_empty() {
+                conn.stream().poll_send(cx, body.get(front.sent - head.len()..).unwrap_or_default())
+            } else if body.is_empty() {
+                conn.stream().poll_send(cx, left)
+            } else {
+                conn.stream().poll_send_vectored(cx, &[io::IoSlice::new(left), io::IoSlice::new(body)])
+            };
+            front.sent += ready!(written)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// So many bytes more have gone.
+    fn count_sent(&mut self, r: &mut Request, count: usize) {
+        self.is_request_sent |= count > 0;
         if let Some(state) = r.upstreams.last_mut() {
-            state.sent += sent as u64;
+            state.sent += count as u64;
         }
-        result.map_err(|wait| self.unsent(r, conn, wait))?;
-        if sent < total {
-            // The upstream has answered: what is left of the request is not wanted.
-            return Ok(());
-        }
-        let has_more = match self.plan.body {
+    }
+
+    /// Whether more of the body follows than leaves together with the head.
+    fn has_rest(&self, r: &Request) -> bool {
+        match self.plan.body {
             PlanBody::None => false,
             PlanBody::Whole => matches!(r.body, RequestBody::File { .. }),
             PlanBody::Stream => true,
-        };
-        if has_more {
-            return Box::pin(self.send_rest(r, conn, deadline)).await;
         }
-        self.is_request_whole = true;
-        Ok(())
     }
 
     /// Sends what of a body does not leave together with the head.
@@ -172,7 +224,8 @@ impl Relay<'_> {
     #[cold]
     fn unsent(&self, r: &Request, conn: &Connected, wait: Wait) -> Trouble {
         let fail = |kind| {
-            Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing: SENDING })
+            let while_doing = Doing::Sending;
+            Trouble::Peer(Failure { kind, is_stale: conn.is_reused, is_final: false, while_doing })
         };
         match wait {
             Wait::ClientGone => Trouble::Client(client_gone(r, SENDING)),

@@ -62,13 +62,13 @@ impl Relay<'_> {
     /// Connects to a peer; none where another one is to be tried.
     async fn connect_to_next(&mut self, r: &mut Request) -> Result<Option<Connected>, u16> {
         if let Err(NoPeer) = self.pick(r) {
-            self.begin_state(r, Arc::from(&*self.upstream.name));
+            self.begin_state(r, Arc::from(&*self.upstream.name), None);
             end_state(r);
             r.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
             return Err(BAD_GATEWAY);
         }
         let Some(peer) = self.attempt.peer().cloned() else { return Err(INTERNAL) };
-        self.begin_state(r, Arc::clone(&peer.name));
+        self.begin_state(r, Arc::clone(&peer.name), None);
         let deadline = Rc::clone(&r.peer_deadline);
         let opened = match self.wanted(r) {
             Ok(wanted) => self.open(r, &peer, wanted.as_ref(), &deadline).await,

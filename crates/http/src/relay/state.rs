@@ -12,7 +12,7 @@ pub struct UpstreamState {
     /// The server as it is written, where that is not the address.
     pub server: Option<Arc<str>>,
     /// Time in the upstream's queue, where the request had to wait in it.
-    pub queue_ms: Option<u64>,
+    pub queue_ms: Option<u32>,
     /// Status of the answer; 0: none.
     pub status: u16,
     /// Time to connect.
@@ -34,22 +34,28 @@ pub struct UpstreamState {
 }
 
 impl UpstreamState {
-    /// An attempt that begins at that moment, monotonic milliseconds.
+    /// An attempt that begins now.
+    #[inline]
     #[must_use]
-    pub(super) fn begun(addr: Arc<str>, started_ms: u64) -> Self {
+    pub(super) fn begun(
+        addr: Arc<str>,
+        server: Option<Arc<str>>,
+        queue_ms: Option<u32>,
+        after_redirect: bool,
+    ) -> Self {
         Self {
             addr,
-            server: None,
-            queue_ms: None,
+            server,
+            queue_ms,
             status: 0,
             connect_ms: None,
             header_ms: None,
             response_ms: None,
-            started_ms,
+            started_ms: net::timer::now_ms(),
             response_length: 0,
             received: 0,
             sent: 0,
-            after_redirect: false,
+            after_redirect,
         }
     }
 }

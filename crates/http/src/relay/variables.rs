@@ -23,7 +23,7 @@ pub static VARIABLES: [Variable; 14] = [
     }),
     Variable::new("upstream_queue_time", |r, out| {
         r.upstreams.iter().any(|state| state.queue_ms.is_some())
-            && each(&r.upstreams, out, |state, out| time(state.queue_ms, out))
+            && each(&r.upstreams, out, |state, out| time(state.queue_ms.map(u64::from), out))
     }),
     Variable::new("upstream_last_addr", |r, out| {
         r.upstreams.last().is_some_and(|state| {

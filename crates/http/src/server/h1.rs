@@ -21,6 +21,7 @@ use crate::conf::core::{CoreSettings, LingeringClose};
 use crate::connection::Conn;
 use crate::cycle::Worker;
 use crate::output;
+use crate::phases::apart;
 use crate::process;
 use crate::request::Request;
 
@@ -123,7 +124,7 @@ fn first_timeout(conn: &Conn) -> u64 {
 pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>) -> Next {
     // What stands in front of the first request is to weigh on none of the others.
     if conn.requests.get() == 0
-        && let Some(next) = Box::pin(greet(worker, r, conn)).await
+        && let Some(next) = apart(greet(worker, r, conn)).await
     {
         return next;
     }
@@ -136,7 +137,7 @@ pub(super) async fn active(worker: &Rc<Worker>, r: &mut Request, conn: &Rc<Conn>
             let core = std::sync::Arc::clone(&r.location().core);
             if needs_lingering(r, &core) {
                 r.head = Buf::empty();
-                Box::pin(lingering::close(conn, &core)).await;
+                apart(lingering::close(conn, &core)).await;
             }
             return Next::Close;
         }
@@ -222,7 +223,7 @@ async fn handle(r: &mut Request) -> bool {
         Head::Nothing => return false,
         Head::Lost(status) => {
             r.close_silently(status);
-            Box::pin(process::log(r)).await;
+            apart(process::log(r)).await;
             return false;
         }
     };
@@ -234,26 +235,36 @@ async fn handle(r: &mut Request) -> bool {
         }
         Some(status) => {
             r.keepalive = false;
-            Box::pin(process::process_failed(r, status)).await;
+            apart(process::process_failed(r, status)).await;
             // What stands behind the fault is not read, and whoever is still sending would lose the answer.
             r.lingering = r.head.len() > r.line.length;
         }
     }
-    finish(r).await;
+    // Mostly all was sent, and nothing is left of the client's body.
+    let is_tidy = r.output.is_idle() && !r.reader.is_open() && !process::has_more(r);
+    if is_tidy {
+        process::write_log(r);
+    }
+    if is_tidy || apart(finish(r)).await {
+        keep_rest(r);
+    }
     stats::shift(&counters.writing, -1);
     true
 }
 
-/// What is left to do once the answer is made: send the rest, log, and bring the connection to the next head.
-async fn finish(r: &mut Request) {
-    if !r.output.is_idle() && Box::pin(output::flush(r)).await.is_err() {
+/// What is left to do once the answer is made: send the rest, log, and bring the connection to the next head. Says
+/// whether that is where it is.
+async fn finish(r: &mut Request) -> bool {
+    if !r.output.is_idle() && output::flush(r).await.is_err() {
         r.keepalive = false;
         r.lingering = false;
     }
     process::log(r).await;
-    if r.reader.is_open() && !reach_end(r).await {
-        return;
-    }
+    !r.reader.is_open() || reach_end(r).await
+}
+
+/// Keeps what has come behind a request for the next one.
+fn keep_rest(r: &mut Request) {
     let rest = r.reader.take_rest();
     if rest.is_empty() {
         return;
@@ -267,7 +278,7 @@ async fn finish(r: &mut Request) {
 
 /// Reads what nobody wanted of a body; says whether its end was reached.
 async fn reach_end(r: &mut Request) -> bool {
-    if r.keepalive && !Box::pin(body::discard(r)).await {
+    if r.keepalive && !body::discard(r).await {
         r.keepalive = false;
     }
     if r.reader.is_open() {

@@ -6,13 +6,14 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::{h1, h2};
 use crate::connection::Conn;
 use crate::cycle::Worker;
+use crate::phases::poll_apart;
 
 /// What is to be handled.
 pub(super) enum Job {
@@ -72,7 +73,8 @@ async fn handle(slot: Rc<Slot>) -> Infallible {
         let next = match job {
             Job::Connection(conn) => h1::active(&worker, &mut r, &conn).await,
             Job::Stream(stream) => {
-                h2::handle(&worker, &mut r, &stream).await;
+                let mut handling = pin!(h2::handle(&worker, &mut r, &stream));
+                poll_fn(|cx| poll_apart(handling.as_mut(), cx)).await;
                 Next::Close
             }
         };

@@ -97,21 +97,6 @@ impl FastcgiCodec {
         Step::Goes(0)
     }
 
-    /// Takes the usual end of an answer, whose stdout is as long as its head says, out of the bytes from `start` on. Says
-    /// how many of them are body.
-    fn take_end(&mut self, rest: &[u8]) -> Option<usize> {
-        let mut records = self.records.clone();
-        let length = records.take_end(rest)?;
-        if self.left.or(self.left_if_any).is_some_and(|left| left != length as u64) {
-            return None;
-        }
-        self.records = records;
-        self.left = self.left.or(self.left_if_any.take()).map(|_| 0);
-        self.is_closed = true;
-        self.is_reusable = true;
-        Some(length)
-    }
-
     /// So many bytes of stdout are here.
     fn count(&mut self, r: &Request, count: usize) -> Step {
         self.left = self.left.or(self.left_if_any.take());
@@ -196,8 +181,22 @@ impl Codec for FastcgiCodec {
         Ok(length)
     }
 
+    /// The usual end of an answer, whose stdout is as long as its head says.
+    fn take_whole(&mut self, rest: &[u8]) -> Option<usize> {
+        let mut records = self.records.clone();
+        let length = records.take_end(rest)?;
+        if self.left.or(self.left_if_any).is_some_and(|left| left != length as u64) {
+            return None;
+        }
+        self.records = records;
+        self.left = self.left.or(self.left_if_any.take()).map(|_| 0);
+        self.is_closed = true;
+        self.is_reusable = true;
+        Some(length)
+    }
+
     fn decode(&mut self, r: &mut Request, mut buf: Buf, start: usize, part: &mut Queue) -> Decoded {
-        if let Some(length) = self.take_end(buf.get(start..).unwrap_or_default()) {
+        if let Some(length) = self.take_whole(buf.get(start..).unwrap_or_default()) {
             buf.truncate(start + length);
             part.push(Chunk::Buf { buf, start });
             return Decoded::End;

@@ -126,7 +126,7 @@ impl Protocol for FastcgiSettings {
     }
 
     fn wire(&self, _: &Request) -> Wire {
-        Wire::Other(Box::new(FastcgiCodec::new(self.after)))
+        Wire::Plain(Box::new(FastcgiCodec::new(self.after)))
     }
 
     fn pass(&self) -> Option<&Pass> {

@@ -160,7 +160,7 @@ impl Protocol for GrpcSettings {
     }
 
     fn wire(&self, _: &Request) -> Wire {
-        Wire::Other(Box::<Http2>::default())
+        Wire::Own(Box::<Http2>::default())
     }
 
     fn pass(&self) -> Option<&Pass> {

@@ -156,7 +156,7 @@ impl Protocol for ProxySettings {
 
     fn wire(&self, _: &Request) -> Wire {
         match self.http_version {
-            HttpVersion::Http2 => Wire::Other(Box::<Http2>::default()),
+            HttpVersion::Http2 => Wire::Own(Box::<Http2>::default()),
             HttpVersion::Http10 | HttpVersion::Http11 => Wire::default(),
         }
     }

@@ -28,7 +28,7 @@ use os::errlog::Level;
 
 pub(super) use self::key::push_default_key;
 pub use self::key::{push_body_sum, push_site};
-pub(super) use self::look::{Look, consult, look};
+pub(super) use self::look::{Look, Undecided, consult, look};
 pub use self::purge::PurgeWhen;
 pub use self::settings::{CacheSettings, Store};
 pub(super) use self::sink::{Ending, Sink};

@@ -12,7 +12,7 @@ use os::errlog::Level;
 use proto::h1::{HeadLimits, Method, Progress};
 use upstream::{Group, Peer, PeerAddr, PeerId};
 
-use super::super::codec::{Closing, Codec, Decoded, Received};
+use super::super::codec::{Carrier, Closing, Codec, Decoded, Received};
 use super::super::connect::{Connected, Link};
 use super::super::exchange::{Answer, Trouble};
 use super::super::queue::Bell;
@@ -151,9 +151,9 @@ impl Probe {
             body_is_spent: false,
             is_request_sent: false,
             is_request_whole: false,
-            heard: Default::default(),
+            heard: None,
         };
-        relay.begin_state(r, Arc::clone(&peer.name));
+        relay.begin_state(r, Arc::clone(&peer.name), None);
         let deadline = Rc::new(Deadline::new());
         let conn = match self.kept.take().filter(|(conn, until)| is_good(conn, *until)) {
             Some((conn, _)) => conn,
@@ -257,7 +257,7 @@ fn is_good(conn: &Connected, until_ms: u64) -> bool {
 
 fn doing(trouble: Trouble) -> &'static str {
     match trouble {
-        Trouble::Peer(failure) => failure.while_doing,
+        Trouble::Peer(failure) => failure.while_doing.text(),
         Trouble::Client(_) => "connecting to upstream",
     }
 }

@@ -20,7 +20,9 @@ use super::stream::{Broken, StreamState};
 use crate::body::BodyError;
 use crate::chunk::{Chunk, Queue};
 use crate::output;
-use crate::relay::codec::{BodyLength, Closing, Codec, Decoded, HeadStep, Opening, Received, SendError};
+use crate::relay::codec::{
+    BodyLength, Carrier, Closing, Codec, Decoded, HeadStep, Opening, Received, SendError,
+};
 use crate::relay::connect::{Connected, Link};
 use crate::relay::exchange::READING;
 use crate::relay::settings::next;
@@ -85,7 +87,7 @@ impl Home {
     }
 }
 
-impl Codec for Http2 {
+impl Carrier for Http2 {
     fn channel(&self) -> Option<Arc<str>> {
         static CHANNEL: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("h2"));
         Some(Arc::clone(&CHANNEL))
@@ -201,6 +203,16 @@ impl Codec for Http2 {
         self.home.with_stream(id, take_news).unwrap_or(Poll::Pending)
     }
 
+    fn release(&mut self, conn: &mut Connected) {
+        let Link::Own(pooled) = &mut conn.link else { return };
+        if let Home::Own(mut session) = std::mem::replace(&mut self.home, Home::None) {
+            session.end_stream(self.stream);
+            pooled.conn.session = Some(session);
+        }
+    }
+}
+
+impl Codec for Http2 {
     fn head(&mut self, r: &mut Request, buf: &mut Buf, _: &RelaySettings) -> Result<HeadStep, u32> {
         let id = self.stream;
         let hints = self.home.with_stream(id, |stream| std::mem::take(&mut stream.hints));
@@ -304,14 +316,6 @@ impl Codec for Http2 {
             _ => false,
         };
         !has_body && self.may_keep(r)
-    }
-
-    fn release(&mut self, conn: &mut Connected) {
-        let Link::Own(pooled) = &mut conn.link else { return };
-        if let Home::Own(mut session) = std::mem::replace(&mut self.home, Home::None) {
-            session.end_stream(self.stream);
-            pooled.conn.session = Some(session);
-        }
     }
 }
 
