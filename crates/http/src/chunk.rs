@@ -409,7 +409,23 @@ impl Queue {
         Ok(())
     }
 
+    #[inline]
     fn send_memory(
+        &self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        limit: u64,
+        follows: Follows,
+    ) -> Poll<io::Result<u64>> {
+        if self.chunks.len() == 1 && self.length <= limit {
+            let bytes = self.first_bytes().unwrap_or_default();
+            return send_last(cx, stream, bytes, follows).map_ok(|sent| sent as u64);
+        }
+        self.send_several(cx, stream, limit, follows)
+    }
+
+    #[inline(never)]
+    fn send_several(
         &self,
         cx: &mut Context<'_>,
         stream: &Stream,
@@ -424,13 +440,11 @@ impl Queue {
             // The file that follows goes into the same packets.
             let has_file =
                 self.chunks.get(1).is_some_and(|file| file.len() <= PACED_MORE_MAX || !stream.is_paced());
-            // So does the end. Under TLS there are words of farewell, and what waits for them would wait here.
             let is_last = first.len() as u64 == self.length;
-            let is_end = follows == Follows::End && is_last && stream.tls().is_none();
-            let sent = if has_file || is_end {
+            let sent = if has_file {
                 stream.poll_send_more(cx, first)
             } else {
-                stream.poll_send(cx, first)
+                send_last(cx, stream, first, if is_last { follows } else { Follows::Anything })
             };
             return sent.map_ok(|sent| sent as u64);
         };
@@ -447,6 +461,22 @@ impl Queue {
             used += 1;
         }
         stream.poll_send_vectored(cx, &slices[..used]).map_ok(|sent| sent as u64)
+    }
+}
+
+/// Sends the last bytes of a queue. The end goes into the same packets, but under TLS, where there are words of farewell:
+/// what waits for them would wait here.
+#[inline]
+fn send_last(
+    cx: &mut Context<'_>,
+    stream: &Stream,
+    bytes: &[u8],
+    follows: Follows,
+) -> Poll<io::Result<usize>> {
+    if follows == Follows::End && stream.tls().is_none() {
+        stream.poll_send_more(cx, bytes)
+    } else {
+        stream.poll_send(cx, bytes)
     }
 }
 

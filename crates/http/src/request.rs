@@ -291,7 +291,7 @@ impl Request {
         self.args.clear();
         self.host.clear();
         self.host_port = None;
-        self.body = RequestBody::Unread;
+        self.body.let_go(RequestBody::Unread);
         self.reader.reset();
         self.response.reset();
         self.output.reset();
@@ -327,7 +327,9 @@ impl Request {
         self.content_length = None;
         self.limit_rate = None;
         self.limit_rate_after = None;
-        self.family = None;
+        if self.family.is_some() {
+            self.family = None;
+        }
         self.is_post_action = false;
         self.access_code = 0;
         self.is_complete = false;

@@ -66,9 +66,20 @@ impl RequestBody {
     }
 
     /// Whether it was read as a whole.
+    #[inline]
     #[must_use]
     pub fn is_whole(&self) -> bool {
         matches!(self, Self::Memory(_) | Self::Shared(_) | Self::File { .. })
+    }
+
+    /// Becomes a body of which nothing is held. Mostly none of it was before, and nothing is to be dropped.
+    #[inline]
+    pub(crate) fn let_go(&mut self, state: Self) {
+        if self.is_whole() {
+            *self = state;
+        } else {
+            std::mem::forget(std::mem::replace(self, state));
+        }
     }
 
     /// The same body for a subrequest: what was read, and nothing where somebody still reads.
@@ -247,7 +258,7 @@ pub async fn read_some(r: &mut Request, out: &mut Vec<u8>, max: usize) -> Result
 #[inline]
 pub(crate) fn read_none(r: &mut Request) {
     if matches!(r.body, RequestBody::Unread) {
-        r.body = RequestBody::None;
+        r.body.let_go(RequestBody::None);
     }
 }
 
