@@ -1,24 +1,28 @@
 //! The field names that a proxy acts upon, found without a hash map.
 //!
-//! A name is compared as up to three folded words with the one known name that its hash allows it to be; the hash is
-//! chosen while this is compiled.
+//! A name is compared with the one known name that its length and its middle allow it to be, sixteen bytes at once; the
+//! hash of them is chosen while this is compiled.
 
-/// Eight bytes at each end of a name and the eight in its middle, folded to lower case.
-type Key = [u64; 3];
+use wide::u8x16;
 
-/// The longest name in the table, in bytes; three words can hold no more than 24.
-const LONGEST: usize = 24;
+/// Bytes that are compared at once; behind a shorter name there is its colon.
+pub(crate) const BLOCK: usize = 16;
 
-/// As many places as the hash has values. With eight times as many as names, one of the first few factors has no two
-/// names collide.
+/// As many places as the hash has values. With four times as many as names, one of the first few thousand factors has no
+/// two names collide.
 const PLACES: usize = 1 << PLACE_BITS;
-const PLACE_BITS: u32 = 9;
+const PLACE_BITS: u32 = 8;
 
-/// A known name as it is compared.
+/// A known name as it is compared, in one line of the processor's cache.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Entry {
-    key: Key,
-    length: u8,
+    /// A name that is shorter than this in lower case, and its colon.
+    lower: [u8; BLOCK],
+    /// The bit by which a letter differs from its capital, wherever there is a letter.
+    case: [u8; BLOCK],
+    /// Which of these bytes count, the colon among them.
+    counted: u32,
     known: Known,
 }
 
@@ -104,16 +108,30 @@ impl Known {
     pub const COUNT: usize = Known::Other as usize + 1;
 
     /// The known name that equals `name`, letters compared without case.
-    #[inline]
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let key = key(name);
-        let entry = &ENTRIES[PLACE[place(key, FACTOR)] as usize];
-        let is_same = entry.length as usize == name.len()
-            && entry.key[0] == key[0]
-            && entry.key[1] == key[1]
-            && entry.key[2] == key[2];
-        if is_same { entry.known } else { Self::Other }
+        let middle = middle(name.len());
+        if name.len() < BLOCK {
+            let mut block = [b':'; BLOCK];
+            for (place, byte) in block.iter_mut().zip(name) {
+                *place = *byte;
+            }
+            let middle = [block[middle], block[middle + 1]];
+            return Self::of_start(u8x16::from(block), name.len(), middle).unwrap_or(Self::Other);
+        }
+        let known = ENTRIES[place(name.len(), [name[middle], name[middle + 1]], FACTOR)].known;
+        if known.name().as_bytes().eq_ignore_ascii_case(name) { known } else { Self::Other }
+    }
+
+    /// The known name that equals a short one: the first `length` bytes of a block, behind which there is a colon.
+    /// `middle` are the two bytes at its [`middle`].
+    #[inline]
+    #[must_use]
+    pub(crate) fn of_start(block: u8x16, length: usize, middle: [u8; 2]) -> Option<Self> {
+        let entry = &ENTRIES[place(length, middle, FACTOR)];
+        let bytes = block | u8x16::from(entry.case);
+        let same = bytes.simd_eq(u8x16::from(entry.lower)).to_bitmask();
+        (entry.counted & !same == 0).then_some(entry.known)
     }
 
     /// The name as RFCs and nginx write it; empty for [`Known::Other`].
@@ -137,90 +155,77 @@ impl Known {
 
 const _: () = assert!(Known::COUNT <= 64, "sets of names are one word");
 
-/// Lower case of the ASCII letters among eight bytes. Other bytes with bit 6 change too, but never into
-/// a byte of a known name.
+/// Where in a name of this length two bytes are that no two known names of this length have in common.
 #[inline]
-const fn fold(word: u64) -> u64 {
-    word | (word & 0x4040_4040_4040_4040) >> 1
+pub(crate) const fn middle(length: usize) -> usize {
+    (length / 2) | 1
 }
 
-/// Every byte of a name of at most [`LONGEST`] bytes lies in one of the three words.
+/// The place that a factor gives a name of this length with these bytes in its middle.
 #[inline]
-const fn key(name: &[u8]) -> Key {
-    let Some(head) = name.first_chunk::<8>() else {
-        return [fold(short(name)), 0, 0];
-    };
-    let tail = match name.last_chunk::<8>() {
-        Some(tail) => u64::from_le_bytes(*tail),
-        None => 0,
-    };
-    let middle = match name.split_at(8).1.first_chunk::<8>() {
-        Some(middle) => u64::from_le_bytes(*middle),
-        None => 0,
-    };
-    [fold(u64::from_le_bytes(*head)), fold(tail), fold(middle)]
+const fn place(length: usize, middle: [u8; 2], factor: u32) -> usize {
+    // The bit of the case is set in both.
+    let word = 0x2020 | u16::from_le_bytes(middle) as u32 | (length as u32) << 16;
+    (word.wrapping_mul(factor) >> (u32::BITS - PLACE_BITS)) as usize
 }
 
-/// Up to seven bytes as one word. Names of different lengths are never compared with each other.
-#[inline]
-const fn short(name: &[u8]) -> u64 {
-    match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
-        (Some(head), Some(tail)) => {
-            u32::from_le_bytes(*head) as u64 | (u32::from_le_bytes(*tail) as u64) << 32
+const fn place_of(text: &str, factor: u32) -> usize {
+    let name = text.as_bytes();
+    let middle = middle(name.len());
+    // Behind a name of two letters there is its colon.
+    let next = if middle + 1 < name.len() { name[middle + 1] } else { b':' };
+    place(name.len(), [name[middle], next], factor)
+}
+
+/// A factor that gives each name a place of its own.
+const FACTOR: u32 = {
+    let mut factor = 0x9e37_79b9u32;
+    loop {
+        let mut taken = [false; PLACES];
+        let mut index = 0;
+        while index < NAMES.len() {
+            let place = place_of(NAMES[index].1, factor);
+            if taken[place] {
+                break;
+            }
+            taken[place] = true;
+            index += 1;
         }
-        _ => match *name {
-            [a] => a as u64,
-            [a, b] => a as u64 | (b as u64) << 8,
-            [a, b, c] => a as u64 | (b as u64) << 8 | (c as u64) << 16,
-            _ => 0,
-        },
+        if index == NAMES.len() {
+            break factor;
+        }
+        factor = factor.wrapping_mul(0x915f_77f5).wrapping_add(2);
     }
-}
+};
 
-/// The place that a factor gives a key.
-#[inline]
-const fn place(key: Key, factor: u64) -> usize {
-    let word = key[0] ^ key[1].rotate_left(23);
-    (word.wrapping_mul(factor) >> (u64::BITS - PLACE_BITS)) as usize
-}
-
-/// The names, and behind them what stands for none.
-static ENTRIES: [Entry; NAMES.len() + 1] = {
-    let none = Entry { key: [0; 3], length: u8::MAX, known: Known::Other };
-    let mut entries = [none; NAMES.len() + 1];
+/// Each name at its place. Where there is none, a byte counts that is in no block.
+static ENTRIES: [Entry; PLACES] = {
+    let none = Entry { lower: [0; BLOCK], case: [0; BLOCK], counted: 1 << BLOCK, known: Known::Other };
+    let mut entries = [none; PLACES];
     let mut index = 0;
     while index < NAMES.len() {
         let (known, text) = NAMES[index];
-        assert!(text.len() <= LONGEST, "a known name is too long for its key");
-        entries[index] = Entry { key: key(text.as_bytes()), length: text.len() as u8, known };
+        entries[place_of(text, FACTOR)] = entry(known, text.as_bytes());
         index += 1;
     }
     entries
 };
 
-const FACTOR: u64 = PERFECT.0;
-static PLACE: [u8; PLACES] = PERFECT.1;
-
-/// A factor that gives each name a place of its own, and the index of the entry for each place.
-const PERFECT: (u64, [u8; PLACES]) = {
-    let mut factor = 0x9e37_79b9_7f4a_7c15u64;
-    loop {
-        let mut places = [NAMES.len() as u8; PLACES];
-        let mut index = 0;
-        while index < NAMES.len() {
-            let taken = &mut places[place(key(NAMES[index].1.as_bytes()), factor)];
-            if *taken as usize != NAMES.len() {
-                break;
-            }
-            *taken = index as u8;
-            index += 1;
-        }
-        if index == NAMES.len() {
-            break (factor, places);
-        }
-        factor = factor.wrapping_mul(0x5851_f42d_4c95_7f2d);
+const fn entry(known: Known, name: &[u8]) -> Entry {
+    let mut entry = Entry { lower: [0; BLOCK], case: [0; BLOCK], counted: 1 << BLOCK, known };
+    if name.len() >= BLOCK {
+        return entry;
     }
-};
+    let mut at = 0;
+    while at < name.len() {
+        entry.lower[at] = name[at].to_ascii_lowercase();
+        entry.case[at] = (name[at].is_ascii_alphabetic() as u8) << 5;
+        at += 1;
+    }
+    entry.lower[at] = b':';
+    entry.counted = (2 << at) - 1;
+    entry
+}
 
 #[cfg(test)]
 mod tests {
@@ -258,8 +263,15 @@ mod tests {
 
     #[test]
     fn strangers() {
-        for name in ["", "x", "X-Custom", "Content-Lengt", "Content-Lengthh", "a-name-longer-than-all-others"]
-        {
+        for name in [
+            "",
+            "x",
+            "X-Custom",
+            "Content-Lengt",
+            "Content-Lengthh",
+            "Host:",
+            "a-name-longer-than-all-others",
+        ] {
             assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
     }

@@ -3,9 +3,10 @@
 //! A line without a colon is a field with an empty value; a tab is part of a value, only spaces are trimmed.
 
 use base::Span;
+use wide::u8x16;
 
 use super::fields::{Field, Fields, Form};
-use super::known::Known;
+use super::known::{BLOCK, Known, middle};
 use super::search::{find_colon, find_control, find_low_control, find_non_token, is_token};
 
 /// What the scanner found.
@@ -21,6 +22,15 @@ pub(crate) enum Line {
     End,
     /// The byte at this offset must not be there.
     Bad(usize),
+}
+
+/// How many lines of a head [`LineScan::take_plain`] took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// None or some.
+    Some,
+    /// The rest of the head with its empty line.
+    All,
 }
 
 /// Whether a name consists of letters, digits and hyphens (and underscores, where they are allowed).
@@ -88,21 +98,31 @@ impl LineScan {
         self.start
     }
 
-    /// Takes all lines up to the first that is not as nearly all are, as long as there are fewer than `most` fields.
-    /// What is there then is for [`next`](Self::next) to judge.
+    /// Takes all lines up to the first that is not as nearly all are, as long as there are fewer than `most` fields, and
+    /// the empty line where it follows. What else is there then is for [`next`](Self::next) to judge.
     #[inline(never)]
-    pub(crate) fn take_plain(&mut self, buffer: &[u8], fields: &mut Fields, most: usize) {
-        if self.at != self.start {
-            return;
+    pub(crate) fn take_plain(&mut self, buffer: &[u8], fields: &mut Fields, most: usize) -> Taken {
+        // Beyond these bytes offsets might not fit a span.
+        if self.at != self.start || u32::try_from(buffer.len()).is_err() {
+            return Taken::Some;
         }
         let mut at = self.start;
+        let mut lines = buffer.get(at..).unwrap_or_default();
         while fields.len() < most
-            && let Some((field, next)) = plain(buffer, at)
+            && let Some(line) = plain(lines)
+            && let Some(([.., last, b'\r', b'\n'], rest)) = lines.split_at_checked(line.end + 2)
+            && *last != b' '
         {
-            fields.push(field);
-            at = next;
+            let span = |start: usize, end: usize| Span { start: (at + start) as u32, end: (at + end) as u32 };
+            let (name, value) = (span(0, line.name), span(line.name + 2, line.end));
+            fields.push(Field::sent(name, value, line.known, Form::Plain));
+            at += line.end + 2;
+            lines = rest;
         }
+        let is_end = lines.starts_with(b"\r\n");
+        at += if is_end { 2 } else { 0 };
         (self.start, self.at) = (at, at);
+        if is_end { Taken::All } else { Taken::Some }
     }
 
     /// Scans on in `buffer`; after anything but `Partial` and `Bad` the scanner stands at the next line.
@@ -225,39 +245,72 @@ impl LineScan {
     }
 }
 
-/// The field of a line as nearly all are, and where the next line begins: a name that is a token, a colon, a value
-/// without tabs between at most one space and CR LF, all at hand.
+/// Bytes of a name that fits a block, of its colon, the space, and the first one of the value.
+const START: usize = BLOCK + 2;
+
+/// A line as nearly all are, sent as `name: value` with CR LF: the name a token, the value without tabs and without more
+/// spaces around it.
+struct PlainLine {
+    /// Bytes of the name.
+    name: usize,
+    known: Known,
+    /// Where the value ends.
+    end: usize,
+}
+
+/// The first line, where it is plain.
 #[inline]
-fn plain(buffer: &[u8], start: usize) -> Option<(Field, usize)> {
-    let line = buffer.get(start..)?;
-    if line.first() == Some(&b'\r') {
+fn plain(lines: &[u8]) -> Option<PlainLine> {
+    if lines.first() == Some(&b'\r') {
         return None;
     }
-    let name_end = find_colon(line)?;
-    let name = line.get(..name_end)?;
-    let known = Known::of(name);
-    // A known name is a token.
-    if known == Known::Other && (name.is_empty() || find_non_token(name, 0) < name_end) {
+    let Some(start) = lines.first_chunk::<START>() else { return last_plain(lines) };
+    let block = u8x16::from(*lines.first_chunk::<BLOCK>()?);
+    let colons = block.simd_eq(u8x16::splat(b':')).to_bitmask();
+    if colons == 0 {
+        return long_plain(lines);
+    }
+    // The remainder is the number itself, and tells the compiler that all that is asked of `start` lies in it.
+    let name = colons.trailing_zeros() as usize % BLOCK;
+    let middle = middle(name);
+    let known = match Known::of_start(block, name, [start[middle], start[middle + 1]]) {
+        // It is a token.
+        Some(known) => known,
+        None if begins_with_token(start, name) => Known::Other,
+        None => return None,
+    };
+    if start[name + 1] != b' ' || start[name + 2] == b' ' {
         return None;
     }
-    let behind = name_end + 1;
-    let (value, form) =
-        if line.get(behind) == Some(&b' ') { (behind + 1, Form::Plain) } else { (behind, Form::Any) };
-    let value_end = find_low_control(line, value)?;
-    let next = value_end + 2;
-    let is_trimmed = line.get(value) != Some(&b' ') && line.get(value_end - 1) != Some(&b' ');
-    if line.get(value_end..next) != Some(b"\r\n") || !is_trimmed {
-        return None;
+    let end = find_low_control(lines, name + 2)?;
+    Some(PlainLine { name, known, end })
+}
+
+/// As [`plain`] for fewer bytes than that: they are looked at elsewhere, with zeros behind them, which no value has.
+#[inline(never)]
+fn last_plain(lines: &[u8]) -> Option<PlainLine> {
+    let mut padded = [0; 2 * START];
+    for (place, byte) in padded.iter_mut().zip(lines) {
+        *place = *byte;
     }
-    // The end fits 32 bits, so all offsets do.
-    let begin = u32::try_from(start + next).ok()? - next as u32;
-    let offset = |at: usize| begin + at as u32;
-    let (name, value) = (
-        Span { start: offset(0), end: offset(name_end) },
-        Span { start: offset(value), end: offset(value_end) },
-    );
-    let field = Field::sent(name, value, known, form);
-    Some((field, start + next))
+    plain(&padded)
+}
+
+/// As [`plain`] for a name that is longer than a block, or just as long.
+#[inline(never)]
+fn long_plain(lines: &[u8]) -> Option<PlainLine> {
+    let name = find_colon(lines)?;
+    let text = lines.get(..name)?;
+    let [b' ', first, ..] = lines.get(name + 1..)? else { return None };
+    let end = find_low_control(lines, name + 2)?;
+    let is_plain = *first != b' ' && find_non_token(text, 0) == name;
+    is_plain.then(|| PlainLine { name, known: Known::of(text), end })
+}
+
+/// Whether the first `length` bytes, at least one, are letters, digits and hyphens.
+#[inline(never)]
+fn begins_with_token(bytes: &[u8; START], length: usize) -> bool {
+    length > 0 && find_non_token(bytes, 0) >= length
 }
 
 /// The value of a line whose name ends at `name_end`, without its colon and the spaces around it.
@@ -343,8 +396,21 @@ mod tests {
 
     #[test]
     fn plain_lines_are_read_as_all_others_are() {
-        let names =
-            ["", "A", "Host", "content-length", "X-Custom-Name", "a_b", "A b", "\u{e9}", "HTTP/1.1 200"];
+        let names = [
+            "",
+            "A",
+            "Host",
+            "content-length",
+            "X-Custom-Name",
+            "a_b",
+            "A b",
+            "\u{e9}",
+            "HTTP/1.1 200",
+            "If-None-Match-To",
+            "Transfer-Encoding",
+            "A-Name-That-Is-Longer-Than-Two-Blocks",
+            "A-Name-That-Is-Not-A.Token",
+        ];
         let colons = [":", ": ", ":  ", "", " :", ":\t"];
         let values = [
             "",
@@ -366,14 +432,17 @@ mod tests {
                     for sender in [Sender::Client, Sender::ClientWithUnderscores, Sender::Upstream] {
                         let (mut one, mut other) = (LineScan::from(0), LineScan::from(0));
                         let mut fields = Fields::default();
-                        one.take_plain(line.as_bytes(), &mut fields, 1);
+                        let all = one.take_plain(line.as_bytes(), &mut fields, 1);
                         let Some(&field) = fields.get(0) else { continue };
                         taken += 1;
                         let found = Line::Field(field, Validity::Valid);
                         assert_eq!(found, other.next(line.as_bytes(), sender), "{line:?}");
                         let is_plain = line.starts_with(&format!("{name}: {value}\r\n"));
                         assert_eq!(field.plain_line().is_some(), is_plain, "{line:?}");
-                        assert_eq!(one.start(), other.start(), "{line:?}");
+                        let end = other.start();
+                        let is_end = other.next(line.as_bytes(), sender) == Line::End;
+                        assert_eq!(all == Taken::All, is_end, "{line:?}");
+                        assert_eq!(one.start(), if is_end { other.start() } else { end }, "{line:?}");
                     }
                 }
             }

@@ -7,7 +7,7 @@ use base::Span;
 use super::budget::{Budget, HeadLimits, InvalidFields, Underscores};
 use super::fields::{Fields, MAX_FIELDS};
 use super::known::Known;
-use super::line::{Line, LineScan, Sender, Validity};
+use super::line::{Line, LineScan, Sender, Taken, Validity};
 use super::request_line::{LineError, Method, PathFlags, RequestLine, Version};
 
 /// Whether a head is whole.
@@ -299,7 +299,9 @@ impl RequestHead {
             if goal == Goal::End {
                 // What lies in nginx's current buffer is within the limits.
                 let within = buffer.get(..self.budget.end()).unwrap_or(buffer);
-                self.scan.take_plain(within, &mut self.fields, max_fields);
+                if self.scan.take_plain(within, &mut self.fields, max_fields) == Taken::All {
+                    return Ok(self.complete());
+                }
             }
             let start = self.scan.start();
             let Ok(hard) = self.budget.open(start, limits) else {
@@ -326,11 +328,7 @@ impl RequestHead {
                         return Ok(Progress::Complete);
                     }
                 }
-                Line::End => {
-                    self.length = self.scan.start();
-                    self.stage = Stage::Complete;
-                    return Ok(Progress::Complete);
-                }
+                Line::End => return Ok(self.complete()),
                 Line::Partial if buffer.len() < hard => return Ok(Progress::Partial),
                 Line::Partial => {
                     self.culprit = Span::new(start, hard);
@@ -343,6 +341,14 @@ impl RequestHead {
                 Line::Skipped => {}
             }
         }
+    }
+
+    /// The empty line was the last that was scanned.
+    #[inline]
+    fn complete(&mut self) -> Progress {
+        self.length = self.scan.start();
+        self.stage = Stage::Complete;
+        Progress::Complete
     }
 
     #[cold]

@@ -5,10 +5,10 @@
 use base::Span;
 
 use super::fields::{Fields, MAX_FIELDS};
-use super::line::{Line, LineScan, Sender};
+use super::line::{Line, LineScan, Sender, Taken};
 use super::request::Progress;
 use super::request_line::Version;
-use super::search::find_control;
+use super::search::find_low_control;
 
 /// Why a response head is of no use; displays as nginx's sentence in the error log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,7 +169,7 @@ impl ResponseHead {
         self.step = Step::Status;
         let Some([a, b, c, b' ']) = buffer.get(9..).and_then(|rest| rest.first_chunk::<4>()) else { return };
         let digits = [a, b, c].map(|byte| byte.wrapping_sub(b'0'));
-        let end = find_control(buffer, 13);
+        let Some(end) = find_low_control(buffer, 13) else { return };
         if digits.iter().any(|digit| *digit > 9) || buffer.get(end..end + 2) != Some(b"\r\n") {
             return;
         }
@@ -240,7 +240,9 @@ impl ResponseHead {
     fn parse_fields(&mut self, buffer: &[u8], max_fields: usize) -> Result<Progress, ResponseError> {
         let max_fields = max_fields.min(MAX_FIELDS);
         loop {
-            self.scan.take_plain(buffer, &mut self.fields, max_fields);
+            if self.scan.take_plain(buffer, &mut self.fields, max_fields) == Taken::All {
+                return Ok(self.complete());
+            }
             let start = self.scan.start();
             match self.scan.next(buffer, Sender::Upstream) {
                 Line::Field(field, _) => {
@@ -251,17 +253,21 @@ impl ResponseHead {
                 }
                 Line::Skipped => {}
                 Line::Partial => return Ok(Progress::Partial),
-                Line::End => {
-                    self.length = self.scan.start();
-                    self.step = Step::Complete;
-                    return Ok(Progress::Complete);
-                }
+                Line::End => return Ok(self.complete()),
                 Line::Bad(at) => {
                     self.culprit = Span::new(start, at);
                     return Err(ResponseError::InvalidHeader);
                 }
             }
         }
+    }
+
+    /// The empty line was the last that was scanned.
+    #[inline]
+    fn complete(&mut self) -> Progress {
+        self.length = self.scan.start();
+        self.step = Step::Complete;
+        Progress::Complete
     }
 }
 

@@ -53,9 +53,23 @@ pub(crate) fn find_control(buffer: &[u8], at: usize) -> usize {
 /// The offset of the first byte up to CR at or behind `at`, which in most values is the CR behind them; `None` where
 /// there is none.
 #[inline]
-pub(crate) fn find_low_control(buffer: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn find_low_control(buffer: &[u8], mut at: usize) -> Option<usize> {
     let cr = u8x16::splat(b'\r');
-    find(buffer, at, |bytes| bytes.min(cr).simd_eq(bytes), |byte| byte <= b'\r')
+    let Some(last) = buffer.len().checked_sub(LANES) else {
+        let offset = buffer.get(at..)?.iter().position(|byte| *byte <= b'\r')?;
+        return Some(at + offset);
+    };
+    while at < buffer.len() {
+        // The last step reaches back over bytes that were seen.
+        let from = at.min(last);
+        let bytes = u8x16::from(*buffer.get(from..)?.first_chunk::<LANES>()?);
+        let found = bytes.min(cr).simd_eq(bytes).to_bitmask() >> (at - from);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize);
+        }
+        at = from + LANES;
+    }
+    None
 }
 
 /// The offset of the first byte at or behind `at` that `is_meant`; of many bytes at once `are_meant` tells which.
