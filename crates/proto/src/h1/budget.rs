@@ -73,7 +73,9 @@ impl Budget {
     pub(crate) fn blank(&mut self, at: usize, limits: &HeadLimits) {
         let initial = limits.initial.max(1);
         if at >= self.end {
-            self.end = (at / initial + 1).saturating_mul(initial);
+            // Mostly there is nothing to divide.
+            let before = if at < initial { 0 } else { at / initial };
+            self.end = (before + 1).saturating_mul(initial);
         }
     }
 

@@ -15,6 +15,7 @@ mod request;
 mod request_line;
 mod response;
 mod search;
+mod usual_line;
 
 pub use budget::{HeadLimits, InvalidFields, Underscores};
 pub use chunked::{

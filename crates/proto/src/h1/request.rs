@@ -9,6 +9,7 @@ use super::fields::{Fields, MAX_FIELDS};
 use super::known::Known;
 use super::line::{Line, LineScan, Sender, Taken, Validity};
 use super::request_line::{LineError, Method, PathFlags, RequestLine, Version};
+use super::usual_line::UsualLine;
 
 /// Whether a head is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +193,7 @@ impl RequestHead {
     /// [`HeadError`], after which the head is of no more use than for a log.
     #[inline]
     pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Progress, HeadError> {
-        if self.stage == Stage::Blank && !self.skip_blank(buffer, limits)? {
+        if self.stage == Stage::Blank && !self.begin(buffer, limits)? {
             return Ok(Progress::Partial);
         }
         if self.stage == Stage::Line && self.parse_line(buffer, limits)? == Progress::Partial {
@@ -211,7 +212,7 @@ impl RequestHead {
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn parse_to_host(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Progress, HeadError> {
-        if self.stage == Stage::Blank && !self.skip_blank(buffer, limits)? {
+        if self.stage == Stage::Blank && !self.begin(buffer, limits)? {
             return Ok(Progress::Partial);
         }
         if self.stage == Stage::Line && self.parse_line(buffer, limits)? == Progress::Partial {
@@ -223,7 +224,9 @@ impl RequestHead {
         Ok(Progress::Complete)
     }
 
-    fn skip_blank(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
+    /// Skips empty lines, and takes the request line where it is a usual one; false while nothing but empty lines has
+    /// come.
+    fn begin(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
         let mut at = self.start;
         while matches!(buffer.get(at), Some(b'\r' | b'\n')) {
             at += 1;
@@ -236,9 +239,31 @@ impl RequestHead {
             return Ok(false);
         }
         self.budget.blank(at, limits);
-        self.request_line = RequestLine::from(at);
-        self.stage = Stage::Line;
+        // What lies in nginx's current buffer is within the limits.
+        let within = buffer.get(..self.budget.end()).unwrap_or(buffer);
+        if let Some(line) = UsualLine::of(within, at) {
+            self.take_line(&line);
+        } else {
+            self.request_line = RequestLine::from(at);
+            self.stage = Stage::Line;
+        }
         Ok(true)
+    }
+
+    /// Takes the whole request line. What it says nothing of is as it was after [`reset`](Self::reset).
+    #[inline]
+    fn take_line(&mut self, line: &UsualLine) {
+        self.method = line.method;
+        self.method_text = line.method_text;
+        self.line = line.line();
+        self.target = line.target;
+        self.path = line.path;
+        self.args = line.args;
+        self.protocol = line.protocol;
+        self.version = line.version;
+        self.length = line.next();
+        self.scan = LineScan::from(self.length);
+        self.stage = Stage::Fields;
     }
 
     fn parse_line(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Progress, HeadError> {

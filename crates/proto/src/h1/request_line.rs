@@ -194,13 +194,13 @@ pub(crate) struct RequestLine {
 
 type Next = Result<Option<Step>, LineError>;
 
-const USUAL: u8 = 0;
-const IN_PATH: u8 = 1;
+pub(super) const USUAL: u8 = 0;
+pub(super) const IN_PATH: u8 = 1;
 const ENDING: u8 = 2;
 
 /// Bytes of a target: those without a meaning, those with one in paths, and those that end it or a part of it
 /// (or must not be there).
-static TARGET: [u8; 256] = {
+pub(super) static TARGET: [u8; 256] = {
     let mut class = [USUAL; 256];
     let mut byte = 0;
     while byte < 256 {
