@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use wide::u8x16;
+
 use crate::h1::{Known, RequestHead, Version};
 
 /// A checked host.
@@ -93,8 +95,50 @@ static MEANINGS: [Meaning; 256] = {
 /// # Errors
 /// [`InvalidHost`] for an empty name, two dots in a row, a port above 65535 and bytes that RFC 3986 does
 /// not allow in a host.
-#[inline]
 pub fn validate_host(text: &[u8]) -> Result<Host<'_>, InvalidHost> {
+    if is_usual(text) { Ok(Host { name: Cow::Borrowed(text), port: 0 }) } else { take_apart(text) }
+}
+
+/// Bytes that are looked at at once.
+const BLOCK: usize = 16;
+
+/// Whether a text is a host of usual length that is its own name: lower case, without a port and without anything rare.
+#[inline]
+fn is_usual(text: &[u8]) -> bool {
+    let are_usual = match (text.first_chunk::<BLOCK>(), text.last_chunk::<BLOCK>()) {
+        // Two blocks that overlap show all neighbours of all bytes.
+        (Some(first), Some(last)) if text.len() < 2 * BLOCK => {
+            is_usual_block(*first) && is_usual_block(*last)
+        }
+        (None, None) => match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+            (Some(first), Some(last)) => {
+                let mut block = [0; BLOCK];
+                block[..8].copy_from_slice(first);
+                block[8..].copy_from_slice(last);
+                is_usual_block(block)
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    are_usual && text.last() != Some(&b'.')
+}
+
+/// Whether there are small letters, digits, hyphens and lone dots and nothing else.
+#[inline]
+fn is_usual_block(block: [u8; BLOCK]) -> bool {
+    let bytes = u8x16::from(block);
+    let (letter, other) = (bytes - u8x16::splat(b'a'), bytes - u8x16::splat(b'-'));
+    let is_letter = letter.min(u8x16::splat(25)).simd_eq(letter);
+    // From the hyphen to the nine there is a slash too.
+    let is_other = other.min(u8x16::splat(b'9' - b'-')).simd_eq(other);
+    let is_slash = bytes.simd_eq(u8x16::splat(b'/'));
+    let dots = bytes.simd_eq(u8x16::splat(b'.')).to_bitmask();
+    (is_letter | is_other & !is_slash).all() && dots & dots >> 1 == 0
+}
+
+/// As [`validate_host`] for any host.
+fn take_apart(text: &[u8]) -> Result<Host<'_>, InvalidHost> {
     let literal = text.first() == Some(&b'[');
     let mut end = text.len();
     let mut upper = false;
@@ -174,6 +218,22 @@ mod tests {
         check(".a", ".a", 0);
         check("[]", "[]", 0);
         assert!(matches!(validate_host(b"a.b:1").map(|host| host.name), Ok(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn usual_hosts_are_taken_apart_as_all_others_are() {
+        let mut usual = 0;
+        for length in 0..40 {
+            let plain: Vec<u8> = b"example-1.org.".iter().copied().cycle().take(length).collect();
+            for (at, byte) in (0..length).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut text = plain.clone();
+                text[at] = byte;
+                usual += u32::from(is_usual(&text));
+                assert_eq!(validate_host(&text), take_apart(&text), "{}", text.escape_ascii());
+            }
+        }
+        assert!(usual > 0);
+        assert!(is_usual(b"localhost") && is_usual(b"www.example.com") && is_usual(b"www.some.example.com"));
     }
 
     #[test]
