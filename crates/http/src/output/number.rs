@@ -5,15 +5,17 @@
 use base::append::push_cut;
 
 /// Appends a number in decimal.
+#[inline(never)]
 pub fn push_decimal(number: u64, out: &mut Vec<u8>) {
-    // Most are short: statuses, lengths, ports.
-    if number >= 100_000_000 {
+    // Most are short: statuses, lengths, ports. That there is room is asked here, so that nothing below is a call.
+    if number >= 100_000_000 || out.capacity() - out.len() < 8 {
         return push_long(number, out);
     }
     let digits = eight_digits(number);
-    let zeros = (digits.trailing_zeros() / 8).min(7);
+    // The last one stays where all are zeros.
+    let zeros = ((digits | 1 << 56).trailing_zeros() / 8) as usize;
     let text = (digits | 0x3030_3030_3030_3030) >> (8 * zeros);
-    push_cut(&text.to_le_bytes(), 8 - zeros as usize, out);
+    push_cut(&text.to_le_bytes(), 8 - zeros, out);
 }
 
 /// The digits of a number below 10^8, a byte each, the first one lowest. The number is halved three times, each time in all
