@@ -192,6 +192,31 @@ impl Records {
     /// # Errors
     /// [`RecordError`]; nothing sensible follows it.
     pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Event), RecordError> {
+        match self.take_stdout(bytes) {
+            Some(range) => Ok((range.end, Event::Stdout(range))),
+            None => self.take(bytes),
+        }
+    }
+
+    /// What [`Self::take`] would come to in several steps where a record of stdout begins.
+    #[inline]
+    fn take_stdout(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
+        let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+        let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let is_stdout = header.first_chunk() == Some(&[VERSION, STDOUT, 0, 1]);
+        if self.step != Step::Header || self.have > 0 || !is_stdout || length == 0 || rest.is_empty() {
+            return None;
+        }
+        let count = length.min(rest.len());
+        self.header = *header;
+        self.left = length - count;
+        self.step = Step::Content;
+        Some(HEADER..HEADER + count)
+    }
+
+    /// The next event, one step after the other.
+    #[inline(never)]
+    fn take(&mut self, bytes: &[u8]) -> Result<(usize, Event), RecordError> {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -417,6 +442,34 @@ mod tests {
         check(b"\x01\x01", "upstream sent invalid FastCGI record type: 1");
         check(b"\x01\x06\x01", "upstream sent unexpected FastCGI request id high byte: 1");
         check(b"\x01\x06\0\x02", "upstream sent unexpected FastCGI request id low byte: 2");
+    }
+
+    #[test]
+    fn the_usual_beginning_is_taken_at_once() {
+        let answers: [&[u8]; 6] = [
+            b"\x01\x06\0\x01\0\x03\x05\0abc12345\x01\x06\0\x01\0\0\0\0",
+            b"\x01\x06\0\x01\0\0\x05\0abc12345",
+            b"\x01\x07\0\x01\0\x03\x05\0abc12345",
+            b"\x01\x06\0\x01\x01\0\x05\0abc12345",
+            b"\x01\x06\0\x02\0\x03\x05\0abc12345",
+            b"\x02\x06\0\x01\0\x03\x05\0abc12345",
+        ];
+        for (answer, cut) in
+            answers.iter().flat_map(|answer| (0..=answer.len()).map(move |cut| (answer, cut)))
+        {
+            let (mut one, mut other) = (Records::default(), Records::default());
+            for mut piece in [&answer[..cut], &answer[cut..]] {
+                loop {
+                    let (next, same) = (one.next(piece), other.take(piece));
+                    assert_eq!(next, same, "{} cut at {cut}", answer.escape_ascii());
+                    let Ok((used, event)) = next else { break };
+                    piece = &piece[used..];
+                    if event == Event::NeedMore {
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     #[test]
