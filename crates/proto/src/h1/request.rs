@@ -200,7 +200,10 @@ impl RequestHead {
             return Ok(Progress::Partial);
         }
         if self.stage == Stage::Fields {
-            self.parse_fields(buffer, limits, Goal::End)
+            match self.take_plain(buffer, limits) {
+                Taken::All => Ok(self.complete()),
+                Taken::Some => self.parse_fields(buffer, limits, Goal::End),
+            }
         } else {
             Ok(Progress::Complete)
         }
@@ -309,6 +312,15 @@ impl RequestHead {
         Ok(Progress::Complete)
     }
 
+    /// Takes the fields whose lines are as nearly all are.
+    #[inline]
+    fn take_plain(&mut self, buffer: &[u8], limits: &HeadLimits) -> Taken {
+        // What lies in nginx's current buffer is within the limits.
+        let within = buffer.get(..self.budget.end()).unwrap_or(buffer);
+        self.scan.take_plain(within, &mut self.fields, limits.max_fields.min(MAX_FIELDS))
+    }
+
+    #[inline(never)]
     fn parse_fields(
         &mut self,
         buffer: &[u8],
@@ -321,12 +333,8 @@ impl RequestHead {
         };
         let max_fields = limits.max_fields.min(MAX_FIELDS);
         loop {
-            if goal == Goal::End {
-                // What lies in nginx's current buffer is within the limits.
-                let within = buffer.get(..self.budget.end()).unwrap_or(buffer);
-                if self.scan.take_plain(within, &mut self.fields, max_fields) == Taken::All {
-                    return Ok(self.complete());
-                }
+            if goal == Goal::End && self.take_plain(buffer, limits) == Taken::All {
+                return Ok(self.complete());
             }
             let start = self.scan.start();
             let Ok(hard) = self.budget.open(start, limits) else {

@@ -138,6 +138,7 @@ fn is_usual_block(block: [u8; BLOCK]) -> bool {
 }
 
 /// As [`validate_host`] for any host.
+#[inline(never)]
 fn take_apart(text: &[u8]) -> Result<Host<'_>, InvalidHost> {
     let literal = text.first() == Some(&b'[');
     let mut end = text.len();
