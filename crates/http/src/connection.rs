@@ -17,6 +17,7 @@ use os::socket::PeerAddr;
 use proto::haproxy::Endpoint;
 
 use crate::cycle::Cycle;
+use crate::lasting::LastingTexts;
 
 /// What the PROXY protocol header of a connection said.
 #[derive(Clone, Debug)]
@@ -27,6 +28,19 @@ pub struct ProxyInfo {
     pub destination: Endpoint,
     /// Type-length-value fields of version 2, as they were sent.
     pub tlvs: Vec<u8>,
+}
+
+/// What only some connections need: where the client connected to, and texts with the addresses of both.
+struct Ends {
+    local: PeerAddr,
+    texts: LastingTexts,
+}
+
+impl Ends {
+    #[cold]
+    fn at(local: PeerAddr) -> Box<Self> {
+        Box::new(Self { local, texts: LastingTexts::default() })
+    }
 }
 
 /// A client's connection.
@@ -63,7 +77,7 @@ pub struct Conn {
     leftover: Cell<Option<Box<Buf>>>,
     /// PROXY protocol, where the listener asks for it.
     pub proxy: OnceCell<Box<ProxyInfo>>,
-    local: OnceCell<Box<PeerAddr>>,
+    ends: OnceCell<Box<Ends>>,
     /// How often it was handed on from one listener to another.
     pub passes: Cell<u8>,
     /// Place in the thread's list of connections.
@@ -98,7 +112,7 @@ impl Conn {
             is_delayed: Cell::new(false),
             leftover: Cell::new(None),
             proxy: OnceCell::new(),
-            local: OnceCell::new(),
+            ends: OnceCell::new(),
             passes: Cell::new(0),
             place: Cell::new(u32::MAX),
         }
@@ -122,7 +136,7 @@ impl Conn {
             Stream::new(os::socket::open(&PeerAddr::Unix(PathBuf::new()), os::socket::Kind::Datagram)?);
         let mut conn = Self::new(stream, peer, number, listener, listen_addr, verbosity);
         conn.kind = SocketKind::Datagram;
-        let _ = conn.local.set(Box::new(local));
+        let _ = conn.ends.set(Ends::at(local));
         Ok(conn)
     }
 
@@ -139,7 +153,7 @@ impl Conn {
         let passed = Self::new(self.stream, client, self.number, listener, listen_addr, self.verbosity);
         passed.keep_leftover(leftover);
         passed.passes.set(passes);
-        let _ = passed.local.set(Box::new(local));
+        let _ = passed.ends.set(Ends::at(local));
         if let Some(proxy) = self.proxy.into_inner() {
             let _ = passed.proxy.set(proxy);
         }
@@ -225,9 +239,22 @@ impl Conn {
     }
 
     /// The address that the client connected to; asked from the kernel once.
+    #[inline]
     pub fn local(&self) -> &PeerAddr {
-        self.local.get_or_init(|| {
-            Box::new(os::socket::local_addr(self.stream.as_fd()).unwrap_or(PeerAddr::Unix(PathBuf::new())))
+        &self.ends().local
+    }
+
+    /// What requests keep for those behind them.
+    #[inline]
+    pub(crate) fn lasting(&self) -> &LastingTexts {
+        &self.ends().texts
+    }
+
+    #[inline]
+    fn ends(&self) -> &Ends {
+        self.ends.get_or_init(|| {
+            let local = os::socket::local_addr(self.stream.as_fd());
+            Ends::at(local.unwrap_or(PeerAddr::Unix(PathBuf::new())))
         })
     }
 

@@ -18,6 +18,7 @@ mod entity;
 pub mod error_log;
 pub mod filters;
 pub mod forwarded;
+mod lasting;
 pub mod limits;
 pub mod log_buffer;
 pub mod logging;

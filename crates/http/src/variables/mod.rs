@@ -72,11 +72,20 @@ impl PartialEq for Origin {
     }
 }
 
+/// How long a value stays what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasts {
+    /// As long as its request, at most.
+    Request,
+    /// Through all requests of a connection to a server, unless `realip` gives one another client.
+    Connection,
+}
+
 /// A variable as what reads it for every request holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// Nothing assigns or keeps it, so all there is to it is this function.
-    Straight(Origin),
+    Straight(Origin, Lasts),
     /// The table and the request know its value.
     Kept(VariableId),
 }
@@ -86,7 +95,7 @@ impl Reader {
     #[inline]
     pub fn append(self, r: &Request, out: &mut Vec<u8>) -> bool {
         match self {
-            Self::Straight(origin) => origin.append(r, out),
+            Self::Straight(origin, _) => origin.append(r, out),
             Self::Kept(id) => r.append_variable(id, out),
         }
     }
@@ -104,6 +113,8 @@ pub struct Variable {
     pub cache: Cache,
     /// Whether `set`, `map` and others may define it anew.
     pub change: Change,
+    /// How long its value stays what it is.
+    pub lasts: Lasts,
     /// What it is in every request, where that is known at load.
     pub constant: Option<&'static str>,
 }
@@ -122,7 +133,15 @@ impl Variable {
     }
 
     const fn of(name: &'static str, origin: Origin) -> Self {
-        Self { name, origin, write: None, cache: Cache::No, change: Change::Fixed, constant: None }
+        Self {
+            name,
+            origin,
+            write: None,
+            cache: Cache::No,
+            change: Change::Fixed,
+            lasts: Lasts::Request,
+            constant: None,
+        }
     }
 
     /// Computed once per request.
@@ -139,6 +158,13 @@ impl Variable {
         self
     }
 
+    /// The same in every request of a connection to a server.
+    #[must_use]
+    pub const fn lasting(mut self) -> Self {
+        self.lasts = Lasts::Connection;
+        self
+    }
+
     /// The same in every request: what is compiled holds its text.
     #[must_use]
     pub const fn always(mut self, text: &'static str) -> Self {
@@ -149,7 +175,7 @@ impl Variable {
     /// How to read it without the table, where nothing can come before its own function.
     pub(crate) fn straight(&self) -> Option<Reader> {
         let is_plain = self.change == Change::Fixed && self.cache == Cache::No;
-        is_plain.then_some(Reader::Straight(self.origin))
+        is_plain.then_some(Reader::Straight(self.origin, self.lasts))
     }
 
     /// Assigning it calls `write`.

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use conf::{Bytes, Error, Word};
 use os::errlog::Level;
 
-use super::{Origin, Reader};
+use super::{Lasts, Origin, Reader};
 use crate::conf::compile::Cx;
 use crate::request::Request;
 
@@ -112,11 +112,11 @@ impl Template {
         }
     }
 
-    /// Where the value comes from, when it is that of one variable that nothing assigns or keeps.
+    /// Where the value comes from and how long it stays so, when it is that of one variable that nothing assigns or keeps.
     #[must_use]
-    pub fn as_origin(&self) -> Option<Origin> {
+    pub fn as_origin(&self) -> Option<(Origin, Lasts)> {
         match &self.0 {
-            Parts::Variable(Reader::Straight(origin)) => Some(*origin),
+            Parts::Variable(Reader::Straight(origin, lasts)) => Some((*origin, *lasts)),
             _ => None,
         }
     }

@@ -88,7 +88,7 @@ fn special(name: &[u8], side: Side) -> Option<Op> {
 impl From<Reader> for Op {
     fn from(reader: Reader) -> Self {
         match reader {
-            Reader::Straight(Origin::Lies(find)) => Self::Text(find),
+            Reader::Straight(Origin::Lies(find), _) => Self::Text(find),
             reader => Self::Variable(reader),
         }
     }

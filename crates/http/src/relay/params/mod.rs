@@ -3,17 +3,21 @@
 //! First those of the configuration, then each field of the request as `HTTP_NAME`, unless one of them has that
 //! name (`ngx_http_fastcgi_create_request`).
 
-use std::sync::{Arc, LazyLock};
+mod fields;
 
-use base::append::{push_cut, push_start};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use base::append::push_start;
 use conf::{Directive, Error};
-use proto::h1::{Field, Fields, Known};
+use proto::h1::Known;
 
 use super::RelaySettings;
 use crate::conf::Lines;
 use crate::conf::compile::Cx;
+use crate::lasting::Owner;
 use crate::request::Request;
-use crate::variables::{Find, Origin, Read, Template};
+use crate::variables::{Find, Lasts, Origin, Read, Template};
 
 /// What the names of parameters that are fields of the request begin with.
 const FIELD: &[u8] = b"HTTP_";
@@ -61,6 +65,10 @@ impl Source {
 
     fn is_nothing(&self) -> bool {
         matches!(self, Self::Template(template) if template.as_literal() == Some(b""))
+    }
+
+    fn is_lasting(&self) -> bool {
+        matches!(self, Self::Template(template) if matches!(template.as_origin(), Some((_, Lasts::Connection))))
     }
 }
 
@@ -117,13 +125,32 @@ pub struct Params {
 /// What is written for a request; what is the same for all is laid out at load.
 #[derive(Clone, Debug, Default)]
 struct Program {
+    /// No other program has it.
+    number: u64,
     /// All that is the same for every request, one behind the other.
     text: Box<[u8]>,
-    steps: Box<[Step]>,
+    pieces: Box<[Piece]>,
     /// Fields of these names are not passed on: lower case, with underscores, without `HTTP_`.
     replaced: Box<[Box<[u8]>]>,
     /// Those of them that are [`Known`], one bit each.
     replaced_known: u64,
+}
+
+/// What is done at a time.
+#[derive(Clone, Debug)]
+enum Piece {
+    Step(Step),
+    Lasting(Run),
+}
+
+/// Parameters that are the same for the requests of a connection; what they come to is kept there.
+#[derive(Clone, Debug)]
+struct Run {
+    /// Place among the program's.
+    number: usize,
+    /// Bytes of the text that stand before the values of its steps.
+    before: usize,
+    steps: Box<[Step]>,
 }
 
 /// A parameter whose value the request tells.
@@ -154,8 +181,8 @@ impl From<Source> for Value {
     fn from(source: Source) -> Self {
         let Source::Template(template) = &source else { return Self::Source(source.into()) };
         match template.as_origin() {
-            Some(Origin::Lies(find)) => Self::Lies(find),
-            Some(Origin::Made(read)) => Self::Made(read),
+            Some((Origin::Lies(find), _)) => Self::Lies(find),
+            Some((Origin::Made(read), _)) => Self::Made(read),
             None => Self::Source(source.into()),
         }
     }
@@ -247,146 +274,97 @@ impl Program {
             open::<L>(&line.name, &mut text);
             let end = text.len();
             let (value, when) = (line.value.clone().into(), line.when);
-            steps.push(Step { before: end - begin, opening: end - own, name, value, when });
+            let step = Step { before: end - begin, opening: end - own, name, value, when };
+            steps.push((step, line.value.is_lasting()));
             begin = end;
         }
-        Self { text: text.into(), steps: steps.into(), replaced: replaced.into(), replaced_known }
+        Self {
+            number: PROGRAMS.fetch_add(1, Relaxed),
+            text: text.into(),
+            pieces: pieces(steps),
+            replaced: replaced.into(),
+            replaced_known,
+        }
     }
 
     #[inline(never)]
     fn write<L: Layout>(&self, r: &Request, out: &mut Vec<u8>) {
         let mut text = &*self.text;
-        for step in &self.steps {
-            push_start::<BEGINNING>(text, step.before, out);
-            text = text.get(step.before..).unwrap_or_default();
-            let start = out.len();
-            match &step.value {
-                Value::Lies(find) => out.extend_from_slice(find(r).unwrap_or_default()),
-                Value::Made(read) => _ = read(r, out),
-                Value::Source(source) => source.append(r, out),
+        // Another client than the connection's is the request's own.
+        let keeps = r.conn.requests.get() > 1 && r.real_client.is_none();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Step(step) => text = step.write::<L>(text, r, out),
+                Piece::Lasting(run) if keeps => {
+                    let owner = Owner { maker: self.number, server: r.server };
+                    r.conn.lasting().append(owner, run.number, out, |out| run.write::<L>(text, r, out));
+                    text = text.get(run.before..).unwrap_or_default();
+                }
+                Piece::Lasting(run) => {
+                    run.write::<L>(text, r, out);
+                    text = text.get(run.before..).unwrap_or_default();
+                }
             }
-            if step.when == When::NotEmpty && out.len() == start {
-                out.truncate(start - step.opening);
-                continue;
-            }
-            L::end_value(step.name, start, out);
         }
         out.extend_from_slice(text);
     }
+}
 
-    /// Whether a parameter of the configuration stands for the field.
-    fn replaces(&self, known: Known, name: &[u8]) -> bool {
-        if known != Known::Other {
-            return self.replaced_known & known.bit() != 0;
+/// The next number of a program.
+static PROGRAMS: AtomicU64 = AtomicU64::new(1);
+
+/// Puts steps that last, as far as they stand together, into runs.
+fn pieces(steps: Vec<(Step, bool)>) -> Box<[Piece]> {
+    let (mut pieces, mut runs) = (Vec::new(), 0);
+    let mut steps = steps.into_iter().peekable();
+    while let Some((step, is_lasting)) = steps.next() {
+        let mut run = vec![step];
+        while is_lasting && let Some((step, _)) = steps.next_if(|(_, is_lasting)| *is_lasting) {
+            run.push(step);
         }
-        self.replaced.iter().any(|replaced| crate::variables::name_matches(name, replaced))
+        if run.len() == 1 {
+            pieces.extend(run.into_iter().map(Piece::Step));
+            continue;
+        }
+        let before = run.iter().map(|step| step.before).sum();
+        pieces.push(Piece::Lasting(Run { number: runs, before, steps: run.into() }));
+        runs += 1;
     }
+    pieces.into()
+}
 
-    /// The fields of the request; lines of the same name become one value.
+impl Run {
     #[inline(never)]
-    fn write_fields<L: Layout>(&self, fields: &Fields, head: &[u8], out: &mut Vec<u8>) {
-        let all = fields.iter().as_slice();
-        let repeats = has_repeats(fields, head);
-        for (index, field) in all.iter().enumerate() {
-            let own = field.name.of(head);
-            if self.replaces(field.known, own) {
-                continue;
-            }
-            let (before, rest) = all.split_at(index);
-            if repeats && before.iter().any(|other| is_same_name(field, other, head)) {
-                continue;
-            }
-            let name = FIELD.len() + own.len();
-            L::begin_name(name, out);
-            match NAMES.get(field.known as usize) {
-                Some(known) => push_cut(known, name, out),
-                None => push_name(own, out),
-            }
-            L::end_name(out);
-            let start = out.len();
-            out.extend_from_slice(field.value.of(head));
-            if repeats {
-                let separator: &[u8] = if field.known == Known::Cookie { b"; " } else { b", " };
-                for other in rest.iter().skip(1).filter(|other| is_same_name(field, other, head)) {
-                    out.extend_from_slice(separator);
-                    out.extend_from_slice(other.value.of(head));
-                }
-            }
-            L::end_value(name, start, out);
+    fn write<L: Layout>(&self, text: &[u8], r: &Request, out: &mut Vec<u8>) {
+        self.steps.iter().fold(text, |text, step| step.write::<L>(text, r, out));
+    }
+}
+
+impl Step {
+    /// Appends the parameter, and what stands before it in `text`; gives what stands behind.
+    #[inline]
+    fn write<'t, L: Layout>(&self, text: &'t [u8], r: &Request, out: &mut Vec<u8>) -> &'t [u8] {
+        push_start::<BEGINNING>(text, self.before, out);
+        let start = out.len();
+        match &self.value {
+            Value::Lies(find) => out.extend_from_slice(find(r).unwrap_or_default()),
+            Value::Made(read) => _ = read(r, out),
+            Value::Source(source) => source.append(r, out),
         }
+        if self.when == When::NotEmpty && out.len() == start {
+            out.truncate(start - self.opening);
+        } else {
+            L::end_value(self.name, start, out);
+        }
+        text.get(self.before..).unwrap_or_default()
     }
-}
-
-/// The parameters of the fields that are [`Known`], in that order; they are as long as the fields' names are with
-/// [`FIELD`].
-static NAMES: LazyLock<Box<[[u8; BEGINNING]]>> = LazyLock::new(|| {
-    let block = |known: Known| {
-        let mut name = Vec::with_capacity(BEGINNING);
-        push_name(known.name().as_bytes(), &mut name);
-        name.resize(BEGINNING, 0);
-        name.try_into().unwrap_or([0; BEGINNING])
-    };
-    Known::all().map(block).collect()
-});
-
-/// Appends the name of the parameter that a field of this name is.
-#[inline(never)]
-fn push_name(field: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(FIELD);
-    let start = out.len();
-    out.extend_from_slice(field);
-    to_param_name(out.get_mut(start..).unwrap_or_default());
-}
-
-/// Makes the name of a field that of a parameter. Eight bytes are changed at a time, the last of them perhaps twice: names
-/// are too short for what a loop over all of them is made into.
-fn to_param_name(name: &mut [u8]) {
-    let change = |byte: &mut u8| *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
-    for block in name.as_chunks_mut::<8>().0 {
-        block.iter_mut().for_each(change);
-    }
-    match name.last_chunk_mut::<8>() {
-        Some(last) => last.iter_mut().for_each(change),
-        None => name.iter_mut().for_each(change),
-    }
-}
-
-/// Whether any name comes twice.
-fn has_repeats(fields: &Fields, head: &[u8]) -> bool {
-    let others = Known::Other.bit();
-    fields.repeat_any(!others) || fields.repeat_any(others) && do_others_repeat(fields, head)
-}
-
-/// Whether any name that is not [`Known`] comes twice. Most requests show by a few bits that none does.
-#[inline(never)]
-fn do_others_repeat(fields: &Fields, head: &[u8]) -> bool {
-    let mut seen = 0u64;
-    let all = fields.iter().as_slice();
-    all.iter().enumerate().filter(|(_, field)| field.known == Known::Other).any(|(index, field)| {
-        let bit = likeness(field.name.of(head));
-        let is_new = seen & bit == 0;
-        seen |= bit;
-        !is_new && all.iter().take(index).any(|other| is_same_name(field, other, head))
-    })
-}
-
-/// A bit that names share which are the same.
-fn likeness(name: &[u8]) -> u64 {
-    let last = name.last().map_or(0, u8::to_ascii_lowercase);
-    1 << ((name.len() * 7 + usize::from(last)) % 64)
-}
-
-fn is_same_name(one: &Field, other: &Field, head: &[u8]) -> bool {
-    one.known == other.known
-        && (one.known != Known::Other || one.name.of(head).eq_ignore_ascii_case(other.name.of(head)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::h1::{HeadLimits, RequestHead};
 
-    fn param(name: &str, value: &str) -> Param {
+    pub fn param(name: &str, value: &str) -> Param {
         Param {
             name: name.as_bytes().into(),
             value: Source::Template(Template::literal(value.as_bytes())),
@@ -395,7 +373,7 @@ mod tests {
     }
 
     /// `<name=value>`, with the length of both in front of the `=`.
-    struct Shown;
+    pub struct Shown;
 
     impl Layout for Shown {
         fn begin_name(_: usize, out: &mut Vec<u8>) {
@@ -413,50 +391,13 @@ mod tests {
     }
 
     #[test]
-    fn fields_become_variables() {
-        let check = |params: &[&str], head: &str, expected: &str| {
-            let lines: Vec<Param> = params.iter().map(|name| param(name, "x")).collect();
-            let text = format!("GET / HTTP/1.1\r\n{head}\r\n");
-            let mut line = RequestHead::default();
-            line.parse(text.as_bytes(), &HeadLimits::default()).expect("head");
-            let mut found = Vec::new();
-            Program::new::<Shown>(&lines, &[]).write_fields::<Shown>(
-                &line.fields,
-                text.as_bytes(),
-                &mut found,
-            );
-            assert_eq!(String::from_utf8_lossy(&found), expected, "{head:?}");
-        };
-        check(&[], "Host: a\r\nx-one: 1\r\n", "<HTTP_HOST:=a><HTTP_X_ONE;=1>");
-        check(&["HTTP_X_ONE", "QUERY"], "X-One: 1\r\nX-Two: 2\r\n", "<HTTP_X_TWO;=2>");
-        check(&["http_x_one"], "X-One: 1\r\n", "<HTTP_X_ONE;=1>");
-        check(&[], "X: 1\r\nY: 2\r\nx: 3\r\n", "<HTTP_X:=1, 3><HTTP_Y7=2>");
-        check(&[], "Cookie: a\r\ncookie: b\r\n", "<HTTP_COOKIE?=a; b>");
-        check(&["HTTP_COOKIE"], "Cookie: a\r\ncookie: b\r\n", "");
-        check(&["HTTP_IF_RANGE", "http_via"], "if-range: a\r\nVia: b\r\n", "<HTTP_VIA9=b>");
-        check(
-            &["HTTP_X"],
-            "x-abcdefghijk: 1\r\na-b-c-d-: 2\r\n",
-            "<HTTP_X_ABCDEFGHIJKC=1><HTTP_A_B_C_D_>=2>",
-        );
-    }
-
-    #[test]
-    fn known_fields_have_their_names() {
-        for known in Known::all() {
-            let mut name = Vec::new();
-            push_name(known.name().as_bytes(), &mut name);
-            assert!(NAMES[known as usize].starts_with(&name), "{known:?}");
-        }
-    }
-
-    #[test]
     fn what_is_the_same_for_all_is_laid_out_at_load() {
         let laid_out = |lines: &[Param]| {
             let program = Program::new::<Shown>(lines, &[param("HTTP_HOST", "h")]);
             let mut text = String::from_utf8_lossy(&program.text).into_owned();
             let mut end = 0;
-            for (place, step) in program.steps.iter().enumerate() {
+            for (place, piece) in program.pieces.iter().enumerate() {
+                let Piece::Step(step) = piece else { unreachable!("{piece:?}") };
                 end += step.before;
                 text.insert(end + place, ' ');
             }
