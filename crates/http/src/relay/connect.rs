@@ -58,7 +58,7 @@ impl Drop for InUse {
 /// Whose a connection is.
 pub(super) enum Link {
     /// The request's, with its age and number of requests.
-    Own(Pooled<Box<PeerConn>>),
+    Own(Pooled<PeerConn>),
     /// Of all who use it.
     Shared(Rc<Shared>),
 }
@@ -116,11 +116,14 @@ pub fn reuse(
     let (thread, now) = (Worker::with(|worker| worker.index), super::now());
     let mut key = key_of(peer, keepalive.is_local, location, wanted);
     key.channel = key.channel.or(channel);
-    while let Some(pooled) = upstream.pool().take(thread, &key, &keepalive.limits, now) {
+    while let Some(mut pooled) = upstream.pool().take(thread, &key, &keepalive.limits, now) {
         if !pooled.conn.stream.is_quiet() {
             continue;
         }
-        let Ok(pooled) = pooled.try_map(|conn| conn.adopt(thread)) else { continue };
+        if pooled.conn.owner != thread {
+            let Ok(adopted) = pooled.try_map(|conn| conn.adopt(thread)) else { continue };
+            pooled = adopted;
+        }
         return Some(Connected {
             link: Link::Own(pooled),
             is_reused: true,
@@ -165,7 +168,7 @@ pub enum OpenError {
 
 /// A connection that was begun and may be on its way yet.
 pub struct Opening {
-    conn: Box<PeerConn>,
+    conn: PeerConn,
     state: ConnectState,
     in_use: InUse,
 }
@@ -205,7 +208,7 @@ impl Opening {
             PeerAddr::Inet(_) => Stream::new(fd),
             PeerAddr::Unix(_) => Stream::local(fd),
         };
-        let conn = Box::new(PeerConn { stream, owner, session: None });
+        let conn = PeerConn { stream, owner, session: None };
         Ok(Self { conn, state, in_use })
     }
 

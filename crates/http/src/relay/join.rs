@@ -51,7 +51,7 @@ impl Relay<'_> {
                     let limits =
                         self.upstream.keepalive.map(|keepalive| keepalive.limits).unwrap_or_default();
                     return Ok(match conn.link {
-                        Link::Own(pooled) => Connected::shared(ticket.share(*pooled.conn, limits), key),
+                        Link::Own(pooled) => Connected::shared(ticket.share(pooled.conn, limits), key),
                         Link::Shared(_) => conn,
                     });
                 }

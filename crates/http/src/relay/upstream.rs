@@ -30,12 +30,8 @@ impl PeerConn {
     ///
     /// # Errors
     /// The error of registering it.
-    pub fn adopt(self: Box<Self>, thread: usize) -> std::io::Result<Box<Self>> {
-        if self.owner == thread {
-            return Ok(self);
-        }
-        let Self { stream, session, .. } = *self;
-        Ok(Box::new(Self { stream: stream.move_here()?, owner: thread, session }))
+    pub fn adopt(self, thread: usize) -> std::io::Result<Self> {
+        Ok(Self { stream: self.stream.move_here()?, owner: thread, session: self.session })
     }
 }
 
@@ -93,7 +89,7 @@ pub struct Upstream {
     pub changed: watch::Sender<u64>,
     threads: usize,
     /// Made when it is first needed, unless the configuration before left its own.
-    pool: OnceLock<Arc<Pool<Box<PeerConn>>>>,
+    pool: OnceLock<Arc<Pool<PeerConn>>>,
     /// Somebody looks after what the pool holds beyond its limit.
     is_trimming: AtomicBool,
 }
@@ -157,7 +153,7 @@ impl Upstream {
     /// Idle connections of all threads.
     #[inline]
     #[must_use]
-    pub fn pool(&self) -> &Arc<Pool<Box<PeerConn>>> {
+    pub fn pool(&self) -> &Arc<Pool<PeerConn>> {
         self.pool.get_or_init(|| Arc::new(Pool::new(self.threads)))
     }
 

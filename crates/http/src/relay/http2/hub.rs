@@ -24,7 +24,7 @@ thread_local! {
 
 /// The connections to one peer.
 struct Place {
-    pool: Arc<Pool<Box<PeerConn>>>,
+    pool: Arc<Pool<PeerConn>>,
     key: PeerKey,
     connections: Vec<Rc<Shared>>,
     opening: Option<Rc<Opening>>,
@@ -49,7 +49,7 @@ pub(in crate::relay) enum Found {
 
 /// The right to open a connection that others wait for; dropped without one, they see to themselves.
 pub(in crate::relay) struct Ticket {
-    pool: Arc<Pool<Box<PeerConn>>>,
+    pool: Arc<Pool<PeerConn>>,
     key: PeerKey,
     opening: Option<Rc<Opening>>,
 }
@@ -80,7 +80,7 @@ impl Opening {
 }
 
 /// Looks for a connection.
-pub(in crate::relay) fn find(pool: &Arc<Pool<Box<PeerConn>>>, key: &PeerKey) -> Found {
+pub(in crate::relay) fn find(pool: &Arc<Pool<PeerConn>>, key: &PeerKey) -> Found {
     with_place(pool, key, |place| {
         if let Some(shared) = place.connections.iter().find(|shared| shared.has_room()) {
             return Found::Connection(Rc::clone(shared));
@@ -98,7 +98,7 @@ pub(in crate::relay) fn find(pool: &Arc<Pool<Box<PeerConn>>>, key: &PeerKey) -> 
     })
 }
 
-fn with_place<T>(pool: &Arc<Pool<Box<PeerConn>>>, key: &PeerKey, call: impl FnOnce(&mut Place) -> T) -> T {
+fn with_place<T>(pool: &Arc<Pool<PeerConn>>, key: &PeerKey, call: impl FnOnce(&mut Place) -> T) -> T {
     PLACES.with(|places| {
         let mut places = places.borrow_mut();
         let is_it = |place: &Place| Arc::ptr_eq(&place.pool, pool) && place.key == *key;
@@ -165,7 +165,7 @@ pub(super) fn remove(shared: &Rc<Shared>) {
 }
 
 /// Has those connections end, once nobody uses them, whose pool is not wanted any more.
-pub(in crate::relay) fn retain(is_wanted: impl Fn(&Arc<Pool<Box<PeerConn>>>) -> bool) {
+pub(in crate::relay) fn retain(is_wanted: impl Fn(&Arc<Pool<PeerConn>>) -> bool) {
     let unwanted: Vec<Rc<Shared>> = PLACES.with(|places| {
         let places = places.borrow();
         let unwanted = places.iter().filter(|place| !is_wanted(&place.pool));

@@ -19,7 +19,7 @@ pub(in crate::relay) struct Shared {
     /// The socket.
     pub stream: Stream,
     /// The idle connections that it counts among while nobody uses it.
-    pub(super) pool: Arc<Pool<Box<PeerConn>>>,
+    pub(super) pool: Arc<Pool<PeerConn>>,
     pub(super) limits: Limits,
     session: RefCell<Session>,
     opened: Now,
@@ -31,7 +31,7 @@ pub(in crate::relay) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(stream: Stream, pool: Arc<Pool<Box<PeerConn>>>, limits: Limits) -> Rc<Self> {
+    pub(super) fn new(stream: Stream, pool: Arc<Pool<PeerConn>>, limits: Limits) -> Rc<Self> {
         Rc::new(Self {
             stream,
             pool,
