@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use socket2::{SockAddr, SockAddrStorage};
@@ -210,9 +211,10 @@ pub fn bind_local(
 /// # Errors
 /// Those of `connect(2)`, `EINPROGRESS` apart.
 pub fn connect(fd: BorrowedFd<'_>, addr: &PeerAddr) -> io::Result<ConnectState> {
-    let raw = addr.raw()?;
-    // SAFETY: `raw` is a socket address of the length that it tells and lives across the call.
-    let done = retry(|| unsafe { direct::connect(fd, raw.as_ptr().cast(), raw.len()) });
+    let done = match addr {
+        PeerAddr::Unix(path) => connect_unix(fd, path),
+        PeerAddr::Inet(inet) => connect_raw(fd, &(*inet).into()),
+    };
     match done {
         Ok(()) => Ok(ConnectState::Connected),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(match peer_addr(fd) {
@@ -221,6 +223,33 @@ pub fn connect(fd: BorrowedFd<'_>, addr: &PeerAddr) -> io::Result<ConnectState> 
         }),
         Err(error) => Err(error),
     }
+}
+
+fn connect_raw(fd: BorrowedFd<'_>, raw: &SockAddr) -> io::Result<()> {
+    // SAFETY: `raw` is a socket address of the length that it tells and lives across the call.
+    retry(|| unsafe { direct::connect(fd, raw.as_ptr().cast(), raw.len()) })
+}
+
+/// As [`connect_raw`], for the usual path without its address going from hand to hand.
+fn connect_unix(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    const ROOM: usize = 108;
+    let bytes = path.as_os_str().as_bytes();
+    // An abstract name, one that is too long or none at all.
+    if bytes.first().is_none_or(|first| *first == 0) || bytes.len() >= ROOM {
+        return connect_raw(fd, &SockAddr::unix(path)?);
+    }
+    let mut raw = MaybeUninit::<libc::sockaddr_un>::uninit();
+    let start = raw.as_mut_ptr();
+    // SAFETY: these are fields of `raw`, and there is room for the path and a NUL behind it.
+    unsafe {
+        (&raw mut (*start).sun_family).write(libc::AF_UNIX as libc::sa_family_t);
+        let path = (&raw mut (*start).sun_path).cast::<u8>();
+        path.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        path.add(bytes.len()).write(0);
+    }
+    let len = (std::mem::offset_of!(libc::sockaddr_un, sun_path) + bytes.len() + 1) as libc::socklen_t;
+    // SAFETY: `len` bytes of `raw` are written, and it lives across the call.
+    retry(move || unsafe { direct::connect(fd, raw.as_ptr().cast(), len) })
 }
 
 /// Lets a socket bind addresses that are not this machine's.
@@ -366,6 +395,23 @@ mod tests {
         assert_eq!(peer, PeerAddr::Unix(PathBuf::new()));
         assert_eq!(local_addr(fd.as_fd()).expect("local"), PeerAddr::Unix(path.clone()));
         let _ = std::fs::remove_file(&path);
+    }
+
+    #[test]
+    fn unusual_names_of_unix_sockets_are_connected_to() {
+        use std::os::linux::net::SocketAddrExt;
+        let name = format!("tidegate-os-{}", std::process::id());
+        let abstract_name = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
+        let _listener = UnixListener::bind_addr(&abstract_name).expect("bind");
+        let state = |path: String| {
+            connect_start(&PeerAddr::Unix(path.into()), None, Transparency::Own)
+                .map(|connecting| connecting.state)
+                .map_err(|error| error.kind())
+        };
+        assert_eq!(state(format!("\0{name}")), Ok(ConnectState::Connected));
+        assert_eq!(state("x".repeat(108)), Err(io::ErrorKind::InvalidInput));
+        assert_eq!(state("x".repeat(107)), Err(io::ErrorKind::NotFound));
+        assert!(state(String::new()).is_err());
     }
 
     #[test]
