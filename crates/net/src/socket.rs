@@ -22,7 +22,8 @@ const SHARE: u64 = 16 << 10;
 pub(crate) struct Socket {
     // Before the descriptor, which must be open as long as it is watched.
     watch: OnceCell<Watch<Lent>>,
-    /// Where room for more is waited for, while `watch` does not tell of it.
+    /// Where room for more is waited for, while `watch` does not tell of it. It has a descriptor of its own, which is closed
+    /// first too.
     room: Cell<Option<Box<Watch<OwnedFd>>>>,
     fd: OwnedFd,
     kind: Kind,
@@ -30,10 +31,18 @@ pub(crate) struct Socket {
     left_unread: Cell<bool>,
     /// The last read took all that it might: more is likely to be there, and others must have their turn.
     was_full: Cell<bool>,
+    end: Cell<End>,
+}
+
+/// What its end would be now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing but that.
+    Plain,
     /// The kernel keeps the last bytes back for those that were said to follow.
-    keeps_back: Cell<bool>,
+    KeepsBack,
     /// It goes on in another thread, so its end here is not the file's.
-    has_moved: Cell<bool>,
+    Moved,
 }
 
 /// A call that takes so many bytes at most from a socket, and may put them behind the end of a vector.
@@ -72,8 +81,7 @@ impl Socket {
             kind,
             left_unread: Cell::new(false),
             was_full: Cell::new(false),
-            keeps_back: Cell::new(false),
-            has_moved: Cell::new(false),
+            end: Cell::new(End::Plain),
         }
     }
 
@@ -122,8 +130,7 @@ impl Socket {
     /// When no descriptor is left.
     pub fn move_here(&self) -> io::Result<Self> {
         let here = Self::new(self.fd.try_clone()?, self.kind);
-        here.keeps_back.set(self.keeps_back.take());
-        self.has_moved.set(true);
+        here.end.set(self.end.replace(End::Moved));
         Ok(here)
     }
 
@@ -132,18 +139,33 @@ impl Socket {
     /// # Errors
     /// Where the event loop cannot watch it, such as that there are too many.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What has been announced needs no waker. Behind a full read the task's share is asked for, as reading does.
-        if self.left_unread.get() || (!self.was_full.get() && !self.is_quiet()) {
+        if self.left_unread.get() {
             return Poll::Ready(Ok(()));
         }
-        self.watched()?.poll_readable(cx).map(Ok)
+        let Some(watch) = self.watch.get() else { return self.poll_readable_anew(cx) };
+        // What has been announced needs no waker. Behind a full read the task's share is asked for, as reading does.
+        if watch.is_readable() && !self.was_full.get() {
+            return Poll::Ready(Ok(()));
+        }
+        watch.poll_readable(cx).map(Ok)
+    }
+
+    #[cold]
+    fn poll_readable_anew(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.begin_watch()?.poll_readable(cx).map(Ok)
     }
 
     /// Ready when the peer has shut down its side; bytes may still be unread.
     pub fn poll_peer_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Ok(watched) = self.watched() else { return Poll::Ready(()) };
+        ready!(watched.poll_readable(cx));
+        self.look_at_peer(watched, cx)
+    }
+
+    /// Finds out what was told, until there is nothing more.
+    #[cold]
+    fn look_at_peer(&self, watched: &Watch<Lent>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            ready!(watched.poll_readable(cx));
             if watched.is_read_closed() {
                 return Poll::Ready(());
             }
@@ -158,6 +180,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Poll::Ready(()),
             }
+            ready!(watched.poll_readable(cx));
         }
     }
 
@@ -166,25 +189,13 @@ impl Socket {
         !self.left_unread.get() && !self.watch.get().is_some_and(Watch::is_readable)
     }
 
-    /// Reads what has been announced and is less than `max`, without a waker and without a share of the task's
-    /// budget: behind a short read nothing is left, so a task cannot stay here for long.
-    fn recv_announced(&self, call: impl Recv, into: &mut Vec<u8>, max: usize) -> Option<io::Result<usize>> {
-        let watch = self.watch.get().filter(|watch| watch.is_readable())?;
-        match call(self.fd.as_fd(), into, max) {
-            Ok(count) => {
-                // Read to its end, the socket has to be announced anew.
-                if count > 0 && count < max {
-                    watch.clear_readable();
-                }
-                Some(Ok(count))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                watch.clear_readable();
-                None
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-            Err(error) => Some(Err(error)),
+    /// The watch, where it told of bytes or of the end, and nothing says that there is more than one read takes.
+    #[inline]
+    fn announced(&self) -> Option<&Watch<Lent>> {
+        if self.left_unread.get() || self.was_full.get() {
+            return None;
         }
+        self.watch.get().filter(|watch| watch.is_readable())
     }
 
     /// Reads at most `max` bytes behind the end of `into`; zero is the end of the stream.
@@ -211,6 +222,52 @@ impl Socket {
         into: &mut Vec<u8>,
         max: usize,
     ) -> Poll<io::Result<usize>> {
+        // What has been announced needs no waker and no share of the task's turn: behind a short read nothing is left, so a
+        // task cannot stay here for long.
+        if let Some(watch) = self.announced() {
+            return match call(self.fd.as_fd(), into, max) {
+                Ok(count) => {
+                    if count == max {
+                        self.was_full.set(true);
+                    } else if count > 0 {
+                        // Read to its end, the socket has to be announced anew.
+                        watch.clear_readable();
+                    }
+                    Poll::Ready(Ok(count))
+                }
+                Err(error) => self.poll_recv_after(error, call, cx, into, max),
+            };
+        }
+        self.poll_recv_unannounced(call, cx, into, max)
+    }
+
+    /// Goes on where what was announced is not there.
+    #[cold]
+    fn poll_recv_after(
+        &self,
+        error: io::Error,
+        call: impl Recv,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        if !is_transient(&error) {
+            return Poll::Ready(Err(error));
+        }
+        if error.kind() == io::ErrorKind::WouldBlock {
+            self.watch.get().into_iter().for_each(Watch::clear_readable);
+        }
+        self.poll_recv_unannounced(call, cx, into, max)
+    }
+
+    #[cold]
+    fn poll_recv_unannounced(
+        &self,
+        call: impl Recv,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
         if self.left_unread.take() {
             match call(self.fd.as_fd(), into, max) {
                 Err(error) if is_transient(&error) => {}
@@ -220,12 +277,7 @@ impl Socket {
                 }
             }
         }
-        if !self.was_full.replace(false)
-            && let Some(done) = self.recv_announced(call, into, max)
-        {
-            self.was_full.set(done.as_ref().is_ok_and(|count| *count == max));
-            return Poll::Ready(done);
-        }
+        self.was_full.set(false);
         let watched = self.watched()?;
         loop {
             ready!(watched.poll_readable(cx));
@@ -278,12 +330,21 @@ impl Socket {
         cx: &mut Context<'_>,
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        self.keeps_back.set(false);
+        self.end.set(End::Plain);
         match call(self.fd.as_fd()) {
-            Err(error) if is_transient(&error) => {}
-            done => return Poll::Ready(done),
+            Ok(sent) => Poll::Ready(Ok(sent)),
+            Err(error) => self.poll_write_after(error, cx, call),
         }
-        self.poll_room_with(cx, call)
+    }
+
+    #[cold]
+    fn poll_write_after(
+        &self,
+        error: io::Error,
+        cx: &mut Context<'_>,
+        call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if is_transient(&error) { self.poll_room_with(cx, call) } else { Poll::Ready(Err(error)) }
     }
 
     /// Sends bytes that others follow, or the end: they may leave together.
@@ -292,7 +353,9 @@ impl Socket {
     /// The error of `send(2)`.
     pub fn poll_send_more(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let sent = self.poll_write_with(cx, |fd| os::io::send_more(fd, bytes));
-        self.keeps_back.set(matches!(sent, Poll::Ready(Ok(_))));
+        if matches!(sent, Poll::Ready(Ok(_))) {
+            self.end.set(End::KeepsBack);
+        }
         sent
     }
 
@@ -326,13 +389,13 @@ impl Socket {
 
 impl Drop for Socket {
     /// Closed with bytes of the peer's unread, a socket is reset and what it keeps back is lost.
+    #[inline]
     fn drop(&mut self) {
-        if self.keeps_back.get() {
+        if self.end.get() == End::KeepsBack {
             let _ = os::io::shutdown(self.fd.as_fd(), std::net::Shutdown::Write);
         }
-        drop(self.room.take());
         if let Some(watch) = self.watch.get()
-            && !self.has_moved.get()
+            && self.end.get() != End::Moved
         {
             watch.end_by_close();
         }

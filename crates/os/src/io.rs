@@ -74,7 +74,7 @@ pub fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 #[inline]
 unsafe fn recv_raw(fd: BorrowedFd<'_>, start: *mut u8, len: usize, flags: libc::c_int) -> io::Result<usize> {
     // SAFETY: the caller vouches for the range.
-    retry(|| unsafe { direct::recv(fd, start, len, flags) })
+    retry(move || unsafe { direct::recv(fd, start, len, flags) })
 }
 
 /// Sends from `buf`.
@@ -97,7 +97,7 @@ pub fn send_more(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 
 #[inline]
 fn send_raw(fd: BorrowedFd<'_>, buf: &[u8], flags: libc::c_int) -> io::Result<usize> {
-    retry(|| direct::send(fd, buf, flags))
+    retry(move || direct::send(fd, buf, flags))
 }
 
 /// Sends several slices with one call; at most 1024 of them are looked at.

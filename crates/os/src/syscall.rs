@@ -16,7 +16,12 @@ pub(crate) fn check(value: libc::c_int) -> io::Result<libc::c_int> {
 /// The count, or `errno` where it is -1.
 #[inline]
 pub(crate) fn check_len(value: libc::ssize_t) -> io::Result<usize> {
-    usize::try_from(value).map_err(|_| io::Error::last_os_error())
+    usize::try_from(value).map_err(|_| last_error())
+}
+
+#[cold]
+fn last_error() -> io::Error {
+    io::Error::last_os_error()
 }
 
 /// The calls that requests are made of, without libc's own wrappers: these are where `pthread_cancel` may end a thread, so
@@ -105,12 +110,22 @@ pub(crate) mod direct {
 /// Calls again as long as a signal interrupts.
 #[inline]
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
+    match call() {
+        Ok(done) => Ok(done),
+        Err(error) => call_again(error, call),
+    }
+}
+
+/// Calls again where and as long as a signal has interrupted.
+#[cold]
+fn call_again<T>(mut error: io::Error, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    while error.kind() == io::ErrorKind::Interrupted {
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
+            Ok(done) => return Ok(done),
+            Err(next) => error = next,
         }
     }
+    Err(error)
 }
 
 /// A path for the kernel; one with a NUL byte inside is refused.

@@ -227,6 +227,8 @@ impl Session {
         }
     }
 
+    // Apart, so that a plain connection need not make room for it.
+    #[inline(never)]
     pub(crate) fn poll_recv(
         &self,
         socket: &Socket,
