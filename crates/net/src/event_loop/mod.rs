@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 
 use os::epoll::Events;
 
-use crate::timer;
+use crate::{buf, timer};
 use home::Home;
 use task::Next;
 
@@ -53,6 +53,7 @@ pub fn run<T>(hooks: Hooks, main: impl Future<Output = T>) -> io::Result<T> {
     watch::open(&home)?;
     let _open = Open;
     task::open(&home);
+    buf::open();
     let mut main = pin!(main);
     let mut events = Events::with_capacity(EVENTS);
     timer::refresh();
@@ -95,6 +96,7 @@ impl Drop for Open {
         task::close();
         watch::close();
         timer::stop();
+        buf::close();
     }
 }
 
