@@ -9,7 +9,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::task::{Context, Poll, Waker};
+
+use crate::event_loop::Waiter;
 
 /// No time at all: the deadline never comes.
 const NEVER: u64 = u64::MAX;
@@ -49,9 +52,15 @@ pub(crate) fn refresh() {
     WORK.set(0);
 }
 
-/// The thread has no event loop any more.
+/// The thread has no event loop any more. Deadlines that outlive it keep what there is.
 pub(crate) fn stop() {
     TURN_MS.set(NO_TURN);
+    let gone = TIMERS.with(|timers| {
+        let mut timers = timers.borrow_mut();
+        let is_unused = timers.slots.len() == timers.free.len();
+        is_unused.then(|| std::mem::replace(&mut *timers, Timers::NONE))
+    });
+    drop(gone);
 }
 
 /// Pieces of work after which the time is taken anew.
@@ -99,12 +108,11 @@ struct Slot {
     at_ms: u64,
     /// The earliest time under which the heap holds this slot.
     filed_ms: u64,
-    waker: Option<Waker>,
+    waiter: Waiter,
 }
 
 impl Slot {
     /// Whether the time has come.
-    #[inline]
     fn is_over(&self) -> bool {
         self.at_ms != NEVER && self.at_ms <= now_ms()
     }
@@ -115,8 +123,7 @@ type Entry = Reverse<(u64, u32)>;
 
 /// The deadlines of a thread. They lie side by side, since each idle connection has one.
 ///
-/// No waker may be dropped while this is borrowed: with it may go its task, and with that other deadlines.
-#[derive(Default)]
+/// No waiter may be dropped while this is borrowed: with it may go its task, and with that other deadlines.
 struct Timers {
     slots: Vec<Slot>,
     /// Slots that no deadline uses.
@@ -130,8 +137,10 @@ struct Timers {
 const VOID_LEAST: usize = 1024;
 
 impl Timers {
+    const NONE: Self = Self { slots: Vec::new(), free: Vec::new(), entries: BinaryHeap::new(), void: 0 };
+
     fn take_slot(&mut self) -> u32 {
-        let unset = Slot { at_ms: NEVER, filed_ms: NEVER, waker: None };
+        let unset = Slot { at_ms: NEVER, filed_ms: NEVER, waiter: Waiter::Nobody };
         if let Some(place) = self.free.pop() {
             self.slots[place as usize] = unset;
             return place;
@@ -140,16 +149,16 @@ impl Timers {
         u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Takes a slot back, and its waker out of it.
-    fn give_slot(&mut self, place: u32) -> Option<Waker> {
+    /// Takes a slot back, and its waiter out of it.
+    fn give_slot(&mut self, place: u32) -> Waiter {
         let slot = &mut self.slots[place as usize];
-        let waker = slot.waker.take();
+        let waiter = std::mem::take(&mut slot.waiter);
         slot.at_ms = NEVER;
         if std::mem::replace(&mut slot.filed_ms, NEVER) != NEVER {
             self.add_void();
         }
         self.free.push(place);
-        waker
+        waiter
     }
 
     /// Files a slot for an earlier time than before.
@@ -185,16 +194,16 @@ impl Timers {
         // A slot that was filed again for an earlier time, or given back, leaves its entry behind: that one is void.
         if slot.filed_ms != filed {
             self.void = self.void.saturating_sub(1);
-            return Due::Now(None);
+            return Due::Now(Waiter::Nobody);
         }
         let at = slot.at_ms;
         if at == NEVER || at <= now {
             slot.filed_ms = NEVER;
-            return Due::Now(if at == NEVER { None } else { slot.waker.take() });
+            return Due::Now(if at == NEVER { Waiter::Nobody } else { std::mem::take(&mut slot.waiter) });
         }
         slot.filed_ms = at;
         self.entries.push(Reverse((at, place)));
-        Due::Now(None)
+        Due::Now(Waiter::Nobody)
     }
 }
 
@@ -203,11 +212,12 @@ enum Due {
     /// Nothing before this time.
     At(u64),
     /// Something that is due, and whom to wake for it.
-    Now(Option<Waker>),
+    Now(Waiter),
 }
 
 thread_local! {
-    static TIMERS: RefCell<Timers> = RefCell::default();
+    // The loop empties it.
+    static TIMERS: ManuallyDrop<RefCell<Timers>> = const { ManuallyDrop::new(RefCell::new(Timers::NONE)) };
 }
 
 /// A deadline that is moved rather than made anew. It belongs to its thread.
@@ -227,7 +237,7 @@ impl Deadline {
     /// A deadline that is not set.
     #[must_use]
     pub fn new() -> Self {
-        Self { place: TIMERS.with_borrow_mut(Timers::take_slot), _of_thread: PhantomData }
+        Self { place: TIMERS.with(|timers| timers.borrow_mut().take_slot()), _of_thread: PhantomData }
     }
 
     /// Sets the deadline to `after_ms` milliseconds from now.
@@ -237,38 +247,54 @@ impl Deadline {
 
     /// Sets the deadline to a time of [`now_ms`].
     pub fn set_at(&self, at_ms: u64) {
-        TIMERS.with_borrow_mut(|timers| {
+        let is_filed = TIMERS.with(|timers| {
+            let mut timers = timers.borrow_mut();
             let slot = &mut timers.slots[self.place as usize];
             slot.at_ms = at_ms;
-            if at_ms < slot.filed_ms {
-                timers.file(self.place, at_ms);
-            }
+            slot.filed_ms <= at_ms
         });
+        if !is_filed {
+            self.file(at_ms);
+        }
+    }
+
+    #[cold]
+    fn file(&self, at_ms: u64) {
+        TIMERS.with(|timers| timers.borrow_mut().file(self.place, at_ms));
     }
 
     /// Takes the deadline back.
     pub fn clear(&self) {
-        TIMERS.with_borrow_mut(|timers| timers.slots[self.place as usize].at_ms = NEVER);
+        TIMERS.with(|timers| timers.borrow_mut().slots[self.place as usize].at_ms = NEVER);
     }
 
     /// Whether the time has come.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        TIMERS.with_borrow(|timers| timers.slots[self.place as usize].is_over())
+        TIMERS.with(|timers| timers.borrow().slots[self.place as usize].is_over())
     }
 
     /// Ready once the time has come; otherwise the task is woken then.
     pub fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let (over, before) = TIMERS.with_borrow_mut(|timers| {
+        let is_set = TIMERS.with(|timers| {
+            let mut timers = timers.borrow_mut();
             let slot = &mut timers.slots[self.place as usize];
-            match &slot.waker {
-                _ if slot.is_over() => (Poll::Ready(()), None),
-                Some(known) if known.will_wake(cx.waker()) => (Poll::Pending, None),
-                _ => (Poll::Pending, slot.waker.replace(cx.waker().clone())),
-            }
+            slot.at_ms > TURN_MS.get() && slot.waiter.set_task(cx.waker())
+        });
+        if is_set { Poll::Pending } else { self.poll_over_anew(cx.waker()) }
+    }
+
+    #[cold]
+    fn poll_over_anew(&self, waker: &Waker) -> Poll<()> {
+        if self.is_over() {
+            return Poll::Ready(());
+        }
+        let waiter = Waiter::of(waker);
+        let before = TIMERS.with(|timers| {
+            std::mem::replace(&mut timers.borrow_mut().slots[self.place as usize].waiter, waiter)
         });
         drop(before);
-        over
+        Poll::Pending
     }
 
     /// Waits until the time has come.
@@ -289,9 +315,9 @@ impl Deadline {
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        // At the end of the thread they may be gone already. What is still filed wakes nobody.
-        let waker = TIMERS.try_with(|timers| timers.borrow_mut().give_slot(self.place));
-        drop(waker);
+        // What is still filed wakes nobody.
+        let waiter = TIMERS.with(|timers| timers.borrow_mut().give_slot(self.place));
+        drop(waiter);
     }
 }
 
@@ -333,10 +359,10 @@ pub async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
 pub(crate) fn fire_due() -> Option<u32> {
     let now = now_ms();
     loop {
-        match TIMERS.with_borrow_mut(|timers| timers.next_due(now)) {
+        match TIMERS.with(|timers| timers.borrow_mut().next_due(now)) {
             Due::At(NEVER) => return None,
             Due::At(next) => return Some(u32::try_from(next - now).unwrap_or(u32::MAX)),
-            Due::Now(waker) => waker.into_iter().for_each(Waker::wake),
+            Due::Now(waiter) => waiter.wake(),
         }
     }
 }
@@ -374,7 +400,7 @@ mod tests {
 
     #[test]
     fn deadlines_that_are_gone_leave_the_heap() {
-        let filed = || TIMERS.with_borrow(|timers| timers.entries.len());
+        let filed = || TIMERS.with(|timers| timers.borrow().entries.len());
         let live = Deadline::new();
         live.set_after(3_600_000);
         for _ in 0..VOID_LEAST * 10 {
@@ -391,10 +417,10 @@ mod tests {
     fn slots_are_used_again() {
         let first = Deadline::new();
         first.set_after(3_600_000);
-        let (place, count) = (first.place, TIMERS.with_borrow(|timers| timers.slots.len()));
+        let (place, count) = (first.place, TIMERS.with(|timers| timers.borrow().slots.len()));
         drop(first);
         let second = Deadline::new();
-        assert_eq!((second.place, TIMERS.with_borrow(|timers| timers.slots.len())), (place, count));
+        assert_eq!((second.place, TIMERS.with(|timers| timers.borrow().slots.len())), (place, count));
         assert!(!second.is_over());
         second.set_at(0);
         assert!(second.is_over());

@@ -87,8 +87,8 @@ impl Events {
 
     /// What the last wait told.
     pub fn iter(&self) -> impl Iterator<Item = Event> {
-        let told = self.list.iter().take(self.count);
-        told.map(|event| Event { token: event.u64, flags: event.events.cast_signed() })
+        let told = self.list.get(..self.count).unwrap_or_default();
+        told.iter().map(|event| Event { token: event.u64, flags: event.events.cast_signed() })
     }
 }
 

@@ -31,8 +31,8 @@ pub(super) struct Home {
 pub(super) struct News {
     /// Tasks that they have woken.
     pub woken: Vec<Key>,
-    /// Descriptors that they have closed.
-    pub left: Vec<u64>,
+    /// Places of descriptors that they have closed.
+    pub left: Vec<u32>,
     /// The bell was rung.
     is_rung: bool,
 }
@@ -76,9 +76,9 @@ impl Home {
     }
 
     /// Has a descriptor forgotten by the loop's own thread.
-    pub fn leave(&self, token: u64) {
+    pub fn leave(&self, place: u32) {
         self.add(|news| {
-            news.left.push(token);
+            news.left.push(place);
             news.left.len() >= LEFT_MAX
         });
     }

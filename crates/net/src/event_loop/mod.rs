@@ -5,6 +5,7 @@
 
 mod home;
 mod task;
+mod waiter;
 pub mod watch;
 
 use std::future::poll_fn;
@@ -12,13 +13,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use os::epoll::Events;
 
 use crate::{buf, timer};
 use home::Home;
-use task::Next;
+use task::{MAIN, Next, poll_as};
+
+pub(crate) use waiter::Waiter;
 
 pub use task::{TaskHandle, poll_turn, spawn};
 
@@ -62,7 +65,7 @@ pub fn run<T>(hooks: Hooks, main: impl Future<Output = T>) -> io::Result<T> {
             match task::next() {
                 None => break,
                 Some(Next::Main(waker)) => {
-                    if let Poll::Ready(value) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    if let Poll::Ready(value) = poll_as(MAIN, &waker, |cx| main.as_mut().poll(cx)) {
                         return Ok(value);
                     }
                 }
@@ -107,8 +110,7 @@ pub async fn yield_now() {
         if std::mem::replace(&mut is_due, true) {
             return Poll::Ready(());
         }
-        task::wake_next_turn(cx.waker());
-        Poll::Pending
+        task::wake_next_turn(cx.waker())
     })
     .await;
 }

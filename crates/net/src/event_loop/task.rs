@@ -16,13 +16,14 @@ const TURN_SHARES: u32 = 128;
 
 /// A task's name. Once the task is gone, its place gets another one's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+#[repr(align(8))]
+pub(crate) struct Key {
     place: u32,
     generation: u32,
 }
 
 /// Whoever is polled by [`super::run`] itself.
-const MAIN: Key = Key { place: u32::MAX, generation: 0 };
+pub(super) const MAIN: Key = Key { place: u32::MAX, generation: 0 };
 
 /// What a waker holds.
 struct Address {
@@ -75,8 +76,36 @@ thread_local! {
     static TASKS: ManuallyDrop<RefCell<Tasks>> = const { ManuallyDrop::new(RefCell::new(Tasks::NONE)) };
     /// The number of the loop that runs here; zero without one.
     static HERE: Cell<u64> = const { Cell::new(0) };
+    static CURRENT: Cell<Current> = const { Cell::new(Current::NONE) };
     /// What is left of the turn of the task that is polled.
     static SHARES: Cell<u32> = const { Cell::new(TURN_SHARES) };
+}
+
+/// The task that is polled, or was polled last and has not ended.
+#[derive(Clone, Copy)]
+struct Current {
+    key: Key,
+    /// What its waker points to: another waker that points there is of the same task.
+    waker: *const (),
+}
+
+impl Current {
+    const NONE: Self = Self { key: MAIN, waker: std::ptr::dangling::<Address>().cast() };
+}
+
+/// The name of the task that is polled, where this is its waker.
+#[inline]
+pub(super) fn key_of(waker: &Waker) -> Option<Key> {
+    let current = CURRENT.get();
+    (current.waker == waker.data()).then_some(current.key)
+}
+
+/// Polls with the waker of a task, as a turn of its own.
+#[inline]
+pub(super) fn poll_as<T>(key: Key, waker: &Waker, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    SHARES.set(TURN_SHARES);
+    CURRENT.set(Current { key, waker: waker.data() });
+    poll(&mut Context::from_waker(waker))
 }
 
 /// No future may be polled or dropped in `act`.
@@ -96,18 +125,17 @@ impl Tasks {
         home: None,
     };
 
+    #[inline]
     fn slot(&mut self, key: Key) -> Option<&mut Slot> {
         self.slots.get_mut(key.place as usize).filter(|slot| slot.generation == key.generation)
     }
 
     #[inline]
     fn wake(&mut self, key: Key) {
-        let is_ready = match key {
-            MAIN => &mut self.is_main_ready,
-            _ => match self.slot(key) {
-                Some(slot) => &mut slot.is_ready,
-                None => return,
-            },
+        let is_ready = match self.slot(key) {
+            Some(slot) => &mut slot.is_ready,
+            None if key == MAIN => &mut self.is_main_ready,
+            None => return,
         };
         if !std::mem::replace(is_ready, true) {
             self.ready.push_back(key);
@@ -123,20 +151,36 @@ impl Tasks {
         Key { place, generation: self.slots.get(place as usize).map_or(0, |slot| slot.generation) }
     }
 
+    #[inline]
     fn next(&mut self) -> Option<Next> {
         loop {
             let key = self.ready.pop_front()?;
-            if key == MAIN {
-                self.is_main_ready = false;
-                return self.main.clone().map(Next::Main);
-            }
-            // One that has ended meanwhile leaves its name behind.
-            let Some(slot) = self.slot(key) else { continue };
+            let Some(slot) = self.slot(key) else {
+                if key == MAIN {
+                    return self.next_main();
+                }
+                // One that has ended meanwhile leaves its name behind.
+                continue;
+            };
             slot.is_ready = false;
             let is_aborted = slot.is_aborted;
             if let Some(stored) = slot.task.take() {
                 return Some(Next::Task(Due { key, stored, is_aborted }));
             }
+        }
+    }
+
+    #[cold]
+    fn next_main(&mut self) -> Option<Next> {
+        self.is_main_ready = false;
+        self.main.clone().map(Next::Main)
+    }
+
+    /// Puts a task back into its place, which is empty while it is polled: nothing is dropped there.
+    #[inline]
+    fn keep(&mut self, due: Due) {
+        if let Some(slot) = self.slot(due.key) {
+            std::mem::forget(slot.task.replace(due.stored));
         }
     }
 
@@ -172,21 +216,17 @@ impl Due {
     pub fn poll(mut self) {
         let mut is_done = true;
         if !self.is_aborted {
-            SHARES.set(TURN_SHARES);
             let Stored { future, waker } = &mut self.stored;
-            contained(|| is_done = future.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
+            contained(|| is_done = poll_as(self.key, waker, |cx| future.as_mut().poll(cx)).is_ready());
         }
-        let Self { key, stored, .. } = self;
-        if is_done {
-            with_tasks(|tasks| tasks.forget(key));
-            contained(|| drop(stored));
-        } else {
-            with_tasks(|tasks| {
-                if let Some(slot) = tasks.slot(key) {
-                    slot.task = Some(stored);
-                }
-            });
-        }
+        if is_done { self.end() } else { with_tasks(|tasks| tasks.keep(self)) }
+    }
+
+    #[cold]
+    fn end(self) {
+        CURRENT.set(Current::NONE);
+        with_tasks(|tasks| tasks.forget(self.key));
+        contained(|| drop(self.stored));
     }
 }
 
@@ -243,10 +283,7 @@ pub fn poll_turn(cx: &Context<'_>) -> Poll<()> {
             SHARES.set(left);
             Poll::Ready(())
         }
-        None => {
-            wake_next_turn(cx.waker());
-            Poll::Pending
-        }
+        None => wake_next_turn(cx.waker()),
     }
 }
 
@@ -267,15 +304,13 @@ pub(super) fn close() {
         contained(|| drop(stored));
     }
     HERE.set(0);
+    CURRENT.set(Current::NONE);
     drop(with_tasks(|tasks| std::mem::replace(tasks, Tasks::NONE)));
 }
 
+#[inline]
 pub(super) fn next() -> Option<Next> {
-    let next = with_tasks(Tasks::next);
-    if let Some(Next::Main(_)) = next {
-        SHARES.set(TURN_SHARES);
-    }
-    next
+    with_tasks(Tasks::next)
 }
 
 /// Wakes a task of this thread.
@@ -290,8 +325,10 @@ pub(super) fn is_idle() -> bool {
 }
 
 /// Wakes somebody once descriptors were asked.
-pub(super) fn wake_next_turn(waker: &Waker) {
+#[cold]
+pub(super) fn wake_next_turn(waker: &Waker) -> Poll<()> {
     with_tasks(|tasks| tasks.yielded.push(waker.clone()));
+    Poll::Pending
 }
 
 /// Wakes who has let others go first.

@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use os::epoll::{Event, Events};
 
@@ -18,6 +18,7 @@ pub use os::epoll::Interest;
 
 use super::home::Home;
 use super::task::{poll_turn, wake_next_turn};
+use super::waiter::Waiter;
 
 /// A descriptor of somebody who keeps it open as long as it is watched.
 #[derive(Debug)]
@@ -47,11 +48,10 @@ const WRITABLE: u8 = 2;
 /// The end of what the peer sends.
 const READ_CLOSED: u8 = 4;
 
-/// What is known of a descriptor.
+/// What is known of a descriptor. It stays with a place of its loop, and tells of one descriptor after the other there.
 struct Known {
     home: Arc<Home>,
-    /// Its name on that loop: its place, and above it how often the place was used before.
-    token: u64,
+    place: u32,
     /// Only the loop's own thread changes it, so plain loads and stores do.
     ready: AtomicU8,
 }
@@ -71,6 +71,48 @@ impl Known {
     fn take(&self, bits: u8) {
         self.ready.store(self.ready.load(Relaxed) & !bits, Relaxed);
     }
+
+    /// Has a task woken, once it has been told of what it waits for.
+    #[inline]
+    fn wait(self: &Arc<Self>, cx: &Context<'_>, side: Side) -> Poll<()> {
+        let is_set = SOURCES.with(|sources| {
+            let mut sources = sources.borrow_mut();
+            sources.of(self).is_some_and(|source| source.wait(side).set_task(cx.waker()))
+        });
+        if is_set { Poll::Pending } else { self.wait_anew(cx, side) }
+    }
+
+    #[cold]
+    fn wait_anew(self: &Arc<Self>, cx: &Context<'_>, side: Side) -> Poll<()> {
+        let waiter = Waiter::of(cx.waker());
+        let before = SOURCES.with(|sources| {
+            let mut sources = sources.borrow_mut();
+            sources.of(self).map(|source| std::mem::replace(source.wait(side), waiter))
+        });
+        // Without a place, nobody would tell this thread: it has to look by itself.
+        before.map_or_else(|| wake_next_turn(cx.waker()), |_| Poll::Pending)
+    }
+
+    /// Gives the place back.
+    #[inline]
+    fn leave(self: &Arc<Self>) {
+        let is_here = SOURCES.with(|sources| {
+            let mut sources = sources.borrow_mut();
+            let is_here = sources.of(self).is_some();
+            if is_here {
+                sources.leave(self.place);
+            }
+            is_here
+        });
+        if !is_here {
+            self.leave_elsewhere();
+        }
+    }
+
+    #[cold]
+    fn leave_elsewhere(&self) {
+        self.home.leave(self.place);
+    }
 }
 
 fn bits_of(event: Event) -> u8 {
@@ -80,119 +122,125 @@ fn bits_of(event: Event) -> u8 {
         | bit(event.is_read_closed(), READ_CLOSED)
 }
 
-/// Who waits for one thing.
-#[derive(Default)]
-struct Waiter {
-    /// Stays when it has been woken: mostly the same task waits again.
-    waker: Cell<Option<Waker>>,
-    is_waiting: Cell<bool>,
-}
-
-impl Waiter {
-    fn wait(&self, waker: &Waker) {
-        let known = self.waker.take().filter(|known| known.will_wake(waker));
-        self.waker.set(Some(known.unwrap_or_else(|| waker.clone())));
-        self.is_waiting.set(true);
-    }
-
-    fn wake(&self) {
-        if self.is_waiting.replace(false)
-            && let Some(waker) = self.waker.take()
-        {
-            waker.wake_by_ref();
-            self.waker.set(Some(waker));
-        }
-    }
-}
-
-/// A descriptor and who waits for it.
+/// A place for a descriptor, and who waits for it.
 struct Source {
     known: Arc<Known>,
+    /// How often the place was used: what the kernel still tells of an earlier descriptor is nobody's.
+    uses: u32,
+    /// Those who are waiting: [`READABLE`], [`WRITABLE`].
+    waiting: Cell<u8>,
     reader: Waiter,
     writer: Waiter,
 }
 
 impl Source {
+    /// The name of its descriptor: the place, and above it how often that was used.
+    fn token(&self) -> u64 {
+        u64::from(self.uses) << 32 | u64::from(self.known.place)
+    }
+
+    /// Somebody waits: whoever is put into this place.
+    #[inline]
+    fn wait(&mut self, side: Side) -> &mut Waiter {
+        let (waiter, bit) = match side {
+            Side::Reader => (&mut self.reader, READABLE),
+            Side::Writer => (&mut self.writer, WRITABLE),
+        };
+        self.waiting.set(self.waiting.get() | bit);
+        waiter
+    }
+
     fn tell(&self, bits: u8) {
         self.known.add(bits);
-        if bits & (READABLE | READ_CLOSED) != 0 {
+        // The end of what the peer sends is for readers.
+        let told = if bits & READ_CLOSED == 0 { bits } else { bits | READABLE };
+        let waiting = self.waiting.get();
+        self.waiting.set(waiting & !told);
+        if waiting & told & READABLE != 0 {
             self.reader.wake();
         }
-        if bits & WRITABLE != 0 {
+        if waiting & told & WRITABLE != 0 {
             self.writer.wake();
         }
     }
 }
 
-/// All that a thread watches.
-struct Sources {
-    home: Arc<Home>,
-    list: Vec<Option<Source>>,
-    /// What was known of the last ones at places that nobody has.
-    free: Vec<Arc<Known>>,
+/// What somebody waits for.
+#[derive(Clone, Copy)]
+enum Side {
+    Reader,
+    Writer,
 }
 
-/// The place that a token names.
-fn place_of(token: u64) -> usize {
-    // Its lower half, which fits.
-    (token & u64::from(u32::MAX)) as usize
+/// All that a thread watches.
+///
+/// No waiter may be dropped while this is borrowed: with it may go a task, and with that other watches.
+struct Sources {
+    /// None without a loop.
+    home: Option<Arc<Home>>,
+    list: Vec<Source>,
+    /// Places that nobody has.
+    free: Vec<u32>,
 }
 
 impl Sources {
-    fn enter(&mut self) -> Arc<Known> {
-        let known = match self.free.pop() {
-            Some(left) => self.renew(left),
-            None => {
-                self.list.push(None);
-                self.know(self.list.len() as u64 - 1)
-            }
+    const NONE: Self = Self { home: None, list: Vec::new(), free: Vec::new() };
+
+    /// A place for one more descriptor; none without a loop.
+    #[inline]
+    fn enter(&mut self) -> Option<&Source> {
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => self.add_place()?,
         };
-        if let Some(place) = self.list.get_mut(place_of(known.token)) {
-            let known = Arc::clone(&known);
-            *place = Some(Source { known, reader: Waiter::default(), writer: Waiter::default() });
+        let source = self.list.get_mut(place as usize)?;
+        source.uses = source.uses.wrapping_add(1);
+        source.known.ready.store(0, Relaxed);
+        Some(source)
+    }
+
+    #[cold]
+    fn add_place(&mut self) -> Option<u32> {
+        let home = Arc::clone(self.home.as_ref()?);
+        let place = u32::try_from(self.list.len()).ok()?;
+        let known = Arc::new(Known { home, place, ready: AtomicU8::new(0) });
+        self.list.push(Source {
+            known,
+            uses: 0,
+            waiting: Cell::new(0),
+            reader: Waiter::Nobody,
+            writer: Waiter::Nobody,
+        });
+        Some(place)
+    }
+
+    /// Gives a place to others.
+    #[inline]
+    fn leave(&mut self, place: u32) {
+        if let Some(source) = self.list.get(place as usize) {
+            source.waiting.set(0);
+            self.free.push(place);
         }
-        known
     }
 
-    fn know(&self, token: u64) -> Arc<Known> {
-        Arc::new(Known { home: Arc::clone(&self.home), token, ready: AtomicU8::new(0) })
+    /// The place of a watch, where it is of this thread.
+    #[inline]
+    fn of(&mut self, known: &Arc<Known>) -> Option<&mut Source> {
+        self.list.get_mut(known.place as usize).filter(|source| Arc::ptr_eq(&source.known, known))
     }
 
-    /// A place under another name: what the kernel still tells of the old one is nobody's.
-    fn renew(&self, mut known: Arc<Known>) -> Arc<Known> {
-        let token = known.token.wrapping_add(1 << 32);
-        // Another thread may be about to drop the old one yet.
-        let Some(own) = Arc::get_mut(&mut known) else { return self.know(token) };
-        own.token = token;
-        *own.ready.get_mut() = 0;
-        known
-    }
-
-    /// Gives a place to others. Says who waited there.
-    fn leave(&mut self, token: u64) -> Option<[Waiter; 2]> {
-        let place = self.list.get_mut(place_of(token))?;
-        let Source { known, reader, writer } = place.take_if(|source| source.known.token == token)?;
-        self.free.push(known);
-        Some([reader, writer])
-    }
-
+    /// The place that the kernel names.
     #[inline]
     fn find(&self, token: u64) -> Option<&Source> {
-        self.list.get(place_of(token))?.as_ref().filter(|source| source.known.token == token)
+        // Its halves, which fit.
+        let (place, uses) = ((token & u64::from(u32::MAX)) as usize, (token >> 32) as u32);
+        self.list.get(place).filter(|source| source.uses == uses)
     }
 }
 
 thread_local! {
     // The loop empties it.
-    static SOURCES: ManuallyDrop<RefCell<Option<Sources>>> = const { ManuallyDrop::new(RefCell::new(None)) };
-}
-
-/// Does something with what this thread watches, where `home` is its loop's.
-fn at_home<T>(home: &Home, act: impl FnOnce(&Sources) -> T) -> Option<T> {
-    SOURCES.with(|sources| {
-        let sources = sources.borrow();
-        sources.as_ref().filter(|sources| sources.home.id == home.id).map(act)
-    })
+    static SOURCES: ManuallyDrop<RefCell<Sources>> = const { ManuallyDrop::new(RefCell::new(Sources::NONE)) };
 }
 
 /// Begins to watch on this thread.
@@ -200,25 +248,23 @@ fn at_home<T>(home: &Home, act: impl FnOnce(&Sources) -> T) -> Option<T> {
 /// # Errors
 /// Those of `epoll_ctl(2)`; `AlreadyExists` where another loop is under way.
 pub(super) fn open(home: &Arc<Home>) -> io::Result<()> {
-    if SOURCES.with(|sources| sources.borrow().is_some()) {
+    if SOURCES.with(|sources| sources.borrow().home.is_some()) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     home.epoll.add(home.bell(), Interest::Readable, BELL)?;
-    let none = Sources { home: Arc::clone(home), list: Vec::new(), free: Vec::new() };
-    SOURCES.with(|sources| sources.replace(Some(none)));
+    SOURCES.with(|sources| sources.borrow_mut().home = Some(Arc::clone(home)));
     Ok(())
 }
 
 /// Watches nothing more.
 pub(super) fn close() {
-    drop(SOURCES.with(|sources| sources.take()));
+    drop(SOURCES.with(|sources| sources.replace(Sources::NONE)));
 }
 
 /// Tells those who wait what has happened. That the bell was rung is seen by the news.
 pub(super) fn tell(events: &Events) {
     SOURCES.with(|sources| {
         let sources = sources.borrow();
-        let Some(sources) = sources.as_ref() else { return };
         for event in events.iter() {
             if let Some(source) = sources.find(event.token) {
                 source.tell(bits_of(event));
@@ -228,11 +274,8 @@ pub(super) fn tell(events: &Events) {
 }
 
 /// Forgets descriptors that other threads have closed.
-pub(super) fn forget(tokens: &[u64]) {
-    for token in tokens {
-        let left = SOURCES.with(|sources| sources.borrow_mut().as_mut()?.leave(*token));
-        drop(left);
-    }
+pub(super) fn forget(places: &[u32]) {
+    SOURCES.with(|sources| places.iter().for_each(|place| sources.borrow_mut().leave(*place)));
 }
 
 /// A descriptor that an event loop watches. It may go to another thread, where it can be looked at and dropped.
@@ -250,10 +293,10 @@ pub struct Watch<T: AsRawFd> {
 pub fn watch<T: AsRawFd>(fd: T, interest: Interest) -> io::Result<Watch<T>> {
     SOURCES.with(|sources| {
         let mut sources = sources.borrow_mut();
-        let sources = sources.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        let known = sources.enter();
-        if let Err(error) = known.home.epoll.add(fd.as_raw_fd(), interest, known.token) {
-            sources.leave(known.token);
+        let source = sources.enter().ok_or(io::ErrorKind::NotConnected)?;
+        let (token, known) = (source.token(), Arc::clone(&source.known));
+        if let Err(error) = known.home.epoll.add(fd.as_raw_fd(), interest, token) {
+            sources.leave(known.place);
             return Err(error);
         }
         Ok(Watch { fd, known, is_ended_by_close: Cell::new(false) })
@@ -297,7 +340,7 @@ impl<T: AsRawFd> Watch<T> {
         if self.is_readable() {
             return poll_turn(cx);
         }
-        self.wait(cx, |source| &source.reader)
+        self.known.wait(cx, Side::Reader)
     }
 
     /// Ready when there is room; it costs a share of the task's turn then.
@@ -305,17 +348,7 @@ impl<T: AsRawFd> Watch<T> {
         if self.known.has(WRITABLE) {
             return poll_turn(cx);
         }
-        self.wait(cx, |source| &source.writer)
-    }
-
-    fn wait(&self, cx: &Context<'_>, waiter: impl FnOnce(&Source) -> &Waiter) -> Poll<()> {
-        let wait =
-            |sources: &Sources| sources.find(self.known.token).map(|source| waiter(source).wait(cx.waker()));
-        if at_home(&self.known.home, wait).flatten().is_none() {
-            // Nobody would tell this thread: it has to look by itself.
-            wake_next_turn(cx.waker());
-        }
-        Poll::Pending
+        self.known.wait(cx, Side::Writer)
     }
 
     /// Waits until something can be read.
@@ -335,11 +368,7 @@ impl<T: AsRawFd> Drop for Watch<T> {
         if !self.is_ended_by_close.get() {
             let _ = self.known.home.epoll.remove(self.fd.as_raw_fd());
         }
-        if at_home(&self.known.home, |_| ()).is_none() {
-            self.known.home.leave(self.known.token);
-            return;
-        }
-        forget(&[self.known.token]);
+        self.known.leave();
     }
 }
 
@@ -361,8 +390,14 @@ mod tests {
     /// How many descriptors this thread's loop watches.
     fn count() -> usize {
         SOURCES.with(|sources| {
-            sources.borrow().as_ref().map_or(0, |sources| sources.list.iter().flatten().count())
+            let sources = sources.borrow();
+            sources.list.len() - sources.free.len()
         })
+    }
+
+    /// The name under which the kernel tells of a descriptor.
+    fn token<T: AsRawFd>(watch: &Watch<T>) -> u64 {
+        SOURCES.with(|sources| sources.borrow_mut().of(&watch.known).expect("a place").token())
     }
 
     #[test]
@@ -407,14 +442,14 @@ mod tests {
         block_on(async {
             let (mut peer, ours) = pair();
             let first = watch(Lent::new(ours.as_fd()), Interest::Readable).expect("a watch");
-            let token = first.known.token;
+            let (place, name) = (first.known.place, token(&first));
             // Told by the kernel, and not yet by the loop.
             peer.write_all(b"late").expect("room");
             first.end_by_close();
             drop((first, ours));
             let (_quiet, ours) = pair();
             let second = watch(Lent::new(ours.as_fd()), Interest::Readable).expect("a watch");
-            assert_eq!((place_of(second.known.token), second.known.token == token), (place_of(token), false));
+            assert_eq!((second.known.place, token(&second) == name), (place, false));
             yield_now().await;
             assert!(!second.is_readable());
             assert_eq!(count(), 1);
