@@ -355,13 +355,13 @@ pub async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
     deadline.bound(future).await
 }
 
-/// Wakes whom a deadline of this thread has come for. The milliseconds until the next one, if there is one.
-pub(crate) fn fire_due() -> Option<u32> {
+/// Wakes whom a deadline of this thread has come for. The time of the next one, if there is one.
+pub(crate) fn fire_due() -> Option<u64> {
     let now = now_ms();
     loop {
         match TIMERS.with(|timers| timers.borrow_mut().next_due(now)) {
             Due::At(NEVER) => return None,
-            Due::At(next) => return Some(u32::try_from(next - now).unwrap_or(u32::MAX)),
+            Due::At(next) => return Some(next),
             Due::Now(waiter) => waiter.wake(),
         }
     }

@@ -267,4 +267,22 @@ mod tests {
             assert_eq!(events.iter().count(), 0);
         }
     }
+
+    #[test]
+    fn an_alarm_is_heard_each_time_that_it_was_set() {
+        use std::time::{Duration, Instant};
+        let alarm = crate::event::Alarm::new().expect("an alarm");
+        let (set, mut events) = (Epoll::new().expect("epoll"), Events::with_capacity(4));
+        set.add(alarm.as_raw_fd(), Interest::Readable, 1).expect("add");
+        let begun = Instant::now();
+        for rings in 1..=3 {
+            alarm.set_after(60_000).expect("a time");
+            set.wait(&mut events, Some(0)).expect("a wait");
+            assert_eq!(events.iter().count(), 0);
+            alarm.set_after(10).expect("a time");
+            set.wait(&mut events, None).expect("a wait");
+            assert_eq!(events.iter().map(|event| event.token).collect::<Vec<_>>(), [1]);
+            assert!(begun.elapsed() >= Duration::from_millis(rings * 10));
+        }
+    }
 }

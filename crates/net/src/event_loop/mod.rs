@@ -3,6 +3,7 @@
 //! All of it belongs to the thread, so nothing on the way of a request is locked or counted atomically; wakers alone may
 //! go elsewhere, and ring for the loop from there. A task that waits for a socket costs the loop one look at a cell.
 
+mod alarm;
 mod home;
 mod task;
 mod waiter;
@@ -18,6 +19,7 @@ use std::task::Poll;
 use os::epoll::Events;
 
 use crate::{buf, timer};
+use alarm::Alarm;
 use home::Home;
 use task::{MAIN, Next, poll_as};
 
@@ -53,7 +55,8 @@ impl Default for Hooks {
 /// When no descriptor is left for the loop, or `epoll_wait(2)` fails; `AlreadyExists` within another loop.
 pub fn run<T>(hooks: Hooks, main: impl Future<Output = T>) -> io::Result<T> {
     let home = Arc::new(Home::new()?);
-    watch::open(&home)?;
+    let mut alarm = Alarm::new()?;
+    watch::open(&home, &alarm)?;
     let _open = Open;
     task::open(&home);
     buf::open();
@@ -75,13 +78,18 @@ pub fn run<T>(hooks: Hooks, main: impl Future<Output = T>) -> io::Result<T> {
         if task::is_idle() {
             (hooks.before_waiting)();
             timer::refresh();
-            let patience = timer::fire_due();
-            home.epoll.wait(&mut events, if task::is_idle() { patience } else { Some(0) })?;
+            let next = timer::fire_due();
+            if task::is_idle() {
+                next.map_or(Ok(()), |at_ms| alarm.ring_by(at_ms))?;
+                home.epoll.wait(&mut events, None)?;
+            } else {
+                home.epoll.wait(&mut events, Some(0))?;
+            }
             timer::refresh();
         } else {
             home.epoll.wait(&mut events, Some(0))?;
         }
-        watch::tell(&events);
+        watch::tell(&events, &mut alarm);
         if let Some(news) = home.news() {
             news.woken.into_iter().for_each(task::wake);
             watch::forget(&news.left);

@@ -16,6 +16,7 @@ use os::epoll::{Event, Events};
 
 pub use os::epoll::Interest;
 
+use super::alarm::Alarm;
 use super::home::Home;
 use super::task::{poll_turn, wake_next_turn};
 use super::waiter::Waiter;
@@ -40,6 +41,8 @@ impl AsRawFd for Lent {
 
 /// The name under which the bell of the loop is watched.
 const BELL: u64 = u64::MAX;
+/// That of its alarm.
+const ALARM: u64 = u64::MAX - 1;
 
 /// Bytes, or the end of them.
 const READABLE: u8 = 1;
@@ -247,11 +250,12 @@ thread_local! {
 ///
 /// # Errors
 /// Those of `epoll_ctl(2)`; `AlreadyExists` where another loop is under way.
-pub(super) fn open(home: &Arc<Home>) -> io::Result<()> {
+pub(super) fn open(home: &Arc<Home>, alarm: &Alarm) -> io::Result<()> {
     if SOURCES.with(|sources| sources.borrow().home.is_some()) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     home.epoll.add(home.bell(), Interest::Readable, BELL)?;
+    home.epoll.add(alarm.as_raw_fd(), Interest::Readable, ALARM)?;
     SOURCES.with(|sources| sources.borrow_mut().home = Some(Arc::clone(home)));
     Ok(())
 }
@@ -262,12 +266,14 @@ pub(super) fn close() {
 }
 
 /// Tells those who wait what has happened. That the bell was rung is seen by the news.
-pub(super) fn tell(events: &Events) {
+pub(super) fn tell(events: &Events, alarm: &mut Alarm) {
     SOURCES.with(|sources| {
         let sources = sources.borrow();
         for event in events.iter() {
             if let Some(source) = sources.find(event.token) {
                 source.tell(bits_of(event));
+            } else if event.token == ALARM {
+                alarm.has_rung();
             }
         }
     });
