@@ -45,7 +45,7 @@ thread_local! {
     static WORK: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Begins a turn and takes the time anew, around each wait of the event loop. A thread without one asks the kernel each
+/// Begins a turn and takes the time anew, behind each wait of the event loop. A thread without one asks the kernel each
 /// time.
 pub(crate) fn refresh() {
     take_time();
@@ -356,7 +356,14 @@ pub async fn within<T>(ms: u64, future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Wakes whom a deadline of this thread has come for. The time of the next one, if there is one.
+#[inline]
 pub(crate) fn fire_due() -> Option<u64> {
+    let next = TIMERS.with(|timers| timers.borrow().entries.peek().map(|Reverse((at_ms, _))| *at_ms));
+    if next.is_some_and(|at_ms| at_ms <= now_ms()) { fire_now() } else { next }
+}
+
+#[cold]
+fn fire_now() -> Option<u64> {
     let now = now_ms();
     loop {
         match TIMERS.with(|timers| timers.borrow_mut().next_due(now)) {

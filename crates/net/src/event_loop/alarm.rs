@@ -6,8 +6,6 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use crate::timer;
-
 /// An alarm that is set for the earliest of the times that it is asked for.
 #[derive(Debug)]
 pub(super) struct Alarm {
@@ -21,12 +19,13 @@ impl Alarm {
         Ok(Self { clock: os::event::Alarm::new()?, at_ms: None })
     }
 
-    /// Has it ring at a time of [`timer::now_ms`] at the latest.
+    /// Has it ring at a time of [`crate::timer::now_ms`] at the latest.
     pub fn ring_by(&mut self, at_ms: u64) -> io::Result<()> {
         if self.at_ms.is_some_and(|set_ms| set_ms <= at_ms) {
             return Ok(());
         }
-        let after_ms = at_ms.saturating_sub(timer::now_ms());
+        // Not by the time of the turn, which is about to end.
+        let after_ms = at_ms.saturating_sub(os::clock::monotonic_coarse_ms());
         self.clock.set_after(u32::try_from(after_ms).unwrap_or(u32::MAX))?;
         self.at_ms = Some(at_ms);
         Ok(())
@@ -49,6 +48,7 @@ mod tests {
     use os::epoll::{Epoll, Events, Interest};
 
     use super::*;
+    use crate::timer;
 
     #[test]
     fn it_rings_by_the_earliest_time() {

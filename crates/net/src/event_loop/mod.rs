@@ -77,7 +77,6 @@ pub fn run<T>(hooks: Hooks, main: impl Future<Output = T>) -> io::Result<T> {
         }
         if task::is_idle() {
             (hooks.before_waiting)();
-            timer::refresh();
             let next = timer::fire_due();
             if task::is_idle() {
                 next.map_or(Ok(()), |at_ms| alarm.ring_by(at_ms))?;

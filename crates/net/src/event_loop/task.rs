@@ -332,7 +332,15 @@ pub(super) fn wake_next_turn(waker: &Waker) -> Poll<()> {
 }
 
 /// Wakes who has let others go first.
+#[inline]
 pub(super) fn resume_yielded() {
+    if with_tasks(|tasks| !tasks.yielded.is_empty()) {
+        wake_yielded();
+    }
+}
+
+#[cold]
+fn wake_yielded() {
     let yielded = with_tasks(|tasks| std::mem::take(&mut tasks.yielded));
     yielded.into_iter().for_each(Waker::wake);
 }
