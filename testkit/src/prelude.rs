@@ -16,7 +16,7 @@ pub const PATHS: [(&str, &str); 6] = [
 /// The configuration with the directives that it leaves out, among them those of [`PATHS`] that are given.
 /// Placeholders are not expanded.
 #[must_use]
-pub fn dress(conf: &str, paths: &[(&str, &str)]) -> String {
+pub fn dress(conf: &str, paths: &[(&str, &str)], events: &str) -> String {
     let outline = Outline::of(conf);
     let mut dressed = conf.to_owned();
     if let Some(at) = outline.http_opens_at {
@@ -31,7 +31,7 @@ pub fn dress(conf: &str, paths: &[(&str, &str)]) -> String {
     add(&mut added, &outline.in_main, "pid", "@ROOT@/nginx.pid");
     add(&mut added, &outline.in_main, "error_log", "@ROOT@/error.log info");
     if !outline.in_main.iter().any(|name| name == "events") {
-        added.push_str(" events {}");
+        added.push_str(&format!(" events {{{events}}}"));
     }
     format!("{}\n{}\n", dressed.trim_end(), added.trim())
 }
@@ -113,15 +113,15 @@ mod tests {
 
     #[test]
     fn adds_what_is_missing_and_keeps_the_lines() {
-        let dressed = dress("http {\n    server { access_log off; }\n}\n", &PATHS);
+        let dressed = dress("http {\n    server { access_log off; }\n}\n", &PATHS, "use x;");
         assert!(dressed.starts_with("http { client_body_temp_path"), "{dressed}");
         assert!(dressed.contains(" access_log @ROOT@/access.log;\n    server"), "{dressed}");
-        assert!(dressed.ends_with("error_log @ROOT@/error.log info; events {}\n"), "{dressed}");
+        assert!(dressed.ends_with("error_log @ROOT@/error.log info; events {use x;}\n"), "{dressed}");
     }
 
     #[test]
     fn leaves_what_is_there() {
-        let dressed = dress("pid x; # daemon on;\nevents { }\nhttp { access_log off; }", &[]);
+        let dressed = dress("pid x; # daemon on;\nevents { }\nhttp { access_log off; }", &[], "");
         assert!(!dressed.contains("@ROOT@/access.log") && !dressed.contains("@ROOT@/nginx.pid"), "{dressed}");
         assert!(dressed.contains("daemon off;") && !dressed.contains("events {}"), "{dressed}");
     }

@@ -23,6 +23,8 @@ pub struct Binary {
     pub version: (u32, u32, u32),
     /// Those of [`PATHS`] that it knows.
     pub paths: Vec<(&'static str, &'static str)>,
+    /// What stands in `events` where a configuration has none.
+    pub events: String,
 }
 
 /// Which of the two programs a binary is.
@@ -77,7 +79,8 @@ impl Binary {
         let kind =
             if name.starts_with("nginx") && !said.contains("tidegate") { Kind::Nginx } else { Kind::Ours };
         let version = said.split_once("nginx/").map(|(_, rest)| version(rest)).unwrap_or_default();
-        let mut binary = Self { path: path.to_owned(), kind, version, paths: Vec::new() };
+        let mut binary =
+            Self { path: path.to_owned(), kind, version, paths: Vec::new(), events: String::new() };
         binary.paths = PATHS.into_iter().filter(|(name, _)| binary.knows(name)).collect();
         Ok(binary)
     }

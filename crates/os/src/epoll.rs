@@ -38,6 +38,17 @@ pub enum Interest {
     Both,
 }
 
+impl Interest {
+    pub(crate) fn flags(self) -> libc::c_int {
+        let readable = libc::EPOLLIN | libc::EPOLLRDHUP;
+        match self {
+            Self::Readable => readable,
+            Self::Writable => libc::EPOLLOUT,
+            Self::Both => readable | libc::EPOLLOUT,
+        }
+    }
+}
+
 /// What has happened to a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -68,6 +79,12 @@ impl Event {
     pub fn is_read_closed(self) -> bool {
         self.has(libc::EPOLLRDHUP | libc::EPOLLHUP)
     }
+
+    /// No more is told of the descriptor until it is watched anew; never so with epoll.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        self.has(libc::EPOLLONESHOT)
+    }
 }
 
 /// Room for what a wait tells.
@@ -83,6 +100,16 @@ impl Events {
     pub fn with_capacity(count: usize) -> Self {
         let list = vec![libc::epoll_event { events: 0, u64: 0 }; count.max(1)].into_boxed_slice();
         Self { list, count: 0 }
+    }
+
+    /// What another kind of wait told: names and flags, and whether that was the last of the name.
+    pub(crate) fn fill(&mut self, told: impl Iterator<Item = (u64, libc::c_int, bool)>) {
+        self.count = 0;
+        for (event, (token, flags, has_ended)) in self.list.iter_mut().zip(told) {
+            let flags = if has_ended { flags | libc::EPOLLONESHOT } else { flags };
+            *event = libc::epoll_event { events: flags.cast_unsigned(), u64: token };
+            self.count += 1;
+        }
     }
 
     /// What the last wait told.
@@ -112,13 +139,7 @@ impl Epoll {
     /// # Errors
     /// Those of `epoll_ctl(2)`; `AlreadyExists` when it is watched already.
     pub fn add(&self, fd: RawFd, interest: Interest, token: u64) -> io::Result<()> {
-        let readable = libc::EPOLLIN | libc::EPOLLRDHUP;
-        let events = match interest {
-            Interest::Readable => readable,
-            Interest::Writable => libc::EPOLLOUT,
-            Interest::Both => readable | libc::EPOLLOUT,
-        };
-        add(&self.fd, fd, events | libc::EPOLLET, token)
+        add(&self.fd, fd, interest.flags() | libc::EPOLLET, token)
     }
 
     /// Watches a descriptor no longer.
@@ -142,6 +163,12 @@ impl Epoll {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

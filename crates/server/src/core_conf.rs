@@ -12,6 +12,7 @@ use base::Network;
 use conf::resources::Resources;
 use conf::{Directive, Error, Level, Order, Tree};
 use http::error_log;
+use net::event_loop::Method;
 use os::credentials::{self, Credentials};
 use os::errlog::{self, ErrorLog, Sink, Target};
 
@@ -33,6 +34,8 @@ pub struct CoreConf {
     pub threads: usize,
     /// `worker_connections`, per thread.
     pub worker_connections: u64,
+    /// `use`; io_uring where nothing is said.
+    pub method: Method,
     /// `pid`
     pub pid_file: PathBuf,
     /// `user`; `None` where the master is not root.
@@ -107,6 +110,7 @@ impl CoreConf {
             processes: Processes::MasterAndWorker,
             threads: 1,
             worker_connections: 512,
+            method: Method::IoUring,
             pid_file: paths.full(PID_PATH.as_ref()),
             credentials: None,
             env: Vec::new(),
@@ -213,7 +217,7 @@ impl CoreConf {
     fn events_line(&mut self, line: &Directive) -> Result<(), Error> {
         match line.row.name {
             "worker_connections" => self.worker_connections = setters::connections(line)?,
-            "use" => setters::check_method(line)?,
+            "use" => self.method = setters::method(line)?,
             "debug_connection" => self.debug_connections.extend(setters::debug_connection(line)?),
             _ => {}
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use conf::{Arity, Body, Contexts, Directive, Error, Row};
 use net::TaskHandle;
-use net::watch::{Interest, watch};
+use net::watch::watch_listening;
 
 use crate::engine::{Command, Commands, Engine, Input, Module, Running, Thread};
 
@@ -119,7 +119,7 @@ fn accept_all(cycle: &Arc<Running<Cycle>>) -> Vec<TaskHandle> {
 }
 
 async fn accept(cycle: Arc<Running<Cycle>>, socket: Arc<OwnedFd>) {
-    let Ok(listener) = watch(socket, Interest::Readable) else { return };
+    let Ok(listener) = watch_listening(socket) else { return };
     loop {
         listener.readable().await;
         match os::socket::accept4(listener.get_ref().as_fd()) {

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use net::event_loop::{self, Hooks};
+use net::event_loop::{self, Hooks, Method};
 use os::errlog::{ErrorLog, Level};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -29,6 +29,7 @@ struct Member<E: Engine> {
 pub(crate) struct Seat<E: Engine> {
     thread: Thread,
     cpus: Option<Vec<usize>>,
+    method: Method,
     cycle: Arc<Running<E::Cycle>>,
     commands: Commands<E>,
     log: Arc<ErrorLog>,
@@ -38,14 +39,14 @@ pub(crate) struct Seat<E: Engine> {
 impl<E: Engine> Seat<E> {
     /// Serves on this thread until told to end, and does `beside` until that has ended too.
     pub(crate) fn serve(self, beside: impl Future<Output = ()> + 'static) {
-        let Self { thread, cpus, cycle, commands, log, alive } = self;
+        let Self { thread, cpus, method, cycle, commands, log, alive } = self;
         if let Some(cpus) = cpus
             && let Err(error) = os::limits::set_affinity(&cpus)
         {
             log.log(Level::Alert, format_args!("sched_setaffinity() failed ({error})"));
         }
         let served = catch_unwind(AssertUnwindSafe(|| {
-            let hooks = Hooks { before_waiting: E::before_waiting };
+            let hooks = Hooks { method, before_waiting: E::before_waiting };
             event_loop::run(hooks, async {
                 let (ended, end) = oneshot::channel();
                 net::spawn(async move {
@@ -110,6 +111,7 @@ impl<E: Engine> Pool<E> {
         Seat {
             thread,
             cpus: core.affinity.of_thread(thread.index),
+            method: core.method,
             cycle: Arc::clone(cycle),
             commands,
             log: Arc::clone(log),

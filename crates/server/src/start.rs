@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use net::event_loop::Method;
 use os::errlog::{Errno, ErrorLog, Level, Sink, Target};
 use os::signal::SignalFd;
 
@@ -109,7 +110,7 @@ fn serve<E: Engine>(
     drop(before);
     drop(reporter);
     let reporter = Reporter { log: Arc::clone(&loaded.error_log), console: Console::Shown };
-    tell_system(&reporter);
+    tell_system(&reporter, loaded.core.method);
 
     let origin = match (origin, loaded.core.daemon) {
         (Some(origin), _) => origin,
@@ -144,8 +145,8 @@ fn serve<E: Engine>(
 }
 
 /// What nginx notes about itself and the system at every start (`ngx_os_status`).
-fn tell_system(reporter: &Reporter) {
-    reporter.notice(format_args!("using the \"epoll\" event method"));
+fn tell_system(reporter: &Reporter, method: Method) {
+    reporter.notice(format_args!("using the \"{}\" event method", method.available().name()));
     reporter.notice(format_args!("{}", base::version::BUILD));
     if let Ok((soft, hard)) = os::limits::nofile() {
         reporter.notice(format_args!("getrlimit(RLIMIT_NOFILE): {soft}:{hard}"));

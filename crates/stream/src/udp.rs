@@ -18,7 +18,7 @@ use http::cycle::Worker;
 use http::server::accept::{Served, admit, next_number};
 use http::side::Side;
 use net::TaskHandle;
-use net::watch::{Interest, watch};
+use net::watch::watch_listening;
 use os::errlog::{Errno, Level};
 use os::socket::PeerAddr;
 
@@ -90,7 +90,7 @@ fn place(addr: &ListenAddr) -> usize {
 }
 
 async fn receive(socket: Arc<OwnedFd>, addr: Rc<ListenAddr>) -> io::Result<()> {
-    let ready = watch(Arc::clone(&socket), Interest::Readable)?;
+    let ready = watch_listening(Arc::clone(&socket))?;
     let sessions = Sessions::default();
     let mut buffer = vec![0; LONGEST];
     loop {

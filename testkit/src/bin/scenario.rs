@@ -1,4 +1,4 @@
-//! `scenario [--bin PATH] [--oracle PATH] [--jobs N] [--dir DIR] [--list] [NAME…]`: runs scenarios.
+//! `scenario [--bin PATH] [--oracle PATH] [--use METHOD] [--jobs N] [--dir DIR] [--list] [NAME…]`: runs scenarios.
 //!
 //! Names are globs. With `TIDEGATE_KEEP` in the environment the folders of the runs are kept.
 
@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use testkit::process::Binary;
 use testkit::suite::{Suite, names};
 
-const USAGE: &str = "usage: scenario [--bin PATH] [--oracle PATH] [--jobs N] [--dir DIR] [--list] [NAME...]";
+const USAGE: &str =
+    "usage: scenario [--bin PATH] [--oracle PATH] [--use METHOD] [--jobs N] [--dir DIR] [--list] [NAME...]";
 
 fn main() -> ExitCode {
     match run() {
@@ -23,13 +24,14 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, String> {
     let mut folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let (mut binary, mut oracle, mut jobs, mut list) = (None, None, 2, None);
-    let mut wanted = Vec::new();
+    let (mut wanted, mut events) = (Vec::new(), String::new());
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
         match word.as_str() {
             "--bin" => binary = Some(PathBuf::from(value()?)),
             "--oracle" => oracle = Some(PathBuf::from(value()?)),
+            "--use" => events = format!("use {};", value()?),
             "--jobs" => jobs = value()?.parse().map_err(|_| "--jobs wants a number")?,
             "--dir" => folder = PathBuf::from(value()?),
             "--list" => list = Some(()),
@@ -54,7 +56,7 @@ fn run() -> Result<ExitCode, String> {
     let probe = |path: &Path| Binary::probe(path).map_err(|error| error.to_string());
     let suite = Suite {
         folder,
-        binary: probe(&binary)?,
+        binary: Binary { events, ..probe(&binary)? },
         oracle: oracle.as_deref().map(probe).transpose()?,
         jobs,
         names: wanted,

@@ -74,7 +74,8 @@ impl Run<'_> {
         let mut words: Vec<String> =
             ["-t", "-p", &format!("{root}/"), "-c", "test.conf", "-e", "test.log"].map(str::to_owned).into();
         match prelude {
-            Prelude::Added => self.write("test.conf", &self.expand(&dress(&conf, &self.binary.paths))?)?,
+            Prelude::Added => self
+                .write("test.conf", &self.expand(&dress(&conf, &self.binary.paths, &self.binary.events))?)?,
             Prelude::Bare => {
                 self.write("test.conf", &self.expand(&conf)?)?;
                 words.extend(["-g".to_owned(), format!("pid {root}/test.pid;")]);

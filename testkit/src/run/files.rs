@@ -17,7 +17,7 @@ impl Run<'_> {
     pub(super) fn configure(&self, file: &str) -> Result<(), String> {
         let path = self.scenario.folder.join(file);
         let conf = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        self.write("nginx.conf", &self.expand(&dress(&conf, &self.binary.paths))?)
+        self.write("nginx.conf", &self.expand(&dress(&conf, &self.binary.paths, &self.binary.events))?)
     }
 
     pub(super) fn write(&self, path: &str, text: &str) -> Result<(), String> {

@@ -15,7 +15,7 @@ use base::Network;
 use conf::resources::{ListenAddr, SocketKind, SocketSpec};
 use net::Stream;
 use net::TaskHandle;
-use net::watch::{Interest, watch};
+use net::watch::{Interest, watch, watch_listening};
 use os::errlog::{Level, Verbosity};
 use os::socket::PeerAddr;
 use os::tcp::Congestion;
@@ -158,7 +158,7 @@ fn key_of(spec: &SocketSpec) -> (ListenAddr, Option<u32>) {
 }
 
 async fn accept_alone(socket: Arc<OwnedFd>, taker: &Taker) -> io::Result<()> {
-    let ready = watch(socket, Interest::Readable)?;
+    let ready = watch_listening(socket)?;
     loop {
         ready.readable().await;
         match accept_batch(ready.get_ref().as_fd(), taker, BATCH) {

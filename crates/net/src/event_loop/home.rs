@@ -18,8 +18,9 @@ pub(super) const LEFT_MAX: usize = 64;
 pub(super) struct Home {
     /// Its own among all loops that the process ever had; never zero.
     pub id: u64,
-    /// What it waits on.
+    /// What it waits on; with a ring, that of the few descriptors which the ring is not to keep.
     pub epoll: Epoll,
+    has_ring: bool,
     news: Mutex<News>,
     /// There is news.
     has_news: AtomicBool,
@@ -38,11 +39,12 @@ pub(super) struct News {
 }
 
 impl Home {
-    pub fn new() -> io::Result<Self> {
+    pub fn new(has_ring: bool) -> io::Result<Self> {
         static LOOPS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
             id: LOOPS.fetch_add(1, Ordering::Relaxed),
             epoll: Epoll::new()?,
+            has_ring,
             news: Mutex::default(),
             has_news: AtomicBool::new(false),
             bell: Bell::new()?,
@@ -75,11 +77,11 @@ impl Home {
         });
     }
 
-    /// Has a descriptor forgotten by the loop's own thread.
+    /// Has a descriptor forgotten by the loop's own thread. A ring keeps its file open until then.
     pub fn leave(&self, place: u32) {
         self.add(|news| {
             news.left.push(place);
-            news.left.len() >= LEFT_MAX
+            self.has_ring || news.left.len() >= LEFT_MAX
         });
     }
 

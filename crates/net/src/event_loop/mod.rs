@@ -5,6 +5,7 @@
 
 mod alarm;
 mod home;
+mod submissions;
 mod task;
 mod waiter;
 pub mod watch;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use os::epoll::Events;
+use os::ring::{Patience, Ring};
 
 use crate::{buf, timer};
 use alarm::Alarm;
@@ -33,16 +35,49 @@ const TURN: usize = 64;
 /// Events that one wait tells.
 const EVENTS: usize = 1024;
 
+/// How a thread learns what has happened to descriptors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// By io_uring; by epoll where the system does not allow it.
+    #[default]
+    IoUring,
+    /// By epoll.
+    Epoll,
+}
+
+impl Method {
+    fn ring(self) -> Option<Ring> {
+        if self == Self::IoUring { Ring::new().ok() } else { None }
+    }
+
+    /// What the system allows of it.
+    #[must_use]
+    pub fn available(self) -> Self {
+        if self.ring().is_some() { Self::IoUring } else { Self::Epoll }
+    }
+
+    /// As `use` names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
 /// What a thread does around its waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
+    /// How it waits.
+    pub method: Method,
     /// Called whenever there is nothing more to do at the moment.
     pub before_waiting: fn(),
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { before_waiting: || {} }
+        Self { method: Method::default(), before_waiting: || {} }
     }
 }
 
@@ -54,9 +89,10 @@ impl Default for Hooks {
 /// # Errors
 /// When no descriptor is left for the loop, or `epoll_wait(2)` fails; `AlreadyExists` within another loop.
 pub fn run<T>(hooks: Hooks, main: impl Future<Output = T>) -> io::Result<T> {
-    let home = Arc::new(Home::new()?);
+    let ring = hooks.method.ring();
+    let home = Arc::new(Home::new(ring.is_some())?);
     let mut alarm = Alarm::new()?;
-    watch::open(&home, &alarm)?;
+    watch::open(&home, &alarm, ring)?;
     let _open = Open;
     task::open(&home);
     buf::open();
@@ -80,13 +116,13 @@ pub fn run<T>(hooks: Hooks, main: impl Future<Output = T>) -> io::Result<T> {
             let next = timer::fire_due();
             if task::is_idle() {
                 next.map_or(Ok(()), |at_ms| alarm.ring_by(at_ms))?;
-                home.epoll.wait(&mut events, None)?;
+                watch::wait(&mut events, Patience::Endless)?;
             } else {
-                home.epoll.wait(&mut events, Some(0))?;
+                watch::wait(&mut events, Patience::None)?;
             }
             timer::refresh();
         } else {
-            home.epoll.wait(&mut events, Some(0))?;
+            watch::wait(&mut events, Patience::None)?;
         }
         watch::tell(&events, &mut alarm);
         if let Some(news) = home.news() {

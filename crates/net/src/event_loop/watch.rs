@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use os::epoll::{Event, Events};
+use os::ring::{Lasting, NOBODY, Patience, Ring};
 
 pub use os::epoll::Interest;
 
 use super::alarm::Alarm;
 use super::home::Home;
+use super::submissions::{Subject, Submissions};
 use super::task::{poll_turn, wake_next_turn};
 use super::waiter::Waiter;
 
@@ -40,9 +42,14 @@ impl AsRawFd for Lent {
 }
 
 /// The name under which the bell of the loop is watched.
-const BELL: u64 = u64::MAX;
+const BELL: u64 = NOBODY - 1;
 /// That of its alarm.
-const ALARM: u64 = u64::MAX - 1;
+const ALARM: u64 = NOBODY - 2;
+/// That of the epoll set which stands beside a ring.
+const SET: u64 = NOBODY - 3;
+
+/// Events that one look at that set tells.
+const SET_EVENTS: usize = 64;
 
 /// Bytes, or the end of them.
 const READABLE: u8 = 1;
@@ -50,6 +57,8 @@ const READABLE: u8 = 1;
 const WRITABLE: u8 = 2;
 /// The end of what the peer sends.
 const READ_CLOSED: u8 = 4;
+/// The ring has told what it watched once for: nothing more is told until what was there has been read.
+const UNWATCHED: u8 = 8;
 
 /// What is known of a descriptor. It stays with a place of its loop, and tells of one descriptor after the other there.
 struct Known {
@@ -73,6 +82,18 @@ impl Known {
     #[inline]
     fn take(&self, bits: u8) {
         self.ready.store(self.ready.load(Relaxed) & !bits, Relaxed);
+    }
+
+    /// Has the ring watch what it has told of once, now that somebody waits for more.
+    #[cold]
+    fn watch_on(self: &Arc<Self>) {
+        SOURCES.with(|sources| {
+            let mut sources = sources.borrow_mut();
+            if sources.of(self).is_some() {
+                self.take(UNWATCHED);
+                sources.submit(self.place, Lasting::Always);
+            }
+        });
     }
 
     /// Has a task woken, once it has been told of what it waits for.
@@ -128,8 +149,9 @@ fn bits_of(event: Event) -> u8 {
 /// A place for a descriptor, and who waits for it.
 struct Source {
     known: Arc<Known>,
-    /// How often the place was used: what the kernel still tells of an earlier descriptor is nobody's.
-    uses: u32,
+    /// How often the place was left: what the kernel still tells of an earlier descriptor is nobody's.
+    generation: u32,
+    subject: Subject,
     /// Those who are waiting: [`READABLE`], [`WRITABLE`].
     waiting: Cell<u8>,
     reader: Waiter,
@@ -137,9 +159,9 @@ struct Source {
 }
 
 impl Source {
-    /// The name of its descriptor: the place, and above it how often that was used.
+    /// The name of its descriptor: the place, and above it how often that was left.
     fn token(&self) -> u64 {
-        u64::from(self.uses) << 32 | u64::from(self.known.place)
+        u64::from(self.generation) << 32 | u64::from(self.known.place)
     }
 
     /// Somebody waits: whoever is put into this place.
@@ -184,20 +206,30 @@ struct Sources {
     list: Vec<Source>,
     /// Places that nobody has.
     free: Vec<u32>,
+    /// What the ring is told, where the loop waits by one.
+    submissions: Option<Box<Submissions>>,
+}
+
+/// The place that the kernel names.
+#[inline]
+fn find(list: &[Source], token: u64) -> Option<&Source> {
+    // Its halves, which fit.
+    let (place, generation) = ((token & u64::from(u32::MAX)) as usize, (token >> 32) as u32);
+    list.get(place).filter(|source| source.generation == generation)
 }
 
 impl Sources {
-    const NONE: Self = Self { home: None, list: Vec::new(), free: Vec::new() };
+    const NONE: Self = Self { home: None, list: Vec::new(), free: Vec::new(), submissions: None };
 
     /// A place for one more descriptor; none without a loop.
     #[inline]
-    fn enter(&mut self) -> Option<&Source> {
+    fn enter(&mut self, fd: RawFd, interest: Interest) -> Option<&Source> {
         let place = match self.free.pop() {
             Some(place) => place,
             None => self.add_place()?,
         };
         let source = self.list.get_mut(place as usize)?;
-        source.uses = source.uses.wrapping_add(1);
+        source.subject = Subject::new(fd, interest);
         source.known.ready.store(0, Relaxed);
         Some(source)
     }
@@ -209,7 +241,8 @@ impl Sources {
         let known = Arc::new(Known { home, place, ready: AtomicU8::new(0) });
         self.list.push(Source {
             known,
-            uses: 0,
+            generation: 0,
+            subject: Subject::new(-1, Interest::Readable),
             waiting: Cell::new(0),
             reader: Waiter::Nobody,
             writer: Waiter::Nobody,
@@ -220,9 +253,58 @@ impl Sources {
     /// Gives a place to others.
     #[inline]
     fn leave(&mut self, place: u32) {
-        if let Some(source) = self.list.get(place as usize) {
+        if let Some(source) = self.list.get_mut(place as usize) {
+            if let Some(submissions) = &mut self.submissions {
+                submissions.end(&source.subject, source.token());
+            }
+            source.generation = source.generation.wrapping_add(1);
             source.waiting.set(0);
             self.free.push(place);
+        }
+    }
+
+    /// Has the ring watch a place from the next wait on.
+    fn submit(&mut self, place: u32, lasting: Lasting) {
+        if let (Some(source), Some(submissions)) = (self.list.get(place as usize), &mut self.submissions) {
+            submissions.begin(&source.subject, lasting, source.token());
+        }
+    }
+
+    fn wait(&mut self, events: &mut Events, patience: Patience) -> io::Result<()> {
+        if let Some(submissions) = &mut self.submissions {
+            return submissions.wait(|token| Some(&find(&self.list, token)?.subject), events, patience);
+        }
+        let most_ms = (patience == Patience::None).then_some(0);
+        self.home.as_ref().map_or(Ok(()), |home| home.epoll.wait(events, most_ms))
+    }
+
+    /// Tells those who wait for what is in the set beside the ring.
+    #[cold]
+    fn tell_set(&self) {
+        let Some(home) = &self.home else { return };
+        let mut events = Events::with_capacity(SET_EVENTS);
+        // The set rings once for all that it has.
+        while home.epoll.wait(&mut events, Some(0)).is_ok() {
+            for event in events.iter() {
+                find(&self.list, event.token).into_iter().for_each(|source| source.tell(bits_of(event)));
+            }
+            if events.iter().count() < SET_EVENTS {
+                return;
+            }
+        }
+    }
+
+    /// The ring watches a place no longer, having told of it.
+    fn ended(&mut self, event: Event) {
+        let Some(source) = find(&self.list, event.token) else {
+            return self.submissions.iter_mut().for_each(|submissions| submissions.begin_own(event.token));
+        };
+        source.subject.has_ended();
+        // Whoever reads says when there is more to be waited for; not so who also writes.
+        if source.subject.interest == Interest::Readable && bits_of(event) != 0 {
+            source.known.add(UNWATCHED);
+        } else {
+            self.submit(source.known.place, Lasting::Always);
         }
     }
 
@@ -230,14 +312,6 @@ impl Sources {
     #[inline]
     fn of(&mut self, known: &Arc<Known>) -> Option<&mut Source> {
         self.list.get_mut(known.place as usize).filter(|source| Arc::ptr_eq(&source.known, known))
-    }
-
-    /// The place that the kernel names.
-    #[inline]
-    fn find(&self, token: u64) -> Option<&Source> {
-        // Its halves, which fit.
-        let (place, uses) = ((token & u64::from(u32::MAX)) as usize, (token >> 32) as u32);
-        self.list.get(place).filter(|source| source.uses == uses)
     }
 }
 
@@ -250,30 +324,52 @@ thread_local! {
 ///
 /// # Errors
 /// Those of `epoll_ctl(2)`; `AlreadyExists` where another loop is under way.
-pub(super) fn open(home: &Arc<Home>, alarm: &Alarm) -> io::Result<()> {
+pub(super) fn open(home: &Arc<Home>, alarm: &Alarm, ring: Option<Ring>) -> io::Result<()> {
     if SOURCES.with(|sources| sources.borrow().home.is_some()) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    home.epoll.add(home.bell(), Interest::Readable, BELL)?;
-    home.epoll.add(alarm.as_raw_fd(), Interest::Readable, ALARM)?;
-    SOURCES.with(|sources| sources.borrow_mut().home = Some(Arc::clone(home)));
+    let own = [(home.bell(), BELL), (alarm.as_raw_fd(), ALARM), (home.epoll.as_raw_fd(), SET)];
+    let submissions = ring.map(|ring| Box::new(Submissions::new(ring, own)));
+    if submissions.is_none() {
+        home.epoll.add(home.bell(), Interest::Readable, BELL)?;
+        home.epoll.add(alarm.as_raw_fd(), Interest::Readable, ALARM)?;
+    }
+    SOURCES.with(|sources| {
+        let mut sources = sources.borrow_mut();
+        (sources.home, sources.submissions) = (Some(Arc::clone(home)), submissions);
+    });
     Ok(())
 }
 
 /// Watches nothing more.
 pub(super) fn close() {
-    drop(SOURCES.with(|sources| sources.replace(Sources::NONE)));
+    let mut sources = SOURCES.with(|sources| sources.replace(Sources::NONE));
+    // Files that are closed and still watched are let go of now, and not when the kernel comes to the ring's end.
+    let _ = sources.wait(&mut Events::with_capacity(1), Patience::None);
+}
+
+/// Waits for what is watched.
+///
+/// # Errors
+/// Those of `epoll_wait(2)` and `io_uring_enter(2)`.
+pub(super) fn wait(events: &mut Events, patience: Patience) -> io::Result<()> {
+    SOURCES.with(|sources| sources.borrow_mut().wait(events, patience))
 }
 
 /// Tells those who wait what has happened. That the bell was rung is seen by the news.
 pub(super) fn tell(events: &Events, alarm: &mut Alarm) {
     SOURCES.with(|sources| {
-        let sources = sources.borrow();
+        let mut sources = sources.borrow_mut();
         for event in events.iter() {
-            if let Some(source) = sources.find(event.token) {
+            if let Some(source) = find(&sources.list, event.token) {
                 source.tell(bits_of(event));
             } else if event.token == ALARM {
                 alarm.has_rung();
+            } else if event.token == SET {
+                sources.tell_set();
+            }
+            if event.has_ended() {
+                sources.ended(event);
             }
         }
     });
@@ -288,7 +384,8 @@ pub(super) fn forget(places: &[u32]) {
 pub struct Watch<T: AsRawFd> {
     fd: T,
     known: Arc<Known>,
-    is_ended_by_close: Cell<bool>,
+    /// It is in an epoll set, which has to be told of its end.
+    is_in_set: Cell<bool>,
 }
 
 /// Has this thread's event loop watch a descriptor. It must stay open as long as it is watched: `T` owns it, or is
@@ -297,15 +394,41 @@ pub struct Watch<T: AsRawFd> {
 /// # Errors
 /// Those of `epoll_ctl(2)`, such as that there are too many; `NotConnected` on a thread without an event loop.
 pub fn watch<T: AsRawFd>(fd: T, interest: Interest) -> io::Result<Watch<T>> {
+    watch_by(fd, interest, Keeping::Allowed)
+}
+
+/// As [`watch`], for a socket that others connect to. Its address is free as soon as the process is gone, however it went: a
+/// ring would keep it for some milliseconds.
+///
+/// # Errors
+/// As [`watch`].
+pub fn watch_listening<T: AsRawFd>(fd: T) -> io::Result<Watch<T>> {
+    watch_by(fd, Interest::Readable, Keeping::Forbidden)
+}
+
+/// Whether the kernel may keep the file of a descriptor that is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Allowed,
+    Forbidden,
+}
+
+#[inline]
+fn watch_by<T: AsRawFd>(fd: T, interest: Interest, keeping: Keeping) -> io::Result<Watch<T>> {
     SOURCES.with(|sources| {
         let mut sources = sources.borrow_mut();
-        let source = sources.enter().ok_or(io::ErrorKind::NotConnected)?;
+        let source = sources.enter(fd.as_raw_fd(), interest).ok_or(io::ErrorKind::NotConnected)?;
         let (token, known) = (source.token(), Arc::clone(&source.known));
-        if let Err(error) = known.home.epoll.add(fd.as_raw_fd(), interest, token) {
+        let is_in_set = keeping == Keeping::Forbidden || sources.submissions.is_none();
+        if !is_in_set {
+            // Most connections that are only read are closed behind what is told first.
+            let is_read = interest == Interest::Readable;
+            sources.submit(known.place, if is_read { Lasting::Once } else { Lasting::Always });
+        } else if let Err(error) = known.home.epoll.add(fd.as_raw_fd(), interest, token) {
             sources.leave(known.place);
             return Err(error);
         }
-        Ok(Watch { fd, known, is_ended_by_close: Cell::new(false) })
+        Ok(Watch { fd, known, is_in_set: Cell::new(is_in_set) })
     })
 }
 
@@ -333,6 +456,9 @@ impl<T: AsRawFd> Watch<T> {
     #[inline]
     pub fn clear_readable(&self) {
         self.known.take(READABLE);
+        if self.known.ready.load(Relaxed) & (UNWATCHED | READ_CLOSED) == UNWATCHED {
+            self.known.watch_on();
+        }
     }
 
     /// There is no more room: the loop will tell of some.
@@ -365,13 +491,13 @@ impl<T: AsRawFd> Watch<T> {
     /// Tells that the descriptor is closed as soon as this is dropped, and is its file's only one: with it the kernel ends
     /// the watch by itself.
     pub fn end_by_close(&self) {
-        self.is_ended_by_close.set(true);
+        self.is_in_set.set(false);
     }
 }
 
 impl<T: AsRawFd> Drop for Watch<T> {
     fn drop(&mut self) {
-        if !self.is_ended_by_close.get() {
+        if self.is_in_set.get() {
             let _ = self.known.home.epoll.remove(self.fd.as_raw_fd());
         }
         self.known.leave();
@@ -385,7 +511,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::event_loop::{block_on, yield_now};
+    use crate::event_loop::{Hooks, Method, run, yield_now};
 
     fn pair() -> (UnixStream, UnixStream) {
         let (peer, ours) = UnixStream::pair().expect("a pair");
@@ -406,19 +532,30 @@ mod tests {
         SOURCES.with(|sources| sources.borrow_mut().of(&watch.known).expect("a place").token())
     }
 
+    /// Runs a test on an event loop of each kind.
+    fn by_each_method(test: impl AsyncFn()) {
+        for method in [Method::IoUring, Method::Epoll] {
+            run(Hooks { method, ..Hooks::default() }, test()).expect("an event loop");
+        }
+    }
+
     #[test]
     fn what_was_told_is_so_until_it_is_taken_back() {
-        let (mut peer, ours) = pair();
-        block_on(async {
-            let watched = watch(Lent::new(ours.as_fd()), Interest::Readable).expect("a watch");
+        by_each_method(async || {
+            let (mut peer, mut ours) = pair();
+            let watched =
+                watch(ours.try_clone().expect("a descriptor"), Interest::Readable).expect("a watch");
             yield_now().await;
             assert!(!watched.is_readable());
-            peer.write_all(b"told").expect("room");
-            watched.readable().await;
-            assert!(watched.is_readable() && !watched.is_read_closed());
-            watched.clear_readable();
-            yield_now().await;
-            assert!(!watched.is_readable());
+            for _ in 0..3 {
+                peer.write_all(b"told").expect("room");
+                watched.readable().await;
+                assert!(watched.is_readable() && !watched.is_read_closed());
+                ours.read_exact(&mut [0; 4]).expect("bytes");
+                watched.clear_readable();
+                yield_now().await;
+                assert!(!watched.is_readable());
+            }
             drop(peer);
             watched.readable().await;
             watched.clear_readable();
@@ -428,8 +565,8 @@ mod tests {
 
     #[test]
     fn room_is_told_once_there_was_none() {
-        let (mut peer, mut ours) = pair();
-        block_on(async {
+        by_each_method(async || {
+            let (mut peer, mut ours) = pair();
             let watched =
                 watch(ours.try_clone().expect("a descriptor"), Interest::Writable).expect("a watch");
             poll_fn(|cx| watched.poll_writable(cx)).await;
@@ -445,7 +582,7 @@ mod tests {
 
     #[test]
     fn a_place_that_is_used_again_hears_nothing_of_its_last_user() {
-        block_on(async {
+        by_each_method(async || {
             let (mut peer, ours) = pair();
             let first = watch(Lent::new(ours.as_fd()), Interest::Readable).expect("a watch");
             let (place, name) = (first.known.place, token(&first));
@@ -464,7 +601,7 @@ mod tests {
 
     #[test]
     fn another_thread_may_look_and_drop() {
-        block_on(async {
+        by_each_method(async || {
             for dropped in 1..=2 * super::super::home::LEFT_MAX {
                 let (mut peer, ours) = pair();
                 let watched = watch(ours, Interest::Readable).expect("a watch");
@@ -475,6 +612,86 @@ mod tests {
                 yield_now().await;
                 assert!(count() <= 1, "{} watched of {dropped}", count());
             }
+        });
+    }
+
+    #[test]
+    fn what_is_closed_is_closed_with_the_next_turn() {
+        by_each_method(async || {
+            for interest in [Interest::Readable, Interest::Both] {
+                let (mut peer, ours) = pair();
+                peer.set_nonblocking(true).expect("a flag");
+                let watched = watch(ours, interest).expect("a watch");
+                yield_now().await;
+                drop(watched);
+                yield_now().await;
+                assert_eq!(peer.read(&mut [0; 8]).expect("the end"), 0);
+            }
+            assert_eq!(count(), 0);
+            yield_now().await;
+            let is_quiet = SOURCES.with(|sources| {
+                sources.borrow().submissions.as_ref().is_none_or(|submissions| submissions.is_empty())
+            });
+            assert!(is_quiet, "the ring has nothing more to be told");
+            // By another thread, while nothing happens here.
+            let (mut peer, ours) = pair();
+            let watched = watch(ours, Interest::Readable).expect("a watch");
+            yield_now().await;
+            let (told, heard) = watch_pair();
+            let there = std::thread::spawn(move || {
+                drop(watched);
+                let end = peer.read(&mut [0; 8]);
+                drop(told);
+                end
+            });
+            heard.readable().await;
+            assert_eq!(there.join().expect("no panic").expect("the end"), 0);
+        });
+    }
+
+    #[test]
+    fn connections_are_told_of_until_there_are_no_more() {
+        by_each_method(async || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("an address");
+            listener.set_nonblocking(true).expect("a flag");
+            let address = listener.local_addr().expect("its address");
+            let watched = watch_listening(listener).expect("a watch");
+            yield_now().await;
+            assert!(!watched.is_readable());
+            for _ in 0..3 {
+                let _clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address)).collect();
+                watched.readable().await;
+                let accepted = std::iter::from_fn(|| watched.get_ref().accept().ok()).count();
+                assert_eq!(accepted, 3);
+                watched.clear_readable();
+                yield_now().await;
+                assert!(!watched.is_readable());
+            }
+            drop(watched);
+            assert!(std::net::TcpListener::bind(address).is_ok());
+        });
+    }
+
+    /// A descriptor, and one that is watched and told when the former is closed.
+    fn watch_pair() -> (UnixStream, Watch<UnixStream>) {
+        let (peer, ours) = pair();
+        (peer, watch(ours, Interest::Readable).expect("a watch"))
+    }
+
+    #[test]
+    fn bytes_that_stay_unread_are_told_once_more_at_most() {
+        by_each_method(async || {
+            let (mut peer, ours) = pair();
+            peer.write_all(b"told").expect("room");
+            let watched = watch(ours, Interest::Readable).expect("a watch");
+            watched.readable().await;
+            let mut again = 0;
+            for _ in 0..10 {
+                watched.clear_readable();
+                yield_now().await;
+                again += u32::from(watched.is_readable());
+            }
+            assert!(again <= 1, "{again}");
         });
     }
 

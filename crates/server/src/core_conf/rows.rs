@@ -63,7 +63,8 @@ pub static ROWS: &[Row] = &Row::of(
         Row::new("worker_connections", EVENTS, Arity::ONE)
             .default("512")
             .doc("Largest number of connections per thread, those to upstream servers included."),
-        Row::new("use", EVENTS, Arity::ONE).doc("How readiness is learnt; always by epoll."),
+        Row::new("use", EVENTS, Arity::ONE)
+            .doc("How readiness is learnt: by io_uring where the system allows it, or by epoll."),
         Row::new("debug_connection", EVENTS, Arity::ONE)
             .many()
             .doc("Clients whose messages are logged at every level."),

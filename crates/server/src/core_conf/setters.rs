@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use base::Network;
 use conf::{Directive, Error, Level};
+use net::event_loop::Method;
 use os::credentials::{self, Credentials};
 use os::limits::cpu_count;
 
@@ -106,13 +107,14 @@ pub(super) fn affinity(line: &Directive) -> Result<Affinity, Error> {
     Ok(Affinity::Masks(masks))
 }
 
-/// `use METHOD`: epoll is the only one; nginx on Linux knows two more, whose users lose nothing.
-pub(super) fn check_method(line: &Directive) -> Result<(), Error> {
+/// `use METHOD`: nginx on Linux knows two more, whose users lose nothing by epoll.
+pub(super) fn method(line: &Directive) -> Result<Method, Error> {
     let word = line.arg(0)?;
-    if ["epoll", "poll", "select"].iter().any(|name| word.is(name)) {
-        return Ok(());
+    match &*word.bytes {
+        b"io_uring" => Ok(Method::IoUring),
+        b"epoll" | b"poll" | b"select" => Ok(Method::Epoll),
+        _ => Err(Error::at(word, format!("invalid event type \"{}\"", word.as_str()))),
     }
-    Err(Error::at(word, format!("invalid event type \"{}\"", word.as_str())))
 }
 
 /// `debug_connection ADDRESS | NETWORK | NAME | unix:`

@@ -94,7 +94,7 @@ fn events() {
         "events { use epoll; worker_connections 64; debug_connection 127.0.0.0/8; multi_accept on; }",
     )
     .expect("settings");
-    assert_eq!(core.worker_connections, 64);
+    assert_eq!((core.worker_connections, core.method), (64, Method::Epoll));
     assert_eq!(core.debug_connections, Network::parse("127.0.0.0/8").into_iter().collect::<Vec<_>>());
     assert!(notices[0].contains("\"multi_accept\" directive has no effect"), "{notices:?}");
 }

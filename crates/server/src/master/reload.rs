@@ -96,6 +96,7 @@ fn needs_process<E: Engine>(old: &Loaded<E>, new: &Loaded<E>) -> bool {
             (core.rlimit_nofile, core.rlimit_core),
             core.working_directory.clone(),
             core.affinity.clone(),
+            core.method,
         )
     };
     from_start(&old.core) != from_start(&new.core)

@@ -44,7 +44,7 @@ impl Ground {
 
     /// Writes the configuration, replacing the one before in one step.
     pub fn configure(&self, binary: &Binary, conf: &str) -> Result<(), String> {
-        let conf = self.places.expand(&dress(conf, &binary.paths)).map_err(text)?;
+        let conf = self.places.expand(&dress(conf, &binary.paths, &binary.events)).map_err(text)?;
         let fresh = self.places.root().join("nginx.conf.new");
         std::fs::write(&fresh, conf).map_err(text)?;
         std::fs::rename(&fresh, self.places.root().join("nginx.conf")).map_err(text)
