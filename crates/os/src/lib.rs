@@ -16,6 +16,7 @@ pub mod io;
 pub mod limits;
 pub mod listen;
 pub mod process;
+pub mod readiness;
 pub mod ring;
 pub mod signal;
 pub mod socket;

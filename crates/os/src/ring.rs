@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use io_uring::squeue::Flags;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
-use crate::epoll::{Events, Interest};
+use crate::readiness::{Events, Interest};
 
 /// Changes that travel with one wait; more of them cost a call of their own.
 const CHANGES: u32 = 256;
@@ -30,7 +30,6 @@ pub enum Lasting {
 /// A ring of one thread, which alone may use it.
 pub struct Ring {
     ring: IoUring,
-    flags: EnterFlags,
 }
 
 impl Ring {
@@ -38,21 +37,18 @@ impl Ring {
     ///
     /// # Errors
     /// Those of `io_uring_setup(2)`: `PermissionDenied` where the system does not allow it, `InvalidInput` and
-    /// `Unsupported` where its kernel is older than 6.1.
+    /// `Unsupported` where its kernel is older than 6.15.
     pub fn new() -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_cqsize(ROOM)
             .build(CHANGES)?;
-        let params = ring.params();
-        if !(params.is_feature_nodrop() && params.is_feature_skip_cqe_on_success()) {
+        // Who waits for clients is not to be shown as waiting for a disk.
+        if !ring.params().is_feature_no_iowait() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let mut flags = EnterFlags::GETEVENTS;
-        // Who waits for clients does not wait for a disk.
-        flags.set(EnterFlags::NO_IOWAIT, params.is_feature_no_iowait());
-        Ok(Self { ring, flags })
+        Ok(Self { ring })
     }
 
     /// Watches a descriptor from the next wait on, under the name `token`, which is not [`NOBODY`]. What is so already is
@@ -96,10 +92,9 @@ impl Ring {
         let least = u32::from(patience == Patience::Endless && !is_told);
         let changes = self.ring.submission().len();
         let changes = u32::try_from(changes).unwrap_or(CHANGES);
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::NO_IOWAIT).bits();
         // SAFETY: no argument is passed; entries point to no memory.
-        // SAFETY: no argument is passed; entries point to no memory.
-        let entered =
-            unsafe { self.ring.submitter().enter::<libc::sigset_t>(changes, least, self.flags.bits(), None) };
+        let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(changes, least, flags, None) };
         if let Err(error) = entered
             && !is_transient(&error)
         {
@@ -145,16 +140,16 @@ mod tests {
 
     use super::*;
 
-    /// A ring, where the system has them.
+    /// A ring, where the system has them. Where not, that is told past what tests print, which nobody sees.
     fn ring() -> Option<Ring> {
-        Ring::new().inspect_err(|error| println!("no io_uring here: {error}")).ok()
+        Ring::new().inspect_err(|error| _ = writeln!(io::stderr(), "skipped io_uring: {error}")).ok()
     }
 
     /// What is so now, as names with whether they are readable, whether the end was seen and whether the watch has ended.
     fn told(ring: &mut Ring, patience: Patience) -> Vec<(u64, bool, bool, bool)> {
         let mut events = Events::with_capacity(8);
         ring.wait(&mut events, patience).expect("a wait");
-        let shown = |event: crate::epoll::Event| {
+        let shown = |event: crate::readiness::Event| {
             (event.token, event.is_readable(), event.is_read_closed(), event.has_ended())
         };
         events.iter().map(shown).collect()

@@ -45,7 +45,8 @@ impl AsRawFd for Alarm {
 
 #[cfg(test)]
 mod tests {
-    use os::epoll::{Epoll, Events, Interest};
+    use os::epoll::Epoll;
+    use os::readiness::{Events, Interest};
 
     use super::*;
     use crate::timer;

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use os::epoll::Events;
+use os::readiness::Events;
 use os::ring::{Patience, Ring};
 
 use crate::{buf, timer};

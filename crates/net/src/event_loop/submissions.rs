@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 
-use os::epoll::{Events, Interest};
+use os::readiness::{Events, Interest};
 use os::ring::{Lasting, Patience, Ring};
 
 /// A descriptor as the ring knows it.

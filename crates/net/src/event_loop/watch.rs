@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
-use os::epoll::{Event, Events};
+use os::readiness::{Event, Events};
 use os::ring::{Lasting, NOBODY, Patience, Ring};
 
-pub use os::epoll::Interest;
+pub use os::readiness::Interest;
 
 use super::alarm::Alarm;
 use super::home::Home;
