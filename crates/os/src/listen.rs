@@ -145,6 +145,9 @@ pub fn open_listener(options: &ListenerOptions) -> Result<OwnedFd, ListenError> 
     }
     configure_listener(fd, options).map_err(at(Step::Option))?;
     if options.kind == Kind::Stream {
+        // Before the first connection, which has it from here: it may be made before anybody is there to accept it. A Unix
+        // socket refuses and needs it not.
+        let _ = crate::tcp::set_nodelay(fd, crate::tcp::Switch::On);
         listen(fd, options.backlog).map_err(at(Step::Listen))?;
     }
     Ok(owned)
@@ -262,6 +265,16 @@ mod tests {
         let second = open_listener(&again).expect("shared");
         assert_eq!(sharing_of(second.as_fd()).expect("sharing"), Sharing::Shared);
         assert_eq!(kind_of(second.as_fd()).expect("kind"), Kind::Stream);
+    }
+
+    #[test]
+    fn connections_that_nobody_has_accepted_yet_hold_nothing_back() {
+        let listener = open_listener(&options("127.0.0.1:0")).expect("a listener");
+        let addr = crate::socket::local_addr(listener.as_fd()).expect("its address");
+        let PeerAddr::Inet(addr) = addr else { unreachable!("{addr:?}") };
+        let _client = std::net::TcpStream::connect(addr).expect("a connection");
+        let accepted = std::net::TcpListener::from(listener).accept().expect("the connection").0;
+        assert!(accepted.nodelay().expect("an option"));
     }
 
     #[test]
