@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::socket::{Kind, PeerAddr, bind, open};
 use crate::syscall::{check, read_option, set_option};
-use crate::tcp::{Keepalive, set_keepalive, set_rcvbuf, set_sndbuf};
+use crate::tcp::{Keepalive, Switch, set_keepalive, set_nodelay, set_rcvbuf, set_sndbuf};
 
 /// Whether several sockets share the address (`reuseport`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -145,9 +145,6 @@ pub fn open_listener(options: &ListenerOptions) -> Result<OwnedFd, ListenError> 
     }
     configure_listener(fd, options).map_err(at(Step::Option))?;
     if options.kind == Kind::Stream {
-        // Before the first connection, which has it from here: it may be made before anybody is there to accept it. A Unix
-        // socket refuses and needs it not.
-        let _ = crate::tcp::set_nodelay(fd, crate::tcp::Switch::On);
         listen(fd, options.backlog).map_err(at(Step::Listen))?;
     }
     Ok(owned)
@@ -170,7 +167,8 @@ pub fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     check(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
 }
 
-/// Applies what may change on a bound socket: buffers, keepalive, deferred accept, fast open.
+/// Applies what may change on a bound socket: buffers, keepalive, deferred accept, fast open. Connections send at once by
+/// what they have from here, be they made before anybody is there to accept them.
 ///
 /// # Errors
 /// Those of `setsockopt(2)`.
@@ -187,6 +185,7 @@ pub fn configure_listener(fd: BorrowedFd<'_>, options: &ListenerOptions) -> io::
     if options.kind == Kind::Datagram {
         return set_packet_info(fd, &options.addr);
     }
+    set_nodelay(fd, Switch::On)?;
     if let Some(keepalive) = options.keepalive {
         set_keepalive(fd, keepalive)?;
     }

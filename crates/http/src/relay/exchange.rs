@@ -198,14 +198,7 @@ impl Relay<'_> {
             },
             Err(trouble) => return trouble.end(),
         };
-        let asked = poll_fn(|cx| Poll::Ready(self.ask(r, &mut answer, &deadline, cx))).await;
-        let talked = match asked {
-            Ok(Asked::Whole) => poll_fn(|cx| self.poll_head(r, &mut answer, &deadline, cx)).await,
-            Ok(Asked::Answered) => Ok(()),
-            Ok(Asked::Part(front)) => apart(self.talk_on(r, &mut answer, &deadline, front)).await,
-            Err(trouble) => Err(trouble),
-        };
-        if let Err(trouble) = talked {
+        if let Err(trouble) = self.talk_over(r, &mut answer, &deadline).await {
             return trouble.end();
         }
         match self.judge(r) {
@@ -286,7 +279,7 @@ impl Relay<'_> {
         match poll_fn(|cx| Poll::Ready(self.ask(r, answer, deadline, cx))).await? {
             Asked::Whole => poll_fn(|cx| self.poll_head(r, answer, deadline, cx)).await,
             Asked::Answered => Ok(()),
-            Asked::Part(front) => self.talk_on(r, answer, deadline, front).await,
+            Asked::Part(front) => apart(self.talk_on(r, answer, deadline, front)).await,
         }
     }
 

@@ -67,9 +67,6 @@ impl Acceptors {
             }
             let Some(socket) = listener.socket() else { continue };
             let spec = listener.spec.clone();
-            // Answers leave at once; small pieces are gathered by us, not by the kernel. Accepted connections have
-            // it from their listener, which saves a call for each. A Unix socket refuses and needs it not.
-            let _ = os::tcp::set_nodelay(socket.as_fd(), os::tcp::Switch::On);
             let is_near = Congestion::system().is_paced()
                 && matches!(&spec.addr, ListenAddr::Inet(addr) if addr.ip().to_canonical().is_loopback())
                 && Congestion::RENO.set(socket.as_fd()).is_ok();
